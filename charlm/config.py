@@ -1,0 +1,101 @@
+"""Settings: frozen dataclasses whose fields carry their own default, help and bounds, and their JSON form.
+
+A default lives in its field and nowhere else; the command line, the documentation and the checkpoint read it from there.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+from charlm.errors import CharlmError, UsageError
+
+S = TypeVar("S", bound="Settings")
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the word users know it by
+    *,
+    min: float | None = None,  # noqa: A002
+    max: float | None = None,  # noqa: A002
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """One field of a `Settings` class: its default, its help line, and what it may be.
+
+    `min` and `max` are inclusive, `above` and `below` exclusive; `choices` lists the only strings allowed.
+    """
+    bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
+    return field(default=default, metadata={"help": help, **{k: v for k, v in bounds.items() if v is not None}})
+
+
+def option_name(name: str) -> str:
+    """The command-line spelling of a field: `weight_decay` -> `--weight-decay`."""
+    return "--" + name.replace("_", "-")
+
+
+def value_types(annotation: Any) -> tuple[type, ...]:
+    """The plain types that a field's annotation admits: `int | None` -> (int, NoneType)."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of every settings class: checks types and bounds when built, converts to and from JSON strictly."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError that names the option, the bound and the value given."""
+        hints = typing.get_type_hints(type(self))
+        for f in fields(self):
+            _check(f, hints[f.name], getattr(self, f.name))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as a JSON object, every field spelled out."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls: type[S], data: Any, where: str, error: type[CharlmError] = UsageError) -> S:
+        """The settings from a JSON object; `where` names its source in the error raised for anything unexpected."""
+        if not isinstance(data, Mapping):
+            raise error(f"{where}: expected an object of settings, found {type(data).__name__}")
+        known = {f.name: f for f in fields(cls)}
+        unknown = sorted(set(data) - set(known))
+        if unknown:
+            raise error(f"{where}: unknown setting {unknown[0]!r}; a newer charlm may have written it: upgrade charlm")
+        missing = sorted(name for name, f in known.items() if name not in data and f.default is MISSING)
+        if missing:
+            raise error(f"{where}: setting {missing[0]!r} is missing; the file is damaged or incomplete")
+        try:
+            return cls(**data)
+        except UsageError as problem:
+            raise error(f"{where}: {problem}") from None
+
+
+def _check(f: "Field[Any]", annotation: Any, value: Any) -> None:
+    name, rules = option_name(f.name), f.metadata
+    admitted = value_types(annotation)
+    exact = type(value) in admitted or (type(value) is int and float in admitted)
+    if not exact:
+        words = " or ".join("nothing" if t is type(None) else t.__name__ for t in admitted)
+        raise UsageError(f"{name} must be {words}, not {value!r}")
+    if value is None:
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{name} must be a finite number, not {value}")
+    if "choices" in rules and value not in rules["choices"]:
+        raise UsageError(f"{name} must be one of {', '.join(rules['choices'])}, not {value!r}")
+    broken = (
+        ("min" in rules and value < rules["min"] and f"at least {rules['min']}")
+        or ("max" in rules and value > rules["max"] and f"at most {rules['max']}")
+        or ("above" in rules and value <= rules["above"] and f"greater than {rules['above']}")
+        or ("below" in rules and value >= rules["below"] and f"less than {rules['below']}")
+    )
+    if broken:
+        raise UsageError(f"{name} must be {broken}, not {value}")

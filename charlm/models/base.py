@@ -1,0 +1,88 @@
+"""The one interface. A model reads a stream of ids, carrying a state, and says the log-probability of what comes next.
+
+Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W attention window.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from charlm.config import Settings
+
+State = tuple[Tensor, ...]
+"""A value, never mutated. Dimension 0 of every leaf is the stream; what else a leaf holds is the model's own affair."""
+
+
+def select(state: State, streams: Tensor) -> State:
+    """The state of the given streams, in that order: re-orders, repeats or drops them. streams: (B',) int64."""
+    return tuple(leaf.index_select(0, streams) for leaf in state)
+
+
+def detach(state: State) -> State:
+    """The same state with its history cut: back-propagation through time stops here."""
+    return tuple(leaf.detach() for leaf in state)
+
+
+class LanguageModel(nn.Module, ABC):
+    """What every architecture is. `__init__(config, vocab_size)` builds it; nothing else is needed to load it.
+
+    Id 0 is the boundary: it stands before the first token of a text and is never predicted in earnest.
+    The laws that every subclass obeys (normalised, causal, chunk-invariant, pure, `select` commutes, `score` agrees
+    with `forward`, save and load to the bit) are tested for every entry of `ARCHITECTURES`.
+    """
+
+    Config: ClassVar[type[Settings]]
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what --size tiny|small|medium|large sets in the Config
+
+    vocab_size: int
+
+    @abstractmethod
+    def initial_state(self, streams: int) -> State:
+        """The state before anything has been read, for B = `streams` streams, on the model's device."""
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, T) int64 -> (B, T, V) float32; [b, t] = ln P(next | all that stream b has read up to and with t)."""
+
+    def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, T), (B, T) -> (B, T) float32: ln P of the targets only. Models override it where that is cheaper."""
+        log_probs, state = self(tokens, state)
+        return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), state
+
+    @property
+    def parameters_count(self) -> int:
+        """How many numbers were learned: weights for a network, counts for a counting model."""
+        return sum(p.numel() for p in self.parameters())
+
+
+class CountingModel(LanguageModel):
+    """A model that is fitted by counting its training text once, not by gradient descent."""
+
+    @abstractmethod
+    def fit(
+        self,
+        tokens: np.ndarray[Any, Any],
+        validation: np.ndarray[Any, Any],
+        progress: Callable[[str, float], None] | None = None,
+    ) -> None:
+        """Count `tokens` (N,), tune what needs tuning on `validation` (M,), then count those too.
+
+        Neither stream holds the boundary id. `progress` is told (what is being done, fraction done).
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "CountingModel":
+        """Rebuild a fitted model from its `state_dict`. Raises ValueError for tensors that contradict each other."""
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device that the model's numbers live on."""
+    tensor = next(model.parameters(), None)
+    if tensor is None:
+        tensor = next(model.buffers(), torch.empty(0))
+    return tensor.device
