@@ -15,6 +15,9 @@ from charlm.errors import CharlmError, UsageError
 
 S = TypeVar("S", bound="Settings")
 
+BOUNDARY = 0
+"""The id that stands before the first token of a text; every tokenizer leaves it free, every model is started with it."""
+
 
 def setting(
     default: Any,

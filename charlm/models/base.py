@@ -30,7 +30,7 @@ def detach(state: State) -> State:
 class LanguageModel(nn.Module, ABC):
     """What every architecture is. `__init__(config, vocab_size)` builds it; nothing else is needed to load it.
 
-    Id 0 is the boundary: it stands before the first token of a text and is never predicted in earnest.
+    Whoever reads a text feeds `charlm.config.BOUNDARY` first; that id is never a target.
     The laws that every subclass obeys (normalised, causal, chunk-invariant, pure, `select` commutes, `score` agrees
     with `forward`, save and load to the bit) are tested for every entry of `ARCHITECTURES`.
     """

@@ -1,12 +1,12 @@
 """Text <-> ids. The law: `decode(encode(text)) == text` for every str whatsoever.
 
-Ids, for every tokenizer: 0 is the boundary (before the first token of a text; never encoded, decodes to nothing);
+Ids, for every tokenizer: `charlm.config.BOUNDARY` (0) is the boundary (before the first token of a text; never encoded, decodes to nothing);
 1..256 are the 256 byte values; from 257 on come the learned pieces. Whatever the pieces cannot spell is spelled in
 UTF-8 bytes, so nothing is ever unknown and nothing is ever dropped.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from charlm.config import Settings
 
-BOUNDARY = 0
 FIRST_BYTE = 1
 FIRST_PIECE = FIRST_BYTE + 256
 
