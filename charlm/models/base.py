@@ -3,6 +3,7 @@
 Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W attention window.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -78,6 +79,60 @@ class CountingModel(LanguageModel):
     @abstractmethod
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "CountingModel":
         """Rebuild a fitted model from its `state_dict`. Raises ValueError for tensors that contradict each other."""
+
+
+class Dropout(nn.Module):
+    """While training, zeroes a share of the inputs and scales up the rest (Srivastava et al. 2014).
+
+    One random 64-bit word decides for eight numbers, several times faster on a CPU than one draw each; the share is
+    therefore rounded to 1/256.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.threshold = round(256 * share)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        if not self.training or not self.threshold:
+            return x
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        return x * kept * (256 / (256 - self.threshold))
+
+
+class Network(LanguageModel):
+    """A model trained by gradient descent: ids -> features -> one logit an id.
+
+    A share FLOOR of the probability is spread evenly over the vocabulary. Ids that training never showed (the bytes of a
+    character from another script) are pushed towards probability 0 by every step; the floor bounds what each can cost.
+    """
+
+    FLOOR: ClassVar[float] = 1e-4
+    carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
+
+    output: nn.Linear
+
+    @abstractmethod
+    def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, T) int64 -> (B, T, D): what the output layer reads, and the state after the last token."""
+
+    def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says."""
+        features, state = self.features(tokens, state)
+        log_probs = self.output(features).float().log_softmax(-1)  # (B, T, V)
+        return self._floored(log_probs), state
+
+    def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says, without a (B, T, V) tensor of log-probabilities."""
+        features, state = self.features(tokens, state)
+        logits = self.output(features).flatten(0, 1).float()  # (B T, V)
+        log_probs = -nn.functional.cross_entropy(logits, targets.flatten(), reduction="none")
+        return self._floored(log_probs).view(targets.shape), state
+
+    def _floored(self, log_probs: Tensor) -> Tensor:
+        floor = log_probs.new_tensor(math.log(self.FLOOR / self.vocab_size))
+        return torch.logaddexp(log_probs + math.log1p(-self.FLOOR), floor)
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -1,0 +1,126 @@
+"""Recurrent networks: a hidden vector that is carried along and rewritten at every token.
+
+Shapes: B streams, T time steps, V vocabulary, H hidden width (also the width of the embeddings).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from charlm.config import Settings, setting
+from charlm.models.base import Dropout, Network, State
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(Settings):
+    """What every recurrent network can be told."""
+
+    width: int = setting(256, "units per layer, and the width of the embeddings", min=1)
+    layers: int = setting(1, "layers, one above the other, with a residual connection around each", min=1)
+    dropout: float = setting(0.1, "share of the activations dropped between layers while training", min=0.0, below=1.0)
+    tie: bool = setting(False, "use the embedding matrix as the output layer too (Press & Wolf 2017)")
+
+
+class Recurrent(Network):
+    """Embedding -> layers of one recurrence, each added to its input -> dropout -> output layer.
+
+    The state holds one (B, H) leaf per layer for each vector that the recurrence carries.
+    """
+
+    Config: ClassVar[type[RecurrentConfig]] = RecurrentConfig
+    recurrence: ClassVar[type[nn.RNNBase]]
+    carried: ClassVar[int] = 1  # vectors that a layer hands to its next step: (h,) or (h, c)
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"width": 64, "layers": 1},
+        "small": {"width": 256, "layers": 1},
+        "medium": {"width": 384, "layers": 2},
+        "large": {"width": 768, "layers": 2},
+    }
+
+    def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.embedding = nn.Embedding(vocab_size, config.width)
+        self.layers = nn.ModuleList(self.layer() for _ in range(config.layers))
+        self.dropout = Dropout(config.dropout)
+        self.output = nn.Linear(config.width, vocab_size)
+        if config.tie:
+            self.output.weight = self.embedding.weight
+            nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
+
+    def layer(self) -> nn.RNNBase:
+        """One layer of the recurrence, initialised."""
+        return self.recurrence(self.config.width, self.config.width, batch_first=True)
+
+    def initial_state(self, streams: int) -> State:
+        """Zeros."""
+        weight = self.embedding.weight
+        return tuple(weight.new_zeros(streams, self.config.width) for _ in range(self.carried * len(self.layers)))
+
+    def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says."""
+        x = self.dropout(self.embedding(tokens))  # (B, T, H)
+        after: list[Tensor] = []
+        for number, layer in enumerate(self.layers):
+            vectors = tuple(v.unsqueeze(0) for v in state[number * self.carried : (number + 1) * self.carried])
+            y, vectors = layer(x, vectors[0] if self.carried == 1 else vectors)
+            after += [v.squeeze(0) for v in ((vectors,) if self.carried == 1 else vectors)]
+            x = x + self.dropout(y)
+        return x, tuple(after)
+
+
+@dataclass(frozen=True)
+class RNNConfig(RecurrentConfig):
+    """The plain network can also choose its activation."""
+
+    activation: str = setting(
+        "tanh", "relu starts from identity recurrent weights and zero bias (Le et al. 2015)", choices=("tanh", "relu")
+    )
+
+
+class RNN(Recurrent):
+    """h' = tanh(W x + U h + b) (Elman 1990), or relu with U = I at the start (Le, Jaitly & Hinton 2015)."""
+
+    Config = RNNConfig
+    config: RNNConfig
+    recurrence = nn.RNN
+
+    def layer(self) -> nn.RNNBase:
+        """One layer; for relu with identity recurrent weights and zero bias."""
+        width = self.config.width
+        layer = nn.RNN(width, width, nonlinearity=self.config.activation, batch_first=True)
+        if self.config.activation == "relu":
+            nn.init.eye_(layer.weight_hh_l0)
+            nn.init.normal_(layer.weight_ih_l0, std=width**-0.5 / 4)
+            nn.init.zeros_(layer.bias_ih_l0)
+            nn.init.zeros_(layer.bias_hh_l0)
+        return layer
+
+
+class GRU(Recurrent):
+    """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
+
+    recurrence = nn.GRU
+
+
+class LSTM(Recurrent):
+    """A cell c that is added to, not rewritten, behind three gates (Hochreiter & Schmidhuber 1997).
+
+    The forget gate's bias starts at 1, so that the cell remembers until it learns what to forget (Gers et al. 2000).
+    """
+
+    recurrence = nn.LSTM
+    carried = 2
+
+    def layer(self) -> nn.RNNBase:
+        """One layer with forget bias 1; torch orders the gates input, forget, cell, output."""
+        width = self.config.width
+        layer = nn.LSTM(width, width, batch_first=True)
+        with torch.no_grad():
+            layer.bias_hh_l0.zero_()
+            layer.bias_ih_l0.zero_()
+            layer.bias_ih_l0[width : 2 * width] = 1.0
+        return layer

@@ -1,0 +1,187 @@
+"""A decoder-only Transformer that streams: each position attends to itself and the W-1 before it.
+
+Shapes: B streams, T time steps, V vocabulary, D width, N heads, S = cached + T positions, W attention window.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from charlm.config import Settings, setting
+from charlm.errors import UsageError
+from charlm.models.base import Dropout, Network, State
+
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "relu2": lambda x: F.relu(x).square(), "swiglu": F.silu}
+NORMS = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
+
+
+@dataclass(frozen=True)
+class TransformerConfig(Settings):
+    """What the Transformer can be told."""
+
+    width: int = setting(128, "width of the residual stream", min=2)
+    layers: int = setting(4, "blocks of attention and feed-forward layer", min=1)
+    heads: int = setting(4, "attention heads; they share the width", min=1)
+    window: int = setting(128, "positions that attention reaches back, its own included", min=1)
+    norm: str = setting("rms", "normalisation before each layer", choices=tuple(NORMS))
+    activation: str = setting("relu2", "of the feed-forward layer", choices=tuple(ACTIVATIONS))
+    positions: str = setting("rotary", "how it knows what is near", choices=("rotary", "sinusoidal", "none"))
+    attention: str = setting(
+        "qkv", "what is compared: learned queries and keys, the bare inputs, or nothing", choices=("qkv", "dot", "mean")
+    )
+    dropout: float = setting(0.0, "share of each layer's output dropped while training", min=0.0, below=1.0)
+    tie: bool = setting(False, "use the embedding matrix as the output layer too (Press & Wolf 2017)")
+
+    def __post_init__(self) -> None:
+        """Heads must divide the width; rotary positions turn pairs of numbers."""
+        super().__post_init__()
+        if self.width % (2 * self.heads):
+            raise UsageError(f"--width {self.width} must be a multiple of twice --heads {self.heads}")
+
+
+class Attention(nn.Module):
+    """Each position takes a weighted mean of what it may see (Vaswani et al. 2017, section 3.2).
+
+    qkv: learned projections decide the weights and what is fetched. dot: weights from the similarity of the inputs
+    themselves. mean: all weights equal. The last two are the steps that lead to the first.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.attention == "qkv":
+            self.project = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
+        """x (B, T, D), cached keys and values (B, C, D), mask (T, S) added to the scores -> y, all keys, all values."""
+        q, k, v = self.project(x).chunk(3, -1) if self.config.attention == "qkv" else (x, x, x)
+        keys, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (B, S, D)
+        q, k, v = self._heads(q), self._heads(keys), self._heads(values)  # (B, N, T or S, D/N)
+        if self.config.attention == "mean":
+            weights = mask.softmax(-1).to(v.dtype)  # (T, S)
+        else:
+            if self.config.positions == "rotary":
+                q, k = rotate(q, angles[-q.shape[2] :]), rotate(k, angles)
+            scores = q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)  # (B, N, T, S)
+            weights = (scores + mask.to(scores.dtype)).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2)), keys, values
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+
+
+class FeedForwardLayer(nn.Module):
+    """Two matrices with an activation between; swiglu adds a gate (Shazeer 2020); relu2 is So et al. 2021."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.activation, self.gated = ACTIVATIONS[config.activation], config.activation == "swiglu"
+        self.inner = nn.Linear(config.width, (8 if self.gated else 4) * config.width, bias=False)
+        self.out = nn.Linear(4 * config.width, config.width, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        h = self.inner(x)
+        if self.gated:
+            gate, h = h.chunk(2, -1)
+            return self.out(self.activation(gate) * h)
+        return self.out(self.activation(h))
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + feed-forward(norm(x)) (pre-norm: Xiong et al. 2020)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        norm = NORMS[config.norm]
+        self.norm_attention, self.norm_feedforward = norm(config.width), norm(config.width)
+        self.attention, self.feedforward = Attention(config), FeedForwardLayer(config)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
+        """(B, T, D) -> (B, T, D), all keys, all values."""
+        y, keys, values = self.attention(self.norm_attention(x), keys, values, mask, angles)
+        x = x + self.dropout(y)
+        return x + self.dropout(self.feedforward(self.norm_feedforward(x))), keys, values
+
+
+class Transformer(Network):
+    """Decoder-only Transformer (Vaswani et al. 2017; Radford et al. 2018) with a cache of W-1 positions a layer.
+
+    The window slides, so a text is read in one pass of any length, and what has left the window still acts through the
+    layers above (Dai et al. 2019). Keys are cached as they are and turned (rotary: Su et al. 2021) when they are used, so
+    only distances count. The state: keys and values (B, <W, D) of each layer, then the position (B, 1) in the text.
+    """
+
+    Config = TransformerConfig
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
+        "small": {"width": 128, "layers": 4, "heads": 4},
+        "medium": {"width": 192, "layers": 4, "heads": 4},
+        "large": {"width": 384, "layers": 6, "heads": 6, "window": 256},
+    }
+
+    def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.embedding = nn.Embedding(vocab_size, config.width)
+        nn.init.normal_(self.embedding.weight, std=config.width**-0.5 if config.tie else 1.0)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = NORMS[config.norm](config.width)
+        self.dropout = Dropout(config.dropout)
+        self.output = nn.Linear(config.width, vocab_size, bias=False)
+        if config.tie:
+            self.output.weight = self.embedding.weight
+
+    def initial_state(self, streams: int) -> State:
+        """Empty caches, position 0."""
+        empty = self.embedding.weight.new_zeros(streams, 0, self.config.width)
+        position = torch.zeros(streams, 1, dtype=torch.int64, device=empty.device)
+        return (*(empty for _ in range(2 * len(self.blocks))), position)
+
+    def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says."""
+        *caches, position = state
+        W, T, cached = self.config.window, tokens.shape[1], caches[0].shape[1]
+        x = self.embedding(tokens)  # (B, T, D)
+        steps = torch.arange(cached + T, device=x.device)
+        if self.config.positions == "sinusoidal":
+            x = x + sinusoids(position + steps[:T], self.config.width, 4 * W).to(x.dtype)
+        distance = steps[cached:, None] - steps  # (T, S)
+        mask = torch.zeros(distance.shape, device=x.device).masked_fill_((distance < 0) | (distance >= W), -math.inf)
+        angles = steps[:, None] * frequencies(self.config.width // self.config.heads, x.device)  # (S, D/N/2)
+        x, after = self.dropout(x), []
+        for block, keys, values in zip(self.blocks, caches[::2], caches[1::2], strict=True):
+            x, keys, values = block(x, keys, values, mask, angles)
+            after += [keys[:, max(0, cached + T - W + 1) :], values[:, max(0, cached + T - W + 1) :]]
+        return self.norm(x), (*after, position + T)
+
+
+def frequencies(width: int, device: torch.device) -> Tensor:
+    """(width/2,): radians a step, from 1 down to 1/10000 (Vaswani et al. 2017, section 3.5)."""
+    return 10000.0 ** -(torch.arange(0, width, 2, device=device) / width)
+
+
+def rotate(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn each pair (first half, second half) of x (B, N, S, d) by angles (S, d/2) (Su et al. 2021)."""
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+def sinusoids(positions: Tensor, width: int, period: int) -> Tensor:
+    """(B, T) -> (B, T, width): the encoding of Vaswani et al. 2017, its wavelengths rounded to divide `period`.
+
+    A text is longer than any position seen in training; an encoding that repeats after a few windows has none unseen.
+    """
+    turns = (frequencies(width, positions.device) * period / math.tau).round().clamp(min=1)
+    angles = (positions % period).unsqueeze(-1) * (turns * math.tau / period)  # (B, T, width/2)
+    return torch.cat([angles.sin(), angles.cos()], -1)

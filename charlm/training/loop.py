@@ -1,0 +1,261 @@
+"""The training loop: parallel streams in segments, state carried along, one optimizer step a segment."""
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from charlm.errors import TrainingFault
+from charlm.models import Network, State, detach
+from charlm.training.budget import Budget
+from charlm.training.optimizers import build_optimizers
+from charlm.training.schedule import rate
+from charlm.training.settings import TrainingConfig
+from charlm.training.streams import Ids, Streams, parallel
+
+VALIDATIONS = 12  # over a run
+VALIDATION_TOKENS = 20_000  # a quick look at the start of the validation slice, not the whole of it
+VALIDATION_STREAMS = 20
+MEASURED_SHARE = 0.05  # of a budget of time is spent finding out how many steps it buys
+FIRST_STEPS = 2  # are slower than the rest and not measured
+MEASURED_STEPS = 5  # at least
+REPORT_SECONDS = 0.25
+SMOOTHING = 0.98  # of the training loss that is reported
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training run stands. Losses are in nats per token; `validation` only right after one was made."""
+
+    step: int
+    steps: int | None  # None while the budget is still being measured
+    seconds: float
+    seconds_left: float | None
+    tokens_per_second: float
+    learning_rate: float
+    training: float
+    validation: float | None = None
+    best: float | None = None
+    improved: bool = False
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not an error
+    """`should_stop` asked for an end; the trainer stands between two steps."""
+
+
+def bfloat16_reason() -> tuple[bool, str]:
+    """Whether this processor is built for bfloat16, and why."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    names = [name for name in ("amx_bf16", "avx512_bf16") if found.get(name)]
+    return bool(names), f"the processor has {names[0]}" if names else "the processor has neither AMX nor AVX-512 bf16"
+
+
+def compute_type(precision: str, device: torch.device) -> torch.dtype:
+    """The type of the arithmetic: float32, or bfloat16 where asked for or (auto) where the device is built for it."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    able = {"cpu": lambda: bfloat16_reason()[0], "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)
+    return torch.bfloat16 if able() else torch.float32
+
+
+class Trainer:
+    """Trains one network; everything that a resumed run needs is in `tensors()` and `counters`.
+
+    Weights and optimizer are float32. With bfloat16 a working copy of the network computes, takes its weights from the
+    originals after each step and gives them its gradients.
+    """
+
+    def __init__(self, model: Network, ids: Ids, validation: Ids, config: TrainingConfig) -> None:
+        assert config.batch and config.segment and config.optimizer and config.learning_rate is not None
+        assert config.weight_decay is not None
+        self.model, self.config, self.validation_ids = model, config, validation[:VALIDATION_TOKENS]
+        self.device = next(model.parameters()).device
+        batch = max(1, min(config.batch, len(ids) // config.segment))
+        self.streams = Streams(ids, batch, min(config.segment, len(ids)), config.seed)
+        kind = compute_type(config.precision, self.device)
+        self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
+        self.optimizers = build_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay)
+        self.state: State = self.working.initial_state(batch)
+        self.best_weights: dict[str, Tensor] | None = None
+        self.counters = Counters(steps=Budget.parse(config.budget).steps(batch * self.streams.segment_length, len(ids)))
+        self._began = 0.0
+
+    def run(
+        self,
+        report: Callable[[Progress], None] = lambda _: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train to the end of the budget. The model then holds the weights that did best on the validation slice.
+
+        Raises TrainingFault when the numbers go wrong, and Stopped, with all counters and weights as they stand
+        between two steps, when `should_stop` says so.
+        """
+        self._began = time.monotonic() - self.counters.seconds
+        reported = -math.inf
+        while self.counters.steps is None or self.counters.step < self.counters.steps:
+            if should_stop():
+                raise Stopped
+            self._step()
+            if self.counters.steps is None:
+                self._measure()
+            if self._validation_due():
+                report(self._validate())
+                if self._out_of_patience():
+                    break
+            elif self.counters.seconds - reported > REPORT_SECONDS:
+                reported = self.counters.seconds
+                report(self._progress())
+        if self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+
+    def _step(self) -> None:
+        c, working = self.counters, self.working
+        factor = rate(self.config.schedule, c.step, c.steps or 10**9)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * factor  # type: ignore[operator]
+        tokens, targets = (ids.to(self.device) for ids in self.streams.segment(c.step))
+        if not working.carries_state or self.streams.starts_afresh(c.step):
+            self.state = working.initial_state(self.streams.batch)
+        working.train()
+        log_probs, state = working.score(tokens, targets, self.state)
+        loss = -log_probs.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.state = detach(state)
+        nats = self._update(loss)
+        c.training = nats if not c.step else SMOOTHING * c.training + (1 - SMOOTHING) * nats
+        c.step += 1
+        c.seconds = time.monotonic() - self._began
+        if c.step == FIRST_STEPS:
+            c.measured_from = c.seconds
+
+    def _update(self, loss: Tensor) -> float:
+        """Gradients to the float32 weights, one optimizer step, and back. Returns the loss in nats per token."""
+        masters, workers = list(self.model.parameters()), list(self.working.parameters())
+        if self.working is not self.model:
+            for master, worker in zip(masters, workers, strict=True):
+                master.grad = None if worker.grad is None else worker.grad.float()
+                worker.grad = None
+        norm = nn.utils.clip_grad_norm_(masters, self.config.clip or math.inf)
+        if not math.isfinite(nats := loss.item()) or not math.isfinite(norm.item()):
+            raise TrainingFault(
+                f"the {'loss' if not math.isfinite(nats) else 'gradient'} is not finite at step {self.counters.step + 1}; "
+                f"the weights from before it are kept. Try --learning-rate {self.config.learning_rate / 3:.1g}"  # type: ignore[operator]
+                f"{'' if self.config.clip else ' or --clip 1'}"
+            )
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        if self.working is not self.model:
+            with torch.no_grad():
+                torch._foreach_copy_(workers, masters)
+        return nats
+
+    def _measure(self) -> None:
+        """After enough steps, turn the budget of time into a number of steps."""
+        c, budget = self.counters, Budget.parse(self.config.budget).amount
+        if c.step < FIRST_STEPS + MEASURED_STEPS or c.seconds < MEASURED_SHARE * budget:
+            if c.seconds >= budget and c.step >= 1:  # a single step is already more than the budget
+                c.steps = c.step
+            return
+        per_step = (c.seconds - c.measured_from) / (c.step - FIRST_STEPS)
+        begun = time.monotonic()
+        self._validation_loss()
+        per_validation = time.monotonic() - begun
+        left = budget - (time.monotonic() - self._began) - VALIDATIONS * per_validation
+        c.steps = c.step + max(1, int(left / per_step))
+
+    def _validation_due(self) -> bool:
+        c = self.counters
+        if c.steps is None:
+            return False
+        every = max(1, c.steps // VALIDATIONS)
+        return c.step == c.steps or (c.step % every == 0 and c.steps - c.step >= every // 2)
+
+    def _validate(self) -> Progress:
+        c = self.counters
+        nats = self._validation_loss()
+        improved = c.best is None or nats < c.best
+        c.best, c.since_best = (nats, 0) if improved else (c.best, c.since_best + 1)
+        if improved:
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+        c.seconds = time.monotonic() - self._began
+        return dataclasses.replace(self._progress(), validation=nats, improved=improved)
+
+    @torch.inference_mode()
+    def _validation_loss(self) -> float:
+        """Nats per token over the validation slice, read as parallel streams: quick, and close enough to choose by."""
+        working, total, count = self.working.eval(), 0.0, 0
+        streams = max(1, min(VALIDATION_STREAMS, len(self.validation_ids) // 100))
+        state = working.initial_state(streams)
+        for tokens, targets in parallel(self.validation_ids, streams, 256):
+            log_probs, state = working.score(tokens.to(self.device), targets.to(self.device), state)
+            total, count = total - log_probs.double().sum().item(), count + targets.numel()
+        return total / count
+
+    def _out_of_patience(self) -> bool:
+        return 0 < self.config.patience <= self.counters.since_best
+
+    def _progress(self) -> Progress:
+        c = self.counters
+        speed = c.step * self.streams.batch * self.streams.segment_length / max(c.seconds, 1e-9)
+        left = None if c.steps is None else c.seconds / c.step * (c.steps - c.step)
+        rate_now = self.optimizers[0].param_groups[0]["lr"]
+        return Progress(c.step, c.steps, c.seconds, left, speed, rate_now, c.training, best=c.best)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes as training goes on, for `resume`: weights, optimizers, carried state, random state."""
+        found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for number, optimizer in enumerate(self.optimizers):
+            for place, values in optimizer.state_dict()["state"].items():
+                found |= {f"optimizer.{number}.{place}.{key}": value for key, value in values.items()}
+        found |= {f"state.{number}": leaf for number, leaf in enumerate(self.state)}
+        found["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            found["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
+
+    def resume(self, tensors: dict[str, Tensor], counters: "Counters", best: dict[str, Tensor]) -> None:
+        """Go on from `tensors()` and `counters` of an earlier trainer over the same text; `best` its best weights."""
+        self.counters = counters
+        if counters.best is not None:
+            self.best_weights = best
+        self.model.load_state_dict({n[6:]: t for n, t in tensors.items() if n.startswith("model.")})
+        if self.working is not self.model:
+            self.working.load_state_dict(self.model.state_dict())
+        for number, optimizer in enumerate(self.optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in tensors.items():
+                match name.split("."):
+                    case ["optimizer", which, place, key] if int(which) == number:
+                        state.setdefault(int(place), {})[key] = tensor
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.state = tuple(tensors[f"state.{n}"].to(self.device) for n in range(len(self.state)))
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+@dataclass
+class Counters:
+    """The numbers of a run that change as it goes on; seconds of training, nats per token."""
+
+    step: int = 0
+    steps: int | None = None
+    seconds: float = 0.0
+    measured_from: float = 0.0
+    training: float = 0.0
+    best: float | None = None
+    since_best: int = 0
+
+
+def ids_of(values: Any) -> Ids:
+    """An array of ids as the loop wants them."""
+    return np.asarray(values)

@@ -1,0 +1,49 @@
+"""The optimizers, by name. One learning rate serves all of a run's; each parameter group knows its weight decay."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Muon, Optimizer, RMSprop
+
+from charlm.models import Network
+
+BETAS = (0.9, 0.99)
+
+Groups = list[dict[str, object]]
+
+OPTIMIZERS: dict[str, Callable[[Groups, float], Optimizer]] = {
+    "adamw": lambda groups, rate: AdamW(groups, lr=rate, betas=BETAS, fused=True),
+    "adam": lambda groups, rate: Adam(groups, lr=rate, betas=BETAS, fused=True),  # decay added to the gradient
+    "sgd": lambda groups, rate: SGD(groups, lr=rate, momentum=0.9, nesterov=True),
+    "rmsprop": lambda groups, rate: RMSprop(groups, lr=rate, alpha=0.99),
+    "muon": lambda groups, rate: Muon(groups, lr=rate, adjust_lr_fn="match_rms_adamw"),
+}
+
+
+def hidden_matrices(model: Network) -> set[int]:
+    """The ids of the matrices between embedding and output layer, which Muon (Jordan et al. 2024) is made for."""
+    outer = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) or m is model.output for p in m.parameters()}
+    return {id(p) for p in model.parameters() if p.ndim == 2 and id(p) not in outer}
+
+
+def build_optimizers(model: Network, name: str, rate: float, weight_decay: float) -> list[Optimizer]:
+    """The optimizer of that name over the model's parameters; vectors (biases, norms) are not decayed.
+
+    muon takes the hidden matrices and leaves the rest to adamw: two optimizers.
+    """
+    parameters = list(model.parameters())
+    if name == "muon":
+        hidden = hidden_matrices(model)
+        ours = [p for p in parameters if id(p) in hidden]
+        others = [p for p in parameters if id(p) not in hidden]
+        muon = [OPTIMIZERS["muon"](_groups(ours, weight_decay), rate)] if ours else []
+        return [*muon, OPTIMIZERS["adamw"](_groups(others, weight_decay), rate)]
+    return [OPTIMIZERS[name](_groups(parameters, weight_decay), rate)]
+
+
+def _groups(parameters: list[torch.nn.Parameter], weight_decay: float) -> Groups:
+    matrices = [p for p in parameters if p.ndim >= 2]
+    vectors = [p for p in parameters if p.ndim < 2]
+    groups: Groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,32 @@
+"""What a training run can be told, whatever the architecture."""
+
+from dataclasses import dataclass
+
+from charlm.config import Settings, setting
+from charlm.training.budget import Budget
+from charlm.training.optimizers import OPTIMIZERS
+from charlm.training.schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Settings):
+    """Settings of the training loop. `None` stands for the architecture's own choice (its `recipe`)."""
+
+    budget: str = setting("2m", "how long: 90s, 5m, 2h, 10epochs, 50Mtokens or 3000steps")
+    batch: int | None = setting(None, "streams read side by side", min=1)
+    segment: int | None = setting(None, "tokens of each stream per step; gradients reach back this far", min=1)
+    optimizer: str | None = setting(None, "how gradients become steps", choices=tuple(OPTIMIZERS))
+    learning_rate: float | None = setting(None, "highest learning rate", above=0.0)
+    schedule: str = setting("warmup-stable-decay", "how the learning rate falls", choices=tuple(SCHEDULES))
+    weight_decay: float | None = setting(None, "shrinks the matrices a little at each step", min=0.0)
+    clip: float = setting(1.0, "longest gradient (L2 norm) let through; 0 for no clipping", min=0.0)
+    patience: int = setting(0, "stop after this many validations without a new best; 0 never stops early", min=0)
+    precision: str = setting(
+        "auto", "of the arithmetic; auto is bfloat16 where the processor is built for it", choices=("auto", "float32", "bfloat16")
+    )
+    seed: int = setting(0, "start of all randomness: same seed, same machine, same steps, same weights", min=0, max=2**63 - 1)
+
+    def __post_init__(self) -> None:
+        """The budget must read."""
+        super().__post_init__()
+        Budget.parse(self.budget)
