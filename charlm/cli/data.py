@@ -1,0 +1,55 @@
+"""`charlm data`: which corpora there are, and getting one."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+
+@click.group("data")
+def command() -> None:
+    """List the corpora that have a name; download one."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_corpora(as_json: bool) -> None:
+    """Show every corpus that has a name: size, licence, what it is, whether it is here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from charlm.corpus import catalogue
+
+    entries = catalogue()
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
+        return
+    table = Table("name", "MB", "here", "SHA-256", "licence", "what it is", box=None)
+    table.columns[0].no_wrap, table.columns[1].justify = True, "right"
+    for entry in entries:
+        known = {"catalogue": "known", "download": "pinned", None: ""}[entry.sha256_from]
+        here = entry.path or ("built in" if entry.here else "no")
+        table.add_row(entry.name, f"{entry.bytes / 1e6:.1f}", here, known, entry.licence, entry.about)
+    Console().print(table)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--to", type=click.Path(path_type=Path), help="The folder to put it in.  [default: ./data if it exists]")
+def get(name: str, to: Path | None) -> None:
+    """Download the corpus NAME, verify it, and say where it is; `charlm train NAME` then finds it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    from charlm.corpus import fetch
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        fetched = fetch(name, to, lambda done, total: bar.update(task, completed=done, total=total))
+    word = "already here" if fetched.was_there else "downloaded"
+    trust = "pinned now: nobody vouches for this first copy" if fetched.pinned else "as it must be"
+    console.print(f"{name}: {word}; SHA-256 {fetched.sha256}, {trust}", highlight=False, soft_wrap=True)
+    click.echo(fetched.path)

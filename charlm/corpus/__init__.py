@@ -1,0 +1,44 @@
+"""Reading text, splitting it, and turning it into streams of ids.
+
+text       a text on disk or in memory, addressed by characters
+source     what the user names -> a text
+builtin    corpora that every Python brings
+classics   corpora to download, verified
+download   one file over HTTP, resumable
+catalogue  every corpus that has a name, and whether it is here
+splits     training, validation, held out
+ids        a text as one stream of ids, mapped when it is large
+folders    where corpora and caches live
+"""
+
+from charlm.corpus.builtin import BUILTINS, Builtin
+from charlm.corpus.catalogue import Entry, catalogue
+from charlm.corpus.classics import CLASSICS, Classic, Fetched, downloaded, fetch
+from charlm.corpus.folders import cache_folder, data_folders, receiving_folder
+from charlm.corpus.ids import Encoder, Stream, encode
+from charlm.corpus.source import open_corpus
+from charlm.corpus.splits import SMALLEST, Split, split
+from charlm.corpus.text import Text
+
+__all__ = [
+    "BUILTINS",
+    "CLASSICS",
+    "SMALLEST",
+    "Builtin",
+    "Classic",
+    "Encoder",
+    "Entry",
+    "Fetched",
+    "Split",
+    "Stream",
+    "Text",
+    "cache_folder",
+    "catalogue",
+    "data_folders",
+    "downloaded",
+    "encode",
+    "fetch",
+    "open_corpus",
+    "receiving_folder",
+    "split",
+]

@@ -1,0 +1,116 @@
+"""Streams of ids: a text encoded once, in memory or, when it is large, in a file that is mapped."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.corpus.folders import cache_folder
+from charlm.corpus.text import Text
+from charlm.errors import DataError
+
+IN_MEMORY = 64 << 20  # characters; a longer text is encoded into the cache
+_FORMAT = 1  # goes into the key: raise it when the same text and encoder would give another file
+
+Stream = npt.NDArray[np.unsignedinteger[Any]]
+Progress = Callable[[str, float], None]
+
+
+class Encoder(Protocol):
+    """What a tokenizer must offer here. Two with equal `fingerprint` encode every text alike."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Every id is below it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells it from every other encoder, vocabulary included."""
+
+    def encode(self, text: str) -> npt.NDArray[np.int32]:
+        """The ids of a text, (N,)."""
+
+
+def encode(text: Text, encoder: Encoder, cache: Path | None = None, progress: Progress | None = None) -> Stream:
+    """The ids of a text, (N,), uint16 where the vocabulary allows it and else uint32; read-only when mapped.
+
+    The text is encoded chunk by chunk (`Text.chunks`). Beyond 64 Mi characters the ids go into a .npy file in the
+    folder `cache` (default `cache_folder()`), named by the text's SHA-256 and the encoder's fingerprint, and are
+    mapped from there ever after. `progress` is told (what is being done, fraction done). Raises DataError if the cache
+    cannot be written.
+    """
+    dtype = np.dtype(np.uint16 if encoder.vocab_size <= 1 << 16 else np.uint32)
+    blocks = _encoded(text, encoder, dtype, progress)
+    if text.characters <= IN_MEMORY:
+        return np.concatenate([np.empty(0, dtype), *blocks])
+    folder = cache_folder() if cache is None else cache
+    key = hashlib.sha256(f"{_FORMAT} {text.sha256} {encoder.fingerprint}".encode()).hexdigest()
+    path = folder / f"{key}.npy"
+    stream = _load(path, dtype)
+    if stream is None:
+        _store(path, dtype, blocks)
+        stream = _load(path, dtype)
+    if stream is None:
+        raise DataError(f"{path}: damaged as soon as it was written; is the disk full? CHARLM_CACHE moves the cache")
+    return stream
+
+
+def _encoded(
+    text: Text, encoder: Encoder, dtype: "np.dtype[Any]", progress: Progress | None
+) -> Iterator[npt.NDArray[Any]]:
+    done = 0
+    for chunk in text.chunks():
+        yield encoder.encode(chunk).astype(dtype)
+        done += len(chunk)
+        if progress:
+            progress("encoding", done / text.characters)
+
+
+def _load(path: Path, dtype: "np.dtype[Any]") -> Stream | None:
+    """The mapped stream, or None if the file is missing, damaged or of another size than it says."""
+    try:
+        stream = np.load(path, mmap_mode="r", allow_pickle=False)
+        whole = stream.offset + stream.nbytes == path.stat().st_size
+    except (OSError, ValueError, EOFError):
+        return None
+    return stream if whole and stream.dtype == dtype and stream.ndim == 1 else None
+
+
+def _store(path: Path, dtype: "np.dtype[Any]", blocks: Iterator[npt.NDArray[Any]]) -> None:
+    """Write beside, flush to the disk, rename: a reader, or a second writer, never meets half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                _write(file, dtype, blocks)
+            Path(beside).replace(path)
+        finally:
+            Path(beside).unlink(missing_ok=True)
+    except OSError as problem:
+        raise DataError(
+            f"{path.parent}: cannot keep the encoded corpus here: {problem.strerror}; "
+            "CHARLM_CACHE=FOLDER chooses another place"
+        ) from None
+
+
+def _write(file: BinaryIO, dtype: "np.dtype[Any]", blocks: Iterator[npt.NDArray[Any]]) -> None:
+    count = 0
+    _write_header(file, dtype, count)
+    for block in blocks:
+        file.write(block.data)
+        count += len(block)
+    file.seek(0)
+    _write_header(file, dtype, count)  # as long as the first: numpy leaves room for the count to grow
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _write_header(file: BinaryIO, dtype: "np.dtype[Any]", count: int) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, header)

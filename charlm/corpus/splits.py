@@ -1,0 +1,43 @@
+"""What is learned from, what is tuned on, and what is held out."""
+
+from dataclasses import dataclass
+
+from charlm.corpus.text import Text
+from charlm.errors import DataError
+
+SMALLEST = 100
+"""Characters that a corpus must have to be split."""
+
+_MOST_VALIDATION = 1_000_000
+_LEAST_VALIDATION = 1_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """A corpus in parts. `training` is `train` followed by `validation`: all that a counting model may count."""
+
+    training: Text
+    train: Text
+    validation: Text
+    held_out: Text
+
+
+def split(text: Text, held_out: Text | None = None) -> Split:
+    """The first 90 % of the characters for training and the rest held out; all for training if `held_out` is given.
+
+    The validation slice is the last 5 % of the training part, at most 1,000,000 characters and at least 1,000 (but
+    never more than a fifth). Raises DataError if there are fewer than `SMALLEST` characters.
+    """
+    if text.characters < SMALLEST:
+        raise DataError(f"{text.name}: {text.characters} characters are too few to split; {SMALLEST} are needed")
+    if held_out is not None and not held_out.characters:
+        raise DataError(f"{held_out.name}: the held-out text is empty")
+    end = text.characters if held_out is not None else text.characters * 9 // 10
+    training = text.slice(0, end)
+    size = min(max(end // 20, min(_LEAST_VALIDATION, end // 5)), _MOST_VALIDATION)
+    return Split(
+        training=training,
+        train=training.slice(0, end - size),
+        validation=training.slice(end - size),
+        held_out=held_out if held_out is not None else text.slice(end),
+    )
