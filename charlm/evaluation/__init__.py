@@ -1,0 +1,23 @@
+"""How good a model is on a text: the numbers of the whole house, defined once.
+
+scoring    bits of each token, with all context or the last few characters
+evaluate   one walk over a text
+result     the figures, and the difference of two
+bootstrap  how sure they are
+baselines  what needs no model
+"""
+
+from charlm.evaluation.reference import baselines
+from charlm.evaluation.result import Difference, Evaluation, paired_difference
+from charlm.evaluation.scoring import token_bits, windowed_token_bits
+from charlm.evaluation.walk import evaluate
+
+__all__ = [
+    "Difference",
+    "Evaluation",
+    "baselines",
+    "evaluate",
+    "paired_difference",
+    "token_bits",
+    "windowed_token_bits",
+]

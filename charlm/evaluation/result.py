@@ -1,0 +1,115 @@
+"""What an evaluation found, in the words of the field, and how two of them are told apart."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.errors import UsageError
+from charlm.evaluation.bootstrap import Floats, ratio_interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one text: the bits that its tokens cost, summed in float64, and the text's own size.
+
+    `block_bits` and `block_characters` (K,) split both sums into consecutive blocks of at least 1 KiB of the text's
+    UTF-8; a token's bits go to the block of its last byte, a character to that of its first. `context` is how many
+    characters the model was allowed to see; None: as many as it can use.
+    """
+
+    tokens: int
+    characters: int
+    bytes: int
+    block_bits: Floats = field(repr=False)
+    block_characters: npt.NDArray[np.int64] = field(repr=False)
+    unseen_characters: int
+    unseen_bits: float
+    seconds: float
+    text_name: str
+    text_sha256: str
+    context: int | None
+
+    @property
+    def bits(self) -> float:
+        """- sum of log2 P(token | everything before it) over the whole text."""
+        return float(self.block_bits.sum())
+
+    @property
+    def nats(self) -> float:
+        """The same sum in nats."""
+        return self.bits * math.log(2)
+
+    @property
+    def bits_per_character(self) -> float:
+        """The headline."""
+        return self.bits / self.characters
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Comparable with compressors."""
+        return self.bits / self.bytes
+
+    @property
+    def nats_per_character(self) -> float:
+        """What most training logs print."""
+        return self.nats / self.characters
+
+    @property
+    def perplexity(self) -> float:
+        """Per character."""
+        return math.pow(2, self.bits_per_character)
+
+    @property
+    def perplexity_per_token(self) -> float:
+        """Per token; only for the same tokenizer."""
+        return math.pow(2, self.bits / self.tokens)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % block-bootstrap interval of bits per character; infinite for a text too short to tell."""
+        return ratio_interval(self.block_bits, self.block_characters)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure by its name, without the blocks; the interval is null where it is infinite."""
+        sums = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("block_")}
+        interval = [end if math.isfinite(end) else None for end in self.interval]
+        return {**{name: getattr(self, name) for name in FIGURES}, "interval": interval, **sums}
+
+
+FIGURES = (
+    "bits_per_character",
+    "bits_per_byte",
+    "nats_per_character",
+    "perplexity",
+    "perplexity_per_token",
+    "bits",
+    "nats",
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How many bits per character one evaluation costs more than another: on this text, and where 95 % would lie."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_difference(a: Evaluation, b: Evaluation, *, resamples: int = 2000, seed: int = 0) -> Difference:
+    """Bits per character of `a` minus those of `b`, with the interval of the difference itself.
+
+    The same blocks of the text are drawn for both, so what makes a passage hard for both cancels out (Koehn 2004).
+    Raises UsageError if the two did not read the same text.
+    """
+    if a.text_sha256 != b.text_sha256:
+        raise UsageError(
+            f"{a.text_name} and {b.text_name} are different texts, so their figures cannot be compared\n"
+            "evaluate both runs on the same one"
+        )
+    bits = a.block_bits - b.block_bits
+    low, high = ratio_interval(bits, a.block_characters, resamples=resamples, seed=seed)
+    return Difference(float(bits.sum()) / a.characters, low, high)

@@ -1,0 +1,118 @@
+"""The bits that a model pays for each token of a text: given all before it, or given only the last few characters.
+
+Shapes: B windows, N tokens, V vocabulary.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from charlm.config import BOUNDARY
+from charlm.corpus import Stream
+from charlm.errors import TrainingFault, UsageError
+from charlm.models.base import LanguageModel, State, device_of
+from charlm.tokenizers.base import Tokenizer
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+SEGMENT = 2**15
+"""Targets whose windows are cut out and grouped together."""
+
+
+def token_bits(model: LanguageModel, ids: Stream, *, chunk: int = 1024) -> Iterator[Floats]:
+    """Bits of every id, given the boundary and all ids before it; (N,) float64 in all, `chunk` at a time.
+
+    The state is carried from chunk to chunk, so the chunk changes the speed, never the numbers. Raises TrainingFault
+    for a probability that is zero or not a number.
+    """
+    state, last = None, BOUNDARY
+    with evaluating(model):
+        for begin in range(0, len(ids), chunk):
+            stream = np.concatenate([[last], ids[begin : begin + chunk]], dtype=np.int64)
+            bits, state = _score(model, stream[None], state)
+            _check_finite(bits[0], begin)
+            yield bits[0]
+            last = int(stream[-1])
+
+
+def windowed_token_bits(model: LanguageModel, tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[Floats]:
+    """Bits of every id, given only the tokens that lie wholly within the last `context` characters before it.
+
+    Bytes of a character that is not yet complete are always seen. The boundary is seen where the window reaches the
+    start of the text, or has no token in it at all. (N,) float64 in all, in order. Raises UsageError for a context
+    below 1, TrainingFault as `token_bits` does.
+    """
+    if context < 1:
+        raise UsageError(f"--context must be at least 1 character, not {context}")
+    tokens = min(2**15, max(1, 2**25 // model.vocab_size))  # what one batch may hold, all windows together
+    with evaluating(model):
+        for begin, stream, starts, targets in _windows(tokenizer, ids, context):
+            bits = np.empty(len(targets))
+            alone = starts == targets
+            starts[alone] -= 1
+            counts = targets - starts
+            for count in np.unique(counts):
+                group = np.flatnonzero(counts == count)
+                for rows in np.array_split(group, math.ceil(len(group) / max(1, tokens // count))):
+                    windows = stream[starts[rows, None] + np.arange(count + 1)]  # (B, count + 1), the target last
+                    windows[alone[rows], 0] = BOUNDARY
+                    bits[rows] = _score(model, windows, None)[0][:, -1]
+            _check_finite(bits, begin)
+            yield bits
+
+
+def _windows(tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[tuple[int, Indices, Indices, Indices]]:
+    """(position of the first target, a stream, where each window starts in it, where its target is), a segment each."""
+    begun, within = _characters(tokenizer)
+    reach = 4 * (context + 1)  # no character takes more than four tokens
+    for begin in range(0, len(ids), SEGMENT):
+        first = max(0, begin - reach)
+        segment = ids[first : begin + SEGMENT]
+        character = np.cumsum(begun[segment]) - begun[segment] - within[segment]  # the one that each token begins in
+        oldest = character[begin - first :] - context
+        starts = np.searchsorted(character, oldest) + 1
+        if first == 0:
+            starts[oldest <= 0] = 0
+        stream = np.concatenate([[BOUNDARY], segment], dtype=np.int64)
+        yield begin, stream, starts, np.arange(begin - first + 1, len(stream))
+
+
+def _characters(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
+    """How many characters begin in each id's bytes, and 1 if its first byte lies within one; both (V,)."""
+    continued = [[byte & 0xC0 == 0x80 for byte in piece] for piece in tokenizer.pieces()]
+    begun = [len(piece) - sum(piece) for piece in continued]
+    within = [int(piece[:1] == [True]) for piece in continued]
+    return np.array(begun, dtype=np.int64), np.array(within, dtype=np.int64)
+
+
+@contextmanager
+def evaluating(model: LanguageModel) -> Iterator[None]:
+    """Dropout off, and back to what it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@torch.inference_mode()
+def _score(model: LanguageModel, windows: Indices, state: State | None) -> tuple[Floats, State]:
+    """(B, T + 1) ids -> (B, T) bits of all but the first, after `state` or after nothing."""
+    ids = torch.from_numpy(windows).to(device_of(model))
+    log_probs, state = model.score(ids[:, :-1], ids[:, 1:], model.initial_state(len(ids)) if state is None else state)
+    return log_probs.double().cpu().numpy() / -math.log(2), state
+
+
+def _check_finite(bits: Floats, begin: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(bits))
+    if len(bad):
+        raise TrainingFault(
+            f"the model's probability of token {begin + bad[0]} is zero or not a number ({bits[bad[0]]} bits)\n"
+            "its weights are broken: go back to an earlier run, or train again with a lower learning rate"
+        )

@@ -1,0 +1,98 @@
+"""One walk over a text, every token scored once.
+
+Shapes: N tokens, K blocks, U unseen characters.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.corpus import Text, encode
+from charlm.errors import CheckpointError, DataError
+from charlm.evaluation.result import Evaluation
+from charlm.evaluation.scoring import Indices, token_bits, windowed_token_bits
+from charlm.models.base import LanguageModel
+from charlm.tokenizers.base import Tokenizer
+
+LEAST_BLOCK = 1024
+"""Bytes of a block, at least."""
+
+MOST_BLOCKS = 1000
+"""A long text is cut into longer blocks, not into more of them."""
+
+
+def evaluate(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    text: Text,
+    *,
+    context: int | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Evaluation:
+    """What the model pays for the whole text: one stream, the boundary first, each token once, sums in float64.
+
+    With `context` the model sees only the last so many characters before each token. `progress` is told (what is
+    being done, fraction done); `seconds` are those of scoring alone. Raises DataError for an empty text,
+    CheckpointError for a tokenizer that is not the model's, UsageError for a context below 1, TrainingFault for a
+    probability that is zero or not a number.
+    """
+    if not text.characters:
+        raise DataError(f"{text.name}: an empty text cannot be evaluated")
+    if tokenizer.vocab_size != model.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
+        )
+    ids = encode(text, tokenizer, progress=progress)
+    unseen = tokenizer.unseen(ids)
+    of_unseen, lengths, block_characters = _marked(unseen, len(ids)), tokenizer.byte_lengths(), _block_characters(text)
+    block_bits, unseen_bits, done, byte = np.zeros(len(block_characters)), 0.0, 0, 0
+    begin = time.perf_counter()
+    for bits in token_bits(model, ids) if context is None else windowed_token_bits(model, tokenizer, ids, context):
+        part = slice(done, done + len(bits))
+        ends = byte + lengths[ids[part]].cumsum()
+        block_bits += np.bincount(_block(text, ends - 1), weights=bits, minlength=len(block_bits))
+        unseen_bits += float(bits[of_unseen[part]].sum())
+        done, byte = part.stop, int(ends[-1])
+        if progress:
+            progress("evaluating", done / len(ids))
+    assert byte == text.bytes, "the tokenizer spells another text"
+    return Evaluation(
+        tokens=len(ids),
+        characters=text.characters,
+        bytes=text.bytes,
+        block_bits=block_bits,
+        block_characters=block_characters,
+        unseen_characters=len(unseen),
+        unseen_bits=unseen_bits,
+        seconds=time.perf_counter() - begin,
+        text_name=text.name,
+        text_sha256=text.sha256,
+        context=context,
+    )
+
+
+def _marked(spans: Indices, tokens: int) -> npt.NDArray[np.bool_]:
+    """Which of (N,) tokens lie in one of the spans (U, 2), first token and one past the last."""
+    changes = np.zeros(tokens + 1, dtype=np.int8)
+    changes[spans[:, 0]] += 1
+    changes[spans[:, 1]] -= 1
+    return changes[:-1].cumsum(dtype=np.int8).astype(np.bool_)
+
+
+def _block_characters(text: Text) -> Indices:
+    """How many characters begin in each block, (K,)."""
+    counts, byte = np.zeros(int(_block(text, np.array(text.bytes))) + 1, dtype=np.int64), 0
+    for chunk in text.chunks():
+        utf8 = np.frombuffer(chunk.encode(), dtype=np.uint8)
+        counts += np.bincount(_block(text, byte + np.flatnonzero(utf8 & 0xC0 != 0x80)), minlength=len(counts))
+        byte += len(utf8)
+    return counts
+
+
+def _block(text: Text, byte: Indices) -> Indices:
+    """The number of the block that each byte of the text lies in; the last one takes in what is left over."""
+    size = max(LEAST_BLOCK, math.ceil(text.bytes / MOST_BLOCKS))
+    return np.minimum(byte // size, max(0, text.bytes // size - 1))
