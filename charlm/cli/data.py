@@ -36,7 +36,11 @@ def list_corpora(as_json: bool) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--to", type=click.Path(path_type=Path), help="The folder to put it in.  [default: ./data if it exists]")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    help="The folder to put it in.  [default: ./data, or if there is none your own data folder]",
+)
 def get(name: str, to: Path | None) -> None:
     """Download the corpus NAME, verify it, and say where it is; `charlm train NAME` then finds it."""
     from rich.console import Console

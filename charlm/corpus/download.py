@@ -59,10 +59,11 @@ def _attempt(session: "Session", url: str, part: Path, most: int, progress: Tran
         if response.status_code not in (200, 206, 416):
             raise DataError(f"{url}: the server answered {response.status_code} {response.reason}")
         start, total = _extent(response)
-        if start not in (0, have):
+        now = _version(response) or (version if start else "")
+        if start not in (0, have) or (start and now != version):
             part.unlink(missing_ok=True)
-            raise _TryAgainError("the server sent another part of the file than it was asked for")
-        validator.write_text(_version(response), encoding="utf-8")
+            raise _TryAgainError("the server sent something else than the part that it was asked for")
+        validator.write_text(now, encoding="utf-8")
         done = _receive(response, part, start, total, most, progress)
     if done > most:
         part.unlink()
