@@ -1,10 +1,10 @@
 """How good a model is on a text: the numbers of the whole house, defined once.
 
 scoring    bits of each token, with all context or the last few characters
-evaluate   one walk over a text
+walk       one walk over a text
 result     the figures, and the difference of two
 bootstrap  how sure they are
-baselines  what needs no model
+reference  what needs no model
 """
 
 from charlm.evaluation.reference import baselines

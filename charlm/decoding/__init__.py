@@ -1,0 +1,6 @@
+"""Text out of a model: sampling and beam search, the same for every architecture and tokenizer."""
+
+from charlm.decoding.beam import Hypothesis, beam_search
+from charlm.decoding.sampling import Sampling, draw, filter_log_probs, sample
+
+__all__ = ["Hypothesis", "Sampling", "beam_search", "draw", "filter_log_probs", "sample"]

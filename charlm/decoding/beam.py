@@ -1,0 +1,117 @@
+"""Beam search: the likeliest texts, instead of random ones.
+
+Shapes: B hypotheses in the beam, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from charlm.config import BOUNDARY
+from charlm.decoding.continuation import Continuation, broken, read, reading
+from charlm.errors import UsageError
+from charlm.models.base import LanguageModel, device_of, select
+from charlm.tokenizers.base import StreamDecoder, Tokenizer
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+MOST_BEAMS = 4096
+"""More is a typing error: each beam is a state of its own."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A continuation, the natural logarithm of its probability given the prompt, and what it was ranked by."""
+
+    text: str
+    log_prob: float
+    score: float
+
+
+def beam_search(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    length: int,
+    beams: int,
+    hypotheses: int | None = None,
+    length_penalty: float = 0.0,
+    stop: Sequence[str] = (),
+) -> list[Hypothesis]:
+    """The best continuations found, best first, no two with the same text; at most `hypotheses` (default: `beams`).
+
+    At every step the `beams` likeliest extensions go on. One that has `length` characters, or a stop string, which is
+    not part of its text, is done; its log_prob is of all its tokens. Ranked by score: log_prob / ((5 + n) /
+    6)**length_penalty with n the characters of the text, so that it means the same for every tokenizer (Wu et al.
+    2016, equation 14). The search ends when nothing still going on can enter the list. One beam is greedy decoding.
+    Raises UsageError for numbers that make no sense, TrainingFault for probabilities that are not numbers.
+    """
+    device, wanted = device_of(model), beams if hypotheses is None else hypotheses
+    if not 1 <= wanted <= beams <= MOST_BEAMS:
+        raise UsageError(
+            f"--beams must be 1 to {MOST_BEAMS}, and no fewer than the {wanted} texts asked for, not {beams}"
+        )
+    if not 0 <= length_penalty < np.inf:
+        raise UsageError(f"--length-penalty must be at least 0, not {length_penalty}")
+    start = Continuation(StreamDecoder(tokenizer), length, stop)
+    if start.ended:
+        return [Hypothesis("", 0.0, 0.0)]
+    alive, totals, found = [_Branch("", start)], np.zeros(1), dict[str, Hypothesis]()
+    with reading(model):
+        log_probs, state = read(model, tokenizer, prompt)
+        while not _settled(found, wanted, totals, length, length_penalty):
+            parents, tokens, totals = _best(totals[:, None] + log_probs.double().cpu().numpy(), beams)
+            alive = [alive[parent].grown(token) for parent, token in zip(parents, tokens.tolist(), strict=True)]
+            for branch, total in zip(alive, totals.tolist(), strict=True):
+                score = _score(total, len(branch.text), length_penalty)
+                if branch.continuation.ended and (branch.text not in found or found[branch.text].score < score):
+                    found[branch.text] = Hypothesis(branch.text, total, score)
+            going = np.array([not branch.continuation.ended for branch in alive])
+            alive, totals = [branch for branch in alive if not branch.continuation.ended], totals[going]
+            if alive:
+                state = select(state, torch.from_numpy(parents[going]).to(device))
+                log_probs, state = model(torch.from_numpy(tokens[going]).to(device).unsqueeze(1), state)
+                log_probs = log_probs[:, -1]
+    return sorted(found.values(), key=lambda hypothesis: -hypothesis.score)[:wanted]
+
+
+@dataclass(frozen=True)
+class _Branch:
+    """A text that goes on: its certain characters, and what waits to become certain."""
+
+    text: str
+    continuation: Continuation
+
+    def grown(self, token: int) -> "_Branch":
+        continuation = self.continuation.fork()
+        return _Branch(self.text + continuation.push(token), continuation)
+
+
+def _score(log_prob: float, characters: int, penalty: float) -> float:
+    return float(log_prob / ((5 + characters) / 6) ** penalty)
+
+
+def _settled(found: dict[str, Hypothesis], wanted: int, totals: Floats, length: int, penalty: float) -> bool:
+    """Whether nothing alive can enter the list: probability only falls, and the penalty is largest at the end."""
+    if not len(totals):
+        return True
+    scores = sorted((hypothesis.score for hypothesis in found.values()), reverse=True)
+    return len(scores) >= wanted and _score(totals.max(), length, penalty) <= scores[wanted - 1]
+
+
+def _best(candidates: Floats, beams: int) -> tuple[Indices, Indices, Floats]:
+    """Row, id and value of the greatest of (B, V) values, greatest first, the earlier of equals first; no boundary."""
+    candidates[:, BOUNDARY] = -np.inf
+    flat = candidates.ravel()
+    if np.isnan(flat).any():
+        raise broken()
+    least = np.partition(flat, -beams)[-beams] if beams < len(flat) else -np.inf
+    chosen = np.flatnonzero((flat >= least) & (flat > -np.inf))
+    chosen = chosen[np.argsort(-flat[chosen], kind="stable")][:beams]
+    parents, tokens = np.divmod(chosen, candidates.shape[1])
+    return parents, tokens, flat[chosen]

@@ -1,0 +1,96 @@
+"""What sampling and beam search share: the prompt is read, and the text that follows is put together and ended.
+
+Shapes: N tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy, deepcopy
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.config import BOUNDARY
+from charlm.errors import TrainingFault, UsageError
+from charlm.models.base import LanguageModel, State, device_of
+from charlm.tokenizers.base import StreamDecoder, Tokenizer
+
+CHUNK = 1024
+"""Tokens of a prompt that are read in one call."""
+
+
+@contextmanager
+def reading(model: LanguageModel) -> Iterator[None]:
+    """No gradients and no dropout; the model is left as it was found."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
+def read(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> tuple[Tensor, State]:
+    """The log-probabilities (1, V) of what follows the boundary and the prompt, and the state after both."""
+    ids = np.concatenate([[BOUNDARY], tokenizer.encode(prompt)], dtype=np.int64)
+    stream = torch.from_numpy(ids).to(device_of(model)).unsqueeze(0)  # (1, N)
+    state = model.initial_state(1)
+    for begin in range(0, len(ids) - 1, CHUNK):
+        window = stream[:, begin : begin + CHUNK + 1]
+        _, state = model.score(window[:, :-1], window[:, 1:], state)
+    log_probs, state = model(stream[:, -1:], state)
+    return log_probs[:, -1], state
+
+
+def broken() -> TrainingFault:
+    """The error for log-probabilities that nothing can be drawn from."""
+    return TrainingFault(
+        "the model's probabilities are not numbers, so nothing can be drawn from them\n"
+        "its weights are broken: go back to an earlier run, or train again with a lower learning rate"
+    )
+
+
+class Continuation:
+    """The text of one continuation, id by id: whole characters, until there are `length` or a stop string is complete.
+
+    `push` returns the characters that are certain by now. The end of the text is held back while it may be the
+    beginning of a stop string, which is itself never part of the text; of several stop strings the one that is
+    complete first counts, and of those the one that began first. Raises UsageError for a negative length or an empty
+    stop string.
+    """
+
+    def __init__(self, decoder: StreamDecoder, length: int, stop: Sequence[str]) -> None:
+        if length < 0:
+            raise UsageError(f"--length must be at least 0, not {length}")
+        if "" in stop:
+            raise UsageError("--stop must not be empty: an empty string is everywhere")
+        self.decoder, self.left, self.stop = decoder, length, stop
+        self.held = ""
+        self.ended = length == 0
+
+    def push(self, token: int) -> str:
+        """The characters that `token` makes certain; sets `ended` when they are the last."""
+        text = (self.held + self.decoder.push(token))[: self.left]
+        self.ended, self.held = len(text) == self.left, ""
+        if self.stop:
+            found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
+            if found:
+                self.ended, text = True, text[: min(found)[1]]
+            elif not self.ended:
+                certain = len(text) - self._undecided(text)
+                text, self.held = text[:certain], text[certain:]
+        self.left -= len(text)
+        return text
+
+    def fork(self) -> "Continuation":
+        """One that goes on from here on its own."""
+        other = copy(self)
+        other.decoder = deepcopy(self.decoder)
+        return other
+
+    def _undecided(self, text: str) -> int:
+        """How long the longest end of the text is with which a stop string begins."""
+        longest = min(len(text), max(map(len, self.stop)) - 1)
+        return next((n for n in range(longest, 0, -1) if any(stop.startswith(text[-n:]) for stop in self.stop)), 0)

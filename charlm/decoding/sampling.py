@@ -1,0 +1,136 @@
+"""Drawing texts from a model, many at a time.
+
+Shapes: B streams, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from charlm.config import BOUNDARY, Settings, setting
+from charlm.decoding.continuation import Continuation, broken, read, reading
+from charlm.errors import UsageError
+from charlm.models.base import LanguageModel, device_of, select
+from charlm.tokenizers.base import StreamDecoder, Tokenizer
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sampling(Settings):
+    """How the next token is drawn. Applied in this order: temperature, then top-k, top-p, min-p."""
+
+    temperature: float = setting(
+        1.0, "below 1 keeps to the likely, above 1 dares more; 0 always takes the likeliest", min=0.0
+    )
+    top_k: int = setting(0, "draw from the k likeliest tokens only; 0: from all", min=0)
+    top_p: float = setting(
+        1.0, "draw from the fewest tokens that have this much probability together", above=0.0, max=1.0
+    )
+    min_p: float = setting(0.0, "leave out tokens less likely than this share of the likeliest one", min=0.0, below=1.0)
+
+
+def sample(
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    *,
+    length: int,
+    settings: Sampling = Sampling(),
+    streams: int = 1,
+    stop: Sequence[str] = (),
+    generator: torch.Generator | None = None,
+    on_text: Callable[[int, str], None] | None = None,
+) -> list[str]:
+    """`streams` continuations of the prompt, each of `length` characters or up to a stop string, without either.
+
+    The prompt is read once. A finished stream leaves the batch. `on_text` is told (stream, whole characters) as they
+    become certain. The draws come from `generator`, which lives on the CPU whatever the model's device (None: a new
+    one with a seed of its own); stream b uses the same draws whenever the others end. A token of several characters
+    is cut where the length ends. Raises UsageError for a length, stream count or stop string that makes no sense,
+    TrainingFault for probabilities that are not numbers.
+    """
+    if streams < 1:
+        raise UsageError(f"--num-samples must be at least 1, not {streams}")
+    continuations = [Continuation(StreamDecoder(tokenizer), length, stop) for _ in range(streams)]
+    parts: list[list[str]] = [[] for _ in range(streams)]
+    device, uniforms = device_of(model), _uniforms(streams, generator)
+    alive = list(range(streams if length else 0))
+    with reading(model):
+        log_probs, state = read(model, tokenizer, prompt)
+        state = select(state, torch.zeros(streams, dtype=torch.int64, device=device))
+        log_probs = log_probs.expand(streams, -1)
+        while alive:
+            tokens = draw(log_probs, settings, next(uniforms)[alive])
+            for stream, token in zip(alive, tokens.tolist(), strict=True):
+                text = continuations[stream].push(token)
+                if text:
+                    parts[stream].append(text)
+                    if on_text:
+                        on_text(stream, text)
+            going = [row for row, stream in enumerate(alive) if not continuations[stream].ended]
+            if len(going) < len(alive):
+                alive, tokens = [alive[row] for row in going], tokens[going]
+                state = select(state, torch.tensor(going, dtype=torch.int64, device=device))
+            if alive:
+                log_probs, state = model(torch.from_numpy(tokens).to(device).unsqueeze(1), state)
+                log_probs = log_probs[:, -1]
+    return ["".join(part) for part in parts]
+
+
+def draw(log_probs: Tensor, settings: Sampling, uniforms: Floats) -> Indices:
+    """One id for each row of log_probs (B, V), never the boundary; uniforms (B,) in [0, 1) decide which.
+
+    Raises TrainingFault for rows that are not numbers.
+    """
+    first = BOUNDARY + 1
+    plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
+    scores = (log_probs if plain else filter_log_probs(log_probs, settings))[:, first:].cpu().numpy()
+    if settings.temperature == 0:
+        best: Indices = scores.argmax(1)
+        if np.isnan(scores[np.arange(len(scores)), best]).any():
+            raise broken()
+        return best + first
+    if plain and settings.temperature != 1:
+        scores = (scores - scores.max(1, keepdims=True)) / settings.temperature
+    sums = np.exp(scores).cumsum(1, dtype=np.float64)
+    if not (sums[:, -1] > 0).all():
+        raise broken()
+    tokens: Indices = (sums[:, :-1] <= (uniforms * sums[:, -1])[:, None]).sum(1, dtype=np.int64)
+    return tokens + first
+
+
+def filter_log_probs(log_probs: Tensor, settings: Sampling) -> Tensor:
+    """(B, V) -> (B, V): the normalised distribution that is drawn from, -inf for the boundary and all that is left out.
+
+    Temperature divides the log-probabilities (0: the likeliest has them all); top-k keeps the k likeliest (Fan et al.
+    2018); top-p the fewest whose sum reaches p (Holtzman et al. 2020); min-p those of at least p times the likeliest
+    (Nguyen et al. 2024). Of equals the lower id goes first.
+    """
+    ranked, order = log_probs[:, BOUNDARY + 1 :].sort(dim=1, descending=True, stable=True)
+    if settings.temperature == 0:
+        ranked[:, 1:] = -torch.inf
+    else:
+        ranked = (ranked - ranked[:, :1]) / settings.temperature
+    if settings.top_k:
+        ranked[:, settings.top_k :] = -torch.inf
+    probabilities = ranked.softmax(1)
+    dropped = probabilities < settings.min_p * probabilities[:, :1]
+    if settings.top_p < 1:
+        dropped |= probabilities.cumsum(1) - probabilities >= settings.top_p
+    kept = ranked.masked_fill(dropped, -torch.inf).log_softmax(1)
+    return torch.full_like(log_probs, -torch.inf).scatter_(1, order + BOUNDARY + 1, kept)
+
+
+def _uniforms(streams: int, generator: torch.Generator | None) -> Iterator[Floats]:
+    """Rows of one number in [0, 1) a stream, for ever; made many at a time because making one is slow."""
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    while True:
+        yield from torch.rand(max(1, 4096 // streams), streams, dtype=torch.float64, generator=generator).numpy()
