@@ -1,9 +1,6 @@
 """The corpora that the field measures itself on, and getting them: once, verified, resumable."""
 
-import hashlib
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,6 +11,7 @@ from typing import Any
 from charlm.corpus.download import Transferred, download
 from charlm.corpus.folders import data_folders, receiving_folder
 from charlm.errors import DataError
+from charlm.files import sha256_of, write_atomically
 
 PINS = "sha256.json"
 """The file beside the corpora that keeps the SHA-256 of those whose first download decided it."""
@@ -97,7 +95,7 @@ def fetch(name: str, folder: Path | None = None, progress: Transferred | None = 
         if not was_there:
             folder.mkdir(parents=True, exist_ok=True)
         beside = target if was_there else _received(CLASSICS[name], target, progress)
-        sha256, expected = _sha256(beside), pinned(name, folder)
+        sha256, expected = sha256_of(beside), pinned(name, folder)
         if expected not in (None, sha256):
             raise _mismatch(beside, was_there, sha256, str(expected))
         if expected is None:
@@ -145,14 +143,6 @@ def _mismatch(path: Path, was_there: bool, sha256: str, expected: str) -> DataEr
     return DataError(f"{path.stem}: the download was thrown away: its SHA-256 is {sha256}, not {expected}")
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _pins(folder: Path) -> dict[str, Any]:
     try:
         pins = json.loads((folder / PINS).read_text(encoding="utf-8"))
@@ -167,7 +157,4 @@ def _pins(folder: Path) -> dict[str, Any]:
 
 def _pin(folder: Path, name: str, sha256: str) -> None:
     pins = json.dumps({**_pins(folder), name: sha256}, indent=2, sort_keys=True) + "\n"
-    descriptor, beside = tempfile.mkstemp(dir=folder, prefix=PINS, suffix=".part")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(pins)
-    Path(beside).replace(folder / PINS)
+    write_atomically(folder / PINS, pins.encode())

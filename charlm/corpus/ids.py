@@ -1,8 +1,6 @@
 """Streams of ids: a text encoded once, in memory or, when it is large, in a file that is mapped."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -13,6 +11,7 @@ import numpy.typing as npt
 from charlm.corpus.folders import cache_folder
 from charlm.corpus.text import Text
 from charlm.errors import DataError
+from charlm.files import atomic_file
 
 IN_MEMORY = 64 << 20  # characters; a longer text is encoded into the cache
 _FORMAT = 1  # goes into the key: raise it when the same text and encoder would give another file
@@ -82,16 +81,10 @@ def _load(path: Path, dtype: "np.dtype[Any]") -> Stream | None:
 
 
 def _store(path: Path, dtype: "np.dtype[Any]", blocks: Iterator[npt.NDArray[Any]]) -> None:
-    """Write beside, flush to the disk, rename: a reader, or a second writer, never meets half a file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                _write(file, dtype, blocks)
-            Path(beside).replace(path)
-        finally:
-            Path(beside).unlink(missing_ok=True)
+        with atomic_file(path) as file:  # a reader, or a second writer, never meets half of it
+            _write(file, dtype, blocks)
     except OSError as problem:
         raise DataError(
             f"{path.parent}: cannot keep the encoded corpus here: {problem.strerror}; "
@@ -107,8 +100,6 @@ def _write(file: BinaryIO, dtype: "np.dtype[Any]", blocks: Iterator[npt.NDArray[
         count += len(block)
     file.seek(0)
     _write_header(file, dtype, count)  # as long as the first: numpy leaves room for the count to grow
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def _write_header(file: BinaryIO, dtype: "np.dtype[Any]", count: int) -> None:
