@@ -5,7 +5,7 @@ Shapes: N tokens, V vocabulary.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import copy
 
 import numpy as np
 import torch
@@ -87,7 +87,8 @@ class Continuation:
     def fork(self) -> "Continuation":
         """One that goes on from here on its own."""
         other = copy(self)
-        other.decoder = deepcopy(self.decoder)
+        other.decoder = copy(self.decoder)
+        vars(other.decoder).update({name: copy(part) for name, part in vars(self.decoder).items()})
         return other
 
     def _undecided(self, text: str) -> int:
