@@ -7,17 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from charlm.config import BOUNDARY
-from charlm.decoding.continuation import Continuation, broken, read, reading
+from charlm.decoding.continuation import Continuation, Floats, Indices, broken, read, reading
 from charlm.errors import UsageError
 from charlm.models.base import LanguageModel, device_of, select
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
-
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 MOST_BEAMS = 4096
 """More is a typing error: each beam is a state of its own."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import copy
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,6 +16,9 @@ from charlm.config import BOUNDARY
 from charlm.errors import TrainingFault, UsageError
 from charlm.models.base import LanguageModel, State, device_of
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 CHUNK = 1024
 """Tokens of a prompt that are read in one call."""

@@ -7,18 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from charlm.config import BOUNDARY, Settings, setting
-from charlm.decoding.continuation import Continuation, broken, read, reading
+from charlm.decoding.continuation import Continuation, Floats, Indices, broken, read, reading
 from charlm.errors import UsageError
 from charlm.models.base import LanguageModel, device_of, select
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
-
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 FEWEST_BLOCKS = 5
 """Fewer blocks than this say nothing about how blocks differ."""
@@ -18,9 +19,7 @@ FEWEST_BLOCKS = 5
 CONFIDENCE = 0.95
 
 
-def ratio_interval(
-    bits: Floats, characters: npt.NDArray[np.int64], *, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+def ratio_interval(bits: Floats, characters: Indices, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
     """The 95 % interval of sum(bits) / sum(characters), both (N,) per block; infinite for too few blocks to tell.
 
     The expanded percentile interval of Hesterberg (2015, "What Teachers Should Know About the Bootstrap", section 5):

@@ -4,11 +4,8 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from charlm.errors import UsageError
-from charlm.evaluation.bootstrap import Floats, ratio_interval
+from charlm.evaluation.bootstrap import Floats, Indices, ratio_interval
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Evaluation:
     characters: int
     bytes: int
     block_bits: Floats = field(repr=False)
-    block_characters: npt.NDArray[np.int64] = field(repr=False)
+    block_characters: Indices = field(repr=False)
     unseen_characters: int
     unseen_bits: float
     seconds: float

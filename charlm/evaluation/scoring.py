@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from charlm.config import BOUNDARY
 from charlm.corpus import Stream
 from charlm.errors import TrainingFault, UsageError
+from charlm.evaluation.bootstrap import Floats, Indices
 from charlm.models.base import LanguageModel, State, device_of
 from charlm.tokenizers.base import Tokenizer
-
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 
 SEGMENT = 2**15
 """Targets whose windows are cut out and grouped together."""

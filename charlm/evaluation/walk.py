@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from charlm.corpus import Text, encode
 from charlm.errors import CheckpointError, DataError
+from charlm.evaluation.bootstrap import Indices
 from charlm.evaluation.result import Evaluation
-from charlm.evaluation.scoring import Indices, token_bits, windowed_token_bits
+from charlm.evaluation.scoring import token_bits, windowed_token_bits
 from charlm.models.base import LanguageModel
 from charlm.tokenizers.base import Tokenizer
 
