@@ -16,6 +16,7 @@ from charlm.corpus.catalogue import Entry, catalogue
 from charlm.corpus.classics import CLASSICS, Classic, Fetched, downloaded, fetch
 from charlm.corpus.folders import cache_folder, data_folders, receiving_folder
 from charlm.corpus.ids import Encoder, Stream, encode
+from charlm.corpus.origin import Origin, reopen
 from charlm.corpus.source import open_corpus
 from charlm.corpus.splits import SMALLEST, Split, split
 from charlm.corpus.text import Text
@@ -29,6 +30,7 @@ __all__ = [
     "Encoder",
     "Entry",
     "Fetched",
+    "Origin",
     "Split",
     "Stream",
     "Text",
