@@ -80,7 +80,7 @@ class Tokenizer(ABC):
             data = json.loads(files[_FILE])
             tokenizer = cls.from_vocabulary(data, code_points_from_json(data["seen"]))
             sound = tokenizer.files()[_FILE] == files[_FILE] and tokenizer._learned_only_from_seen()
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RuntimeError):
             sound = False
         if not sound:
             raise CheckpointError(
@@ -108,7 +108,7 @@ class Tokenizer(ABC):
         return np.fromiter(map(len, self._pieces), dtype=np.int64, count=self.vocab_size)
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """The text of some ids, (N,) of any integer type; bytes that are no UTF-8, made up by a model, become U+FFFD."""
+        """The text of some ids, (N,) of any integer type; bytes that are no UTF-8 become U+FFFD."""
         numbers = np.asarray(ids, dtype=np.int64).tolist()
         assert not numbers or min(numbers) >= 0, "ids count from 0"
         return b"".join([self._pieces[number] for number in numbers]).decode("utf-8", _ERRORS)
@@ -143,19 +143,26 @@ class Tokenizer(ABC):
 
 
 class StreamDecoder:
-    """Ids to text as they come, whole characters only; what it returns, joined, is `Tokenizer.decode` of all ids."""
+    """Ids to text as they come, whole characters only; what it returns, joined, is `Tokenizer.decode` of all ids.
+
+    `copy.copy` gives one that goes on by itself from the same place, at no cost.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._pieces = tokenizer.pieces()
-        self._decoder = codecs.getincrementaldecoder("utf-8")(_ERRORS)
+        self._begun = b""  # the first bytes of a character that is not complete
 
     def push(self, token: int) -> str:
         """The characters that this id completes; "" while one is still incomplete."""
-        return self._decoder.decode(self._pieces[token])
+        self._begun += self._pieces[token]
+        text, used = codecs.utf_8_decode(self._begun, _ERRORS, False)
+        self._begun = self._begun[used:]
+        return text
 
     def finish(self) -> str:
         """What an unfinished character leaves, as U+FFFD; the decoder is then as new."""
-        return self._decoder.decode(b"", final=True)
+        text, self._begun = self._begun.decode("utf-8", _ERRORS), b""
+        return text
 
 
 def code_points(text: str) -> npt.NDArray[np.uint32]:

@@ -30,6 +30,22 @@ _UNKNOWN = "\u2585"  # what it writes for what it does not know
 _MODEL_TYPES = {"unigram": 1, "bpe": 2}  # as in the library's model file
 
 _LARGEST_SCORE = 1e9
+_TRAINING: dict[str, Any] = {
+    "hard_vocab_limit": False,
+    "character_coverage": 1.0,
+    "normalization_rule_name": "identity",
+    "add_dummy_prefix": False,
+    "remove_extra_whitespaces": False,
+    "allow_whitespace_only_pieces": True,  # indentation: a quarter fewer tokens on source code
+    "max_sentence_length": 8 * _BLOCK,  # in bytes; a longer one would be left out
+    "unk_piece": _UNKNOWN,
+    "unk_id": 0,
+    "bos_id": -1,
+    "eos_id": -1,
+    "pad_id": -1,
+    "num_threads": 4,  # each adds up its own share: a fixed number gives the same pieces on every machine
+    "minloglevel": 2,
+}
 
 Piece = tuple[str, float]  # its text, and its score as a float32
 
@@ -38,7 +54,7 @@ Piece = tuple[str, float]  # its text, and its score as a float32
 class SentencePieceConfig(CharactersConfig):
     """How many pieces there are and how they are chosen."""
 
-    vocab_size: int = setting(512, "number of ids, the 256 bytes and the boundary included", min=FIRST_PIECE + 2)
+    vocab_size: int = setting(512, "number of ids, the 256 bytes and the boundary included", min=FIRST_PIECE + 1)
     model_type: str = setting("unigram", "how pieces are chosen", choices=tuple(_MODEL_TYPES))
 
 
@@ -66,21 +82,25 @@ class SentencePiece(Tokenizer):
 
     @classmethod
     def train(cls, chunks: Iterable[str], config: SentencePieceConfig) -> "SentencePiece":
-        """Learn `vocab_size` ids, at most half of the pieces being single characters: the most frequent ones.
+        """Learn `vocab_size` ids. Half of the pieces are left to more than one character, if the text holds so many.
 
-        Raises UsageError that names the largest size possible if the text does not hold so many pieces.
+        Raises UsageError that names the largest size possible if the text holds fewer, DataError if it holds none.
         """
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
         sample = _sample(_counted(chunks, counts))
         frequent = _by_frequency(counts, config.min_count)
-        size = config.vocab_size
-        while len(pieces := _learn(sample, frequent, size - FIRST_PIECE, config.model_type)) < size - FIRST_PIECE:
-            size = FIRST_PIECE + len(pieces)
+        wanted = config.vocab_size - FIRST_PIECE
+        characters = max(1, wanted // 2)
+        while len(pieces := _learn(sample, frequent[:characters], wanted, config.model_type)) < wanted:
+            if characters >= len(frequent):
+                break
+            characters += wanted - len(pieces) if pieces else 1
         if not pieces:
-            raise DataError("the text is too small for SentencePiece: give more text, or use --tokenizer characters")
-        if size < config.vocab_size:
+            raise DataError("SentencePiece finds no pieces in this text: give more text or use --tokenizer characters")
+        if len(pieces) < wanted:
             raise UsageError(
-                f"--vocab-size {config.vocab_size}: the text holds fewer pieces; the largest size possible is {size}"
+                f"--vocab-size {config.vocab_size}: the text holds too few pieces; "
+                f"the largest size possible is {FIRST_PIECE + len(pieces)}"
             )
         return cls(pieces, config.model_type, np.flatnonzero(counts))
 
@@ -91,8 +111,8 @@ class SentencePiece(Tokenizer):
     @classmethod
     def from_vocabulary(cls, vocabulary: Mapping[str, Any], seen: Integers) -> "SentencePiece":
         """As the interface says. Also raises ValueError for a score that is no finite float32."""
-        pieces = [(text, score) for text, score in vocabulary["pieces"]]
-        scores = np.array([score for _, score in pieces], dtype=np.float64)
+        pieces = [(text, float(score)) for text, score in vocabulary["pieces"]]
+        scores = np.array([score for _, score in pieces])
         if not (np.abs(scores) <= _LARGEST_SCORE).all() or (scores != scores.astype(np.float32)).any():
             raise ValueError("not a list of scores")
         return cls(pieces, vocabulary["model_type"], seen)
@@ -154,34 +174,22 @@ def _blocks(chunks: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
-def _learn(sample: Iterable[str], frequent: Sequence[str], most: int, model_type: str) -> list[Piece]:
-    """The pieces that the sample holds, `most` at most; half of these at most are characters, the first of `frequent`."""
-    characters = frequent[: most // 2]
-    others = _others(characters) if characters else None
-    sentences = [part for block in sample for part in others.split(block)[::2]] if others else []
-    if not any(sentence.strip("\r\n") for sentence in sentences):  # the library takes line ends off
+def _learn(sample: Iterable[str], characters: Sequence[str], most: int, model_type: str) -> list[Piece]:
+    """The pieces that the sample holds, made of these characters, `most` at most; none if the library gives up."""
+    if not characters:
         return []
+    others = _others(characters)
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(sentences),
-        model_writer=model,
-        model_type=model_type,
-        vocab_size=1 + most,
-        hard_vocab_limit=False,
-        character_coverage=1.0,
-        normalization_rule_name="identity",
-        add_dummy_prefix=False,
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,  # indentation: a quarter fewer tokens on source code
-        unk_piece=_UNKNOWN,
-        unk_id=0,
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=-1,
-        max_sentence_length=8 * _BLOCK,  # in bytes; a longer one would be left out
-        num_threads=4,  # sums are added in the order of the threads: a fixed number gives the same pieces everywhere
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=(part for block in sample for part in others.split(block)[::2]),
+            model_writer=model,
+            model_type=model_type,
+            vocab_size=1 + most,
+            **_TRAINING,
+        )
+    except RuntimeError:  # nothing but line ends, or too little to count
+        return []
     learned = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     ids = range(1, learned.get_piece_size())
     return [(learned.id_to_piece(id).replace(_SPACE, " "), learned.get_score(id)) for id in ids]
