@@ -1,0 +1,249 @@
+"""The n-gram model: a table of probabilities and back-off weights, walked a symbol at a time.
+
+Shapes: B streams, T time steps, V vocabulary, K = order - 1 contexts.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.config import BOUNDARY, Settings, setting
+from charlm.models.base import CountingModel, State
+from charlm.models.ngram.counting import Level, count_ngrams
+from charlm.models.ngram.smoothing import SMOOTHERS, Estimate
+
+
+class NGram(CountingModel):
+    """Predicts from the last order - 1 tokens, by how often it has seen what follows them.
+
+    The n-grams form a trie whose nodes are numbered level by level, so that the children of a node, and of one node
+    after another, are neighbours: node 0 is the empty n-gram, node y the one that ends in symbol[y - 1] with
+    probability[y - 1]. The state holds, for k = 1 .. K, the node of the last k tokens, -1 where they were never seen.
+    """
+
+    @dataclass(frozen=True)
+    class Config(Settings):
+        """Settings of the n-gram."""
+
+        order: int = setting(
+            7, "length of the longest n-grams: each token is predicted from order - 1 before it", min=1, max=16
+        )
+        smoothing: str = setting("kneser-ney", "how counts become probabilities", choices=tuple(SMOOTHERS))
+
+    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    config: Config
+    ids: Tensor  # (A,) int64: the token that each symbol stands for
+    levels: Tensor  # (order + 1,) int64: the first node of each length, then the end
+    first: Tensor  # (C + 1,) int32: first child of each node that can be a context, then the end
+    symbol: Tensor  # (M,) uint8 or int32
+    probability: Tensor  # (M,) float32
+    backoff: Tensor  # (C,) float32
+    unigram: Tensor  # (V,) float32: P of each token in no context, those never seen included
+    codes: Tensor  # (V,) int64: the symbol of each token, A for those never seen
+    keys: (
+        Tensor  # (M + 1,) int64, ascending: parent * (A + 1) + symbol of each node from 1 on, then a number beyond all
+    )
+
+    def __init__(self, config: Config, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.vocab_size = vocab_size
+        empty = torch.zeros(0)
+        self._install(
+            {
+                "ids": empty.long(),
+                "levels": torch.ones(1, dtype=torch.int64),
+                "first": torch.ones(2, dtype=torch.int32),
+                "symbol": empty.byte(),
+                "probability": empty,
+                "backoff": torch.ones(1),
+                "unigram": torch.full((vocab_size,), 1 / vocab_size),
+            }
+        )
+
+    @property
+    def order(self) -> int:
+        """The length of the longest n-grams counted; 1 before anything is."""
+        return max(1, len(self.levels) - 1)
+
+    @property
+    def parameters_count(self) -> int:
+        """How many n-grams are stored."""
+        return len(self.symbol)
+
+    def fit(
+        self,
+        tokens: np.ndarray[Any, Any],
+        validation: np.ndarray[Any, Any],
+        progress: Callable[[str, float], None] | None = None,
+    ) -> None:
+        """Count and estimate; the text is read as the boundary, then `tokens`, then `validation`.
+
+        With kenlm smoothing another boundary follows, which stands for the </s> that KenLM predicts at the end.
+        """
+        tell = progress or (lambda _what, _fraction: None)
+        tell("counting", 0.0)
+        ends = (1, int(self.config.smoothing == "kenlm"))
+        stream = np.pad(np.concatenate((tokens, validation)), ends, constant_values=BOUNDARY)
+        ids, codes = _alphabet(stream, self.vocab_size)
+        levels = [level for level in count_ngrams(codes[stream], self.config.order) if len(level)]
+        tell("estimating", 0.5)
+        unseen = self.vocab_size - len(ids)
+        share = 1 / (len(ids) + (unseen > 0))  # all tokens never seen are together one more symbol
+        estimates = SMOOTHERS[self.config.smoothing](levels, np.full(len(ids), share))
+        unigram = np.full(self.vocab_size, estimates[0].backoff[0] * share / max(1, unseen))
+        unigram[ids] = estimates[0].probability
+        self._install(_tensors(ids, levels, estimates, unigram))
+        tell("estimating", 1.0)
+
+    @classmethod
+    def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "NGram":
+        """As the interface says."""
+        assert isinstance(config, cls.Config)
+        model = cls(config, vocab_size)
+        expected = {name: tensor.dtype for name, tensor in model.state_dict().items()} | {
+            "symbol": tensors["symbol"].dtype
+        }
+        if {name: tensor.dtype for name, tensor in tensors.items()} != expected:
+            raise ValueError("the weights are not those of an n-gram model")
+        _check(tensors, vocab_size)
+        model._install(dict(tensors))
+        return model
+
+    def _install(self, tensors: dict[str, Tensor]) -> None:
+        """Take over the tensors of a fitted model, and derive from them what is looked things up in."""
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+        alphabet = len(self.ids)
+        codes = torch.full((self.vocab_size,), alphabet)
+        codes[self.ids] = torch.arange(alphabet)
+        parents = torch.repeat_interleave(self.first.diff())
+        keys = torch.cat((parents * (alphabet + 1) + self.symbol, torch.tensor([torch.iinfo(torch.int64).max])))
+        self.register_buffer("codes", codes, persistent=False)
+        self.register_buffer("keys", keys, persistent=False)
+
+    def initial_state(self, streams: int) -> State:
+        """The state before anything has been read: no context."""
+        return (torch.full((streams, self.order - 1), -1, device=self.keys.device),)
+
+    def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says: from the longest context down to none, each adds the symbols that it has seen."""
+        contexts = self._walk(self.codes[tokens], state[0])  # (B, T, K)
+        log_probs = self._distributions(contexts.flatten(0, 1)).log().view(*tokens.shape, -1)
+        return log_probs, (contexts[:, -1],)
+
+    def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says, without the distributions."""
+        contexts = self._walk(self.codes[tokens], state[0])  # (B, T, K)
+        codes = self.codes[targets]
+        probability = self.unigram[targets]
+        for k in range(self.order - 1):
+            context = contexts[..., k]
+            node = self._child(context, codes)
+            weight = torch.where(context >= 0, self.backoff[context], 1.0)
+            probability = torch.where(node >= 0, self.probability[node - 1], probability * weight)
+        return probability.log(), (contexts[:, -1],)
+
+    def _walk(self, codes: Tensor, contexts: Tensor) -> Tensor:
+        """(B, T) symbols, (B, K) nodes before them -> (B, T, K): the nodes after each of them."""
+        B, T = codes.shape
+        K = contexts.shape[1]
+        root = torch.zeros(B, 1, dtype=torch.int64, device=codes.device)
+        if T <= K:
+            steps = []
+            for t in range(T):
+                contexts = self._child(torch.cat((root, contexts[:, :-1]), 1), codes[:, t : t + 1])[:, :K]
+                steps.append(contexts)
+            return torch.stack(steps, 1)
+        shorter = root.expand(B, T)
+        lengths = []
+        for k in range(K):
+            longer = self._child(shorter, codes)
+            shorter = torch.cat((contexts[:, k : k + 1], longer[:, :-1]), 1)
+            lengths.append(longer)
+        return torch.stack(lengths, 2) if lengths else contexts.unsqueeze(1).expand(B, T, 0)
+
+    def _child(self, nodes: Tensor, codes: Tensor) -> Tensor:
+        """The node reached from each node by a symbol, -1 where there is none."""
+        wanted = nodes * (len(self.ids) + 1) + codes
+        at = torch.searchsorted(self.keys, wanted)
+        return torch.where(self.keys[at] == wanted, at + 1, -1)
+
+    def _distributions(self, contexts: Tensor) -> Tensor:
+        """(N, K) nodes -> (N, V): P of every token after them."""
+        seen = contexts >= 0
+        weights = torch.where(seen, self.backoff[contexts], 1.0)  # (N, K)
+        below = weights.flip(1).cumprod(1).flip(1)  # (N, K): what the contexts from here on leave to the shorter ones
+        result = self.unigram * below[:, :1] if contexts.shape[1] else self.unigram.expand(len(contexts), -1)
+        flat = result.view(-1) if contexts.shape[1] else result
+        for k in range(contexts.shape[1]):
+            rows = seen[:, k].nonzero().squeeze(1)
+            if not len(rows):
+                break
+            nodes = contexts[rows, k]
+            begin = self.first[nodes].long()
+            sizes = self.first[nodes + 1] - begin
+            owner = torch.repeat_interleave(sizes)
+            children = torch.arange(len(owner), device=owner.device) + (begin - sizes.cumsum(0) + sizes)[owner] - 1
+            rows = rows[owner]
+            value = self.probability[children]
+            if k + 1 < contexts.shape[1]:
+                value = value * below[rows, k + 1]
+            flat[rows * self.vocab_size + self.ids[self.symbol[children].long()]] = value
+        return result
+
+
+def _alphabet(stream: np.ndarray[Any, Any], vocab_size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The tokens that occur, ordered by where they first do; and each token's symbol, its place among them."""
+    codes = np.full(vocab_size, -1)
+    ids = np.zeros(0, np.int64)
+    for start in range(0, len(stream), 1 << 20):
+        chunk = stream[start : start + (1 << 20)]
+        fresh, at = np.unique(chunk[codes[chunk] < 0], return_index=True)
+        ids = np.append(ids, fresh[np.argsort(at)])
+        codes[ids] = np.arange(len(ids))
+    return ids, codes
+
+
+def _tensors(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: Any) -> dict[str, Tensor]:
+    """What a fitted model stores; `first`, for instance, from the parents of the n-grams."""
+    sizes = np.array([1, *map(len, levels)])
+    starts = np.cumsum(sizes)
+    children = np.concatenate([np.bincount(level.parent, minlength=n) for level, n in zip(levels, sizes, strict=False)])
+    symbol = np.concatenate([level.symbol for level in levels])
+    arrays = {
+        "ids": ids,
+        "levels": starts,
+        "first": np.append(1, 1 + np.cumsum(children)).astype(np.int32),
+        "symbol": symbol.astype(np.uint8 if len(ids) <= 256 else np.int32),
+        "probability": np.concatenate([e.probability for e in estimates]).astype(np.float32),
+        "backoff": np.concatenate([e.backoff for e in estimates]).astype(np.float32),
+        "unigram": unigram.astype(np.float32),
+    }
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
+    """Raises ValueError unless the tensors describe one trie."""
+    ids, levels, first, symbol = (tensors[name].long() for name in ("ids", "levels", "first", "symbol"))
+    sound = (
+        all(tensor.dim() == 1 for tensor in tensors.values())
+        and len(tensors["unigram"]) == vocab_size
+        and len(symbol) == len(tensors["probability"])
+        and len(first) == len(tensors["backoff"]) + 1
+        and bool((levels.diff() > 0).all())
+        and levels[:1].tolist() == first[:1].tolist() == [1]
+        and levels[-1:].tolist() == first[-1:].tolist() == [len(symbol) + 1]
+        and bool((first.diff() >= 0).all())
+        and bool(((symbol >= 0) & (symbol < max(1, len(ids)))).all())
+        and bool(((ids >= 0) & (ids < vocab_size)).all())
+        and len(set(ids.tolist())) == len(ids)
+        and all(bool((tensors[name] > 0).all()) for name in ("probability", "backoff", "unigram"))
+    )
+    if not sound:
+        raise ValueError("the tensors of the n-gram model contradict each other")
