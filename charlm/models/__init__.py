@@ -2,10 +2,12 @@
 
 from charlm.models.base import CountingModel, LanguageModel, Network, State, detach, device_of, select
 from charlm.models.feedforward import FeedForward
+from charlm.models.ngram import NGram
 from charlm.models.recurrent import GRU, LSTM, RNN
 from charlm.models.transformer import Transformer
 
 ARCHITECTURES: dict[str, type[LanguageModel]] = {
+    "ngram": NGram,
     "feedforward": FeedForward,
     "rnn": RNN,
     "gru": GRU,

@@ -18,6 +18,10 @@ State = tuple[Tensor, ...]
 """A value, never mutated. Dimension 0 of every leaf is the stream; what else a leaf holds is the model's own affair."""
 
 
+UNSEEN = 1e-7
+"""The probability at which an id that does not occur in the training text begins."""
+
+
 def select(state: State, streams: Tensor) -> State:
     """The state of the given streams, in that order: re-orders, repeats or drops them. streams: (B',) int64."""
     return tuple(leaf.index_select(0, streams) for leaf in state)
@@ -39,6 +43,9 @@ class LanguageModel(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what --size tiny|small|medium|large sets in the Config
 
+    recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, as measured best
+
+    config: Settings
     vocab_size: int
 
     @abstractmethod
@@ -108,10 +115,26 @@ class Network(LanguageModel):
     character from another script) are pushed towards probability 0 by every step; the floor bounds what each can cost.
     """
 
+    recipe: ClassVar[Mapping[str, Any]] = {
+        "batch": 32,
+        "segment": 64,
+        "optimizer": "adamw",
+        "learning_rate": 5e-3,
+        "weight_decay": 0.01,
+    }
     FLOOR: ClassVar[float] = 1e-4
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
 
     output: nn.Linear
+
+    @torch.no_grad()
+    def expect(self, counts: Tensor) -> None:
+        """Before training: predict each id as often as it occurs, whatever came before. counts: (V,).
+
+        Ids that do not occur (most bytes) start, and stay, improbable. Otherwise hundreds of useless logits must first be
+        learned away, which costs more than anything else in a run of a minute.
+        """
+        self.output.bias.copy_((counts / counts.sum()).clamp(min=UNSEEN).log())
 
     @abstractmethod
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:

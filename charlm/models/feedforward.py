@@ -46,7 +46,9 @@ class FeedForward(Network):
         self.config, self.vocab_size = config, vocab_size
         inputs = config.context * config.embedding
         self.embedding = nn.Embedding(vocab_size, config.embedding)
-        self.hidden = nn.ModuleList(nn.Linear(config.width if n else inputs, config.width) for n in range(config.layers))
+        self.hidden = nn.ModuleList(
+            nn.Linear(config.width if n else inputs, config.width) for n in range(config.layers)
+        )
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.width + (inputs if config.direct else 0), vocab_size)
         self.activation = torch.tanh if config.activation == "tanh" else torch.relu

@@ -137,7 +137,7 @@ class Transformer(Network):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = NORMS[config.norm](config.width)
         self.dropout = Dropout(config.dropout)
-        self.output = nn.Linear(config.width, vocab_size, bias=False)
+        self.output = nn.Linear(config.width, vocab_size)
         if config.tie:
             self.output.weight = self.embedding.weight
 

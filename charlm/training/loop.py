@@ -1,12 +1,10 @@
 """The training loop: parallel streams in segments, state carried along, one optimizer step a segment."""
 
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -21,29 +19,29 @@ from charlm.training.settings import TrainingConfig
 from charlm.training.streams import Ids, Streams, parallel
 
 VALIDATIONS = 12  # over a run
-VALIDATION_TOKENS = 20_000  # a quick look at the start of the validation slice, not the whole of it
+VALIDATION_TOKENS = 20_000  # a quick look at places all over the validation slice, not the whole of it
 VALIDATION_STREAMS = 20
 MEASURED_SHARE = 0.05  # of a budget of time is spent finding out how many steps it buys
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
 REPORT_SECONDS = 0.25
+JOIN = 0.5  # of the steps; from then on a run that still improves learns from the validation slice too
 SMOOTHING = 0.98  # of the training loss that is reported
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training run stands. Losses are in nats per token; `validation` only right after one was made."""
+    """Where a training run stands. Losses are in bits per character; `validation` only right after one was made."""
 
     step: int
     steps: int | None  # None while the budget is still being measured
     seconds: float
     seconds_left: float | None
-    tokens_per_second: float
+    characters_per_second: float
     learning_rate: float
     training: float
-    validation: float | None = None
-    best: float | None = None
-    improved: bool = False
+    validation: float | None
+    best: float | None
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -68,36 +66,53 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
 class Trainer:
     """Trains one network; everything that a resumed run needs is in `tensors()` and `counters`.
 
+    The validation slice is the text nearest to whatever comes next, so it is not wasted: half-way through, if the network
+    has not begun to over-fit, the slice joins the training text (`config.join`), and there is no more validation.
+
     Weights and optimizer are float32. With bfloat16 a working copy of the network computes, takes its weights from the
     originals after each step and gives them its gradients.
     """
 
-    def __init__(self, model: Network, ids: Ids, validation: Ids, config: TrainingConfig) -> None:
+    def __init__(
+        self, model: Network, ids: Ids, validation: Ids, config: TrainingConfig, characters_per_token: float = 1.0
+    ) -> None:
         assert config.batch and config.segment and config.optimizer and config.learning_rate is not None
         assert config.weight_decay is not None
-        self.model, self.config, self.validation_ids = model, config, validation[:VALIDATION_TOKENS]
+        self.model, self.config, self.validation_ids = model, config, validation
         self.device = next(model.parameters()).device
         batch = max(1, min(config.batch, len(ids) // config.segment))
         self.streams = Streams(ids, batch, min(config.segment, len(ids)), config.seed)
+        self.all_streams = replace(self.streams, ids=np.concatenate([ids, validation])) if config.join else self.streams
         kind = compute_type(config.precision, self.device)
         self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
         self.optimizers = build_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay)
         self.state: State = self.working.initial_state(batch)
         self.best_weights: dict[str, Tensor] | None = None
+        self.characters_per_token = characters_per_token  # of the training text, to report in characters
         self.counters = Counters(steps=Budget.parse(config.budget).steps(batch * self.streams.segment_length, len(ids)))
         self._began = 0.0
+
+    def expect_frequencies(self) -> None:
+        """Start from how often each id occurs: see `Network.expect`."""
+        counts = np.zeros(self.model.vocab_size)
+        for start in range(0, len(self.streams.ids), 1 << 24):
+            counts += np.bincount(self.streams.ids[start : start + (1 << 24)], minlength=self.model.vocab_size)
+        for network in (self.model, self.working):
+            network.expect(torch.from_numpy(counts).to(self.device))
 
     def run(
         self,
         report: Callable[[Progress], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
+        look: Callable[[Network], None] = lambda _: None,
     ) -> None:
         """Train to the end of the budget. The model then holds the weights that did best on the validation slice.
 
         Raises TrainingFault when the numbers go wrong, and Stopped, with all counters and weights as they stand
-        between two steps, when `should_stop` says so.
+        between two steps, when `should_stop` says so. `look` is shown the network, in eval mode, after each validation;
+        the time it takes is part of the budget.
         """
-        self._began = time.monotonic() - self.counters.seconds
+        self._began, self._look = time.monotonic() - self.counters.seconds, look
         reported = -math.inf
         while self.counters.steps is None or self.counters.step < self.counters.steps:
             if should_stop():
@@ -109,11 +124,16 @@ class Trainer:
                 report(self._validate())
                 if self._out_of_patience():
                     break
+                if self.config.join and self.counters.since_best == 0 and self._past_the_middle():
+                    self.counters.joined = self.counters.step
             elif self.counters.seconds - reported > REPORT_SECONDS:
                 reported = self.counters.seconds
-                report(self._progress())
-        if self.best_weights is not None:
+                report(self._progress(None))
+        if self.best_weights is not None and self.counters.joined is None:
             self.model.load_state_dict(self.best_weights)
+
+    def _past_the_middle(self) -> bool:
+        return self.counters.step >= JOIN * (self.counters.steps or math.inf)
 
     def _step(self) -> None:
         c, working = self.counters, self.working
@@ -121,8 +141,10 @@ class Trainer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.config.learning_rate * factor  # type: ignore[operator]
-        tokens, targets = (ids.to(self.device) for ids in self.streams.segment(c.step))
-        if not working.carries_state or self.streams.starts_afresh(c.step):
+        streams = self.streams if c.joined is None else self.all_streams
+        place = c.step - (c.joined or 0)  # in these streams
+        tokens, targets = (ids.to(self.device) for ids in streams.segment(place))
+        if not working.carries_state or streams.starts_afresh(place):
             self.state = working.initial_state(self.streams.batch)
         working.train()
         log_probs, state = working.score(tokens, targets, self.state)
@@ -168,13 +190,14 @@ class Trainer:
         per_step = (c.seconds - c.measured_from) / (c.step - FIRST_STEPS)
         begun = time.monotonic()
         self._validation_loss()
+        self._look(self.working)
         per_validation = time.monotonic() - begun
         left = budget - (time.monotonic() - self._began) - VALIDATIONS * per_validation
         c.steps = c.step + max(1, int(left / per_step))
 
     def _validation_due(self) -> bool:
         c = self.counters
-        if c.steps is None:
+        if c.steps is None or c.joined is not None:
             return False
         every = max(1, c.steps // VALIDATIONS)
         return c.step == c.steps or (c.step % every == 0 and c.steps - c.step >= every // 2)
@@ -182,20 +205,21 @@ class Trainer:
     def _validate(self) -> Progress:
         c = self.counters
         nats = self._validation_loss()
+        self._look(self.working)
         improved = c.best is None or nats < c.best
         c.best, c.since_best = (nats, 0) if improved else (c.best, c.since_best + 1)
         if improved:
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         c.seconds = time.monotonic() - self._began
-        return dataclasses.replace(self._progress(), validation=nats, improved=improved)
+        return self._progress(nats)
 
     @torch.inference_mode()
     def _validation_loss(self) -> float:
-        """Nats per token over the validation slice, read as parallel streams: quick, and close enough to choose by."""
+        """Nats per token over parts of the validation slice, as parallel streams: quick, and close enough to choose by."""
         working, total, count = self.working.eval(), 0.0, 0
         streams = max(1, min(VALIDATION_STREAMS, len(self.validation_ids) // 100))
         state = working.initial_state(streams)
-        for tokens, targets in parallel(self.validation_ids, streams, 256):
+        for tokens, targets in parallel(self.validation_ids, streams, 250, VALIDATION_TOKENS // streams):
             log_probs, state = working.score(tokens.to(self.device), targets.to(self.device), state)
             total, count = total - log_probs.double().sum().item(), count + targets.numel()
         return total / count
@@ -203,12 +227,21 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return 0 < self.config.patience <= self.counters.since_best
 
-    def _progress(self) -> Progress:
+    def _progress(self, validation: float | None) -> Progress:
         c = self.counters
-        speed = c.step * self.streams.batch * self.streams.segment_length / max(c.seconds, 1e-9)
-        left = None if c.steps is None else c.seconds / c.step * (c.steps - c.step)
-        rate_now = self.optimizers[0].param_groups[0]["lr"]
-        return Progress(c.step, c.steps, c.seconds, left, speed, rate_now, c.training, best=c.best)
+        characters = c.step * self.streams.batch * self.streams.segment_length * self.characters_per_token
+        bits = 1 / (math.log(2) * self.characters_per_token)  # of one nat per token, in bits per character
+        return Progress(
+            step=c.step,
+            steps=c.steps,
+            seconds=c.seconds,
+            seconds_left=None if c.steps is None else c.seconds / c.step * (c.steps - c.step),
+            characters_per_second=characters / max(c.seconds, 1e-9),
+            learning_rate=self.optimizers[0].param_groups[0]["lr"],
+            training=c.training * bits,
+            validation=None if validation is None else validation * bits,
+            best=None if c.best is None else c.best * bits,
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """All that changes as training goes on, for `resume`: weights, optimizers, carried state, random state."""
@@ -254,8 +287,4 @@ class Counters:
     training: float = 0.0
     best: float | None = None
     since_best: int = 0
-
-
-def ids_of(values: Any) -> Ids:
-    """An array of ids as the loop wants them."""
-    return np.asarray(values)
+    joined: int | None = None  # the step at which the validation slice joined the training text

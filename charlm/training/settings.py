@@ -21,10 +21,15 @@ class TrainingConfig(Settings):
     weight_decay: float | None = setting(None, "shrinks the matrices a little at each step", min=0.0)
     clip: float = setting(1.0, "longest gradient (L2 norm) let through; 0 for no clipping", min=0.0)
     patience: int = setting(0, "stop after this many validations without a new best; 0 never stops early", min=0)
+    join: bool = setting(True, "half-way through learn from the validation slice too, unless over-fitting has begun")
     precision: str = setting(
-        "auto", "of the arithmetic; auto is bfloat16 where the processor is built for it", choices=("auto", "float32", "bfloat16")
+        "auto",
+        "of the arithmetic; auto is bfloat16 where the processor is built for it",
+        choices=("auto", "float32", "bfloat16"),
     )
-    seed: int = setting(0, "start of all randomness: same seed, same machine, same steps, same weights", min=0, max=2**63 - 1)
+    seed: int = setting(
+        0, "start of all randomness: same seed, same machine, same steps, same weights", min=0, max=2**63 - 1
+    )
 
     def __post_init__(self) -> None:
         """The budget must read."""

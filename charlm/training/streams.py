@@ -47,9 +47,9 @@ class Streams:
         return both[:, :-1], both[:, 1:]
 
 
-def parallel(ids: Ids, streams: int, segment: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The text once over, as `streams` streams in segments, for a quick validation; what does not fill a row is left."""
+def parallel(ids: Ids, streams: int, segment: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """`streams` parts of the text, evenly spread, at most `most` tokens of each, in segments: (tokens, targets)."""
     length = len(ids) // streams
-    rows = torch.from_numpy(ids[: length * streams].astype(np.int64)).view(streams, length)
+    rows = torch.from_numpy(ids[: length * streams].reshape(streams, length)[:, :most].astype(np.int64))
     before = torch.cat([torch.full((streams, 1), BOUNDARY), rows[:, :-1]], 1)
     yield from zip(before.split(segment, 1), rows.split(segment, 1), strict=True)

@@ -1,0 +1,87 @@
+"""The command line: one file a command, imported only when it is called, so that `charlm --help` is quick.
+
+Only this room prints and exits. Commands write data to standard output and all else to standard error.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from charlm import __version__
+from charlm.errors import CharlmError
+
+COMMANDS = {
+    "train": "Train a model on a text.",
+    "sample": "Continue a prompt with a trained model.",
+    "evaluate": "Measure how well runs predict a text.",
+    "compare": "Train every architecture on the same text; say which predicts it best.",
+    "info": "Show what a run is, or list the runs there are.",
+    "data": "List and download corpora.",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules of their own, `charlm.cli.NAME`, each as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"charlm.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Start with:  charlm train FILE"
+)
+@click.version_option(__version__, prog_name="charlm")
+def cli() -> None:
+    """Small language models on your own text: n-gram, feed-forward, RNN, GRU, LSTM, Transformer behind one interface."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors become one or two lines on standard error, never a traceback."""
+    try:
+        code = cli.main(arguments, prog_name="charlm", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return problem.exit_code
+    except CharlmError as problem:
+        return _fail(str(problem), problem.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _fail("out of memory; try a smaller --batch, --segment or --size", 1)
+    except OSError as problem:
+        return _fail(f"{problem.filename or 'the system'}: {problem.strerror or problem}", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    return code

@@ -1,0 +1,153 @@
+"""How long work looks on a terminal: a live panel there, plain lines elsewhere; always on standard error."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from charlm.training import Progress, Watcher
+
+BARS = "▁▂▃▄▅▆▇█"
+CURVE_POINTS = 60
+LINE_SECONDS = 5.0  # between two plain lines, at least
+
+errors = Console(stderr=True, highlight=False)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 8 s, 1:30, 2:05:00."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
+def curve(values: list[float]) -> str:
+    """A line of block characters, the lowest value the lowest block."""
+    low, high = min(values), max(values)
+    scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round((value - low) * scale)] for value in values)
+
+
+class TrainingView:
+    """Shows one training run; its `watcher` is what the library tells."""
+
+    def __init__(self, title: str, *, should_stop: Any, quiet: bool = False) -> None:
+        self.title, self.quiet = title, quiet
+        self.curve: list[float] = []
+        self.last: Progress | None = None
+        self.validation: float | None = None
+        self.text, self.stage, self.lined = "", ("starting", 0.0), 0.0
+        sample = None if quiet else self._sample
+        self.watcher = Watcher(self._progress, self._stage, sample, should_stop)
+        self.live = Live(console=errors, get_renderable=self._panel, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "TrainingView":
+        if errors.is_terminal and not self.quiet:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.live.stop()
+
+    def _stage(self, what: str, done: float) -> None:
+        self.stage = (what, done)
+
+    def _sample(self, text: str) -> None:
+        self.text = text
+
+    def _progress(self, progress: Progress) -> None:
+        self.last = progress
+        if progress.validation is not None:
+            self.validation = progress.validation
+        self.curve.append(progress.training)
+        if len(self.curve) > 2 * CURVE_POINTS:
+            self.curve = self.curve[::2]
+        now = time.monotonic()
+        if (
+            not errors.is_terminal
+            and not self.quiet
+            and (progress.validation is not None or now - self.lined > LINE_SECONDS)
+        ):
+            self.lined = now
+            errors.print(self._line(progress), soft_wrap=True)
+
+    def _line(self, p: Progress) -> str:
+        validation = "" if p.validation is None else f"  validation {p.validation:.3f}"
+        left = "measuring" if p.seconds_left is None else f"{duration(p.seconds_left)} left"
+        step = f"step {p.step:,}" + (f"/{p.steps:,}" if p.steps else "")
+        return f"{step}  bits/char train {p.training:.3f}{validation}  {p.characters_per_second:,.0f} chars/s  {left}"
+
+    def _panel(self) -> Panel:
+        if (p := self.last) is None:
+            what, done = self.stage
+            return Panel(
+                Group(Text(what), ProgressBar(total=1.0, completed=done)), title=self.title, title_align="left"
+            )
+        figures = Table.grid(padding=(0, 3))
+        validation = "–" if self.validation is None else f"{self.validation:.3f}"
+        figures.add_row("step", "bits/char train", "validation", "chars/s", "time left")
+        figures.add_row(
+            f"{p.step:,}" + (f" of {p.steps:,}" if p.steps else ""),
+            Text(f"{p.training:.3f}", "bold"),
+            Text(validation, "bold green"),
+            f"{p.characters_per_second:,.0f}",
+            "measuring" if p.seconds_left is None else duration(p.seconds_left),
+        )
+        rows: list[Any] = [ProgressBar(total=p.steps or 1, completed=p.step if p.steps else 0), figures]
+        if len(self.curve) > 1:
+            rows.append(Text(curve(self.curve[:: max(1, len(self.curve) // CURVE_POINTS)]), "cyan"))
+        if self.text:
+            rows.append(Text(" ".join(self.text.split()), "italic dim", overflow="ellipsis", no_wrap=True))
+        return Panel(
+            Group(*rows),
+            title=self.title,
+            title_align="left",
+            subtitle="Ctrl-C saves and stops",
+            subtitle_align="right",
+        )
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Any]:
+    """While this lasts, Ctrl-C or SIGTERM asks for an end instead of causing one; a second Ctrl-C quits at once.
+
+    Gives a function that tells which signal came (0: none), to be asked between steps.
+    """
+    came: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
+        yield lambda: 0
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: came[0] if came else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Any]:
+    """A progress bar for one piece of work; gives the function (what, fraction done) that moves it."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True) as shown:
+        task = shown.add_task(title, total=1.0)
+        yield lambda what, done: shown.update(task, description=f"{title}: {what}", completed=done)

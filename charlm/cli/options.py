@@ -1,0 +1,134 @@
+"""Command-line options made from settings: one per field, its default, help and bounds read from the field itself."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charlm.config import Settings, option_name, value_types
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class GroupedOption(click.Option):
+    """An option that knows under which heading `--help` lists it."""
+
+    def __init__(self, *args: Any, heading: str = "Options", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+class GroupedCommand(click.Command):
+    """A command whose `--help` lists its options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """One section a heading, in the order of first appearance."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                heading = parameter.heading if isinstance(parameter, GroupedOption) else "Options"
+                sections.setdefault(heading, []).append(record)
+        for heading, rows in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+def option(*names: str, heading: str = "Options", **kwargs: Any) -> Decorator:
+    """`click.option` with a heading."""
+    return click.option(*names, cls=GroupedOption, heading=heading, **kwargs)
+
+
+def settings_options(heading: str, kinds: Mapping[str, type[Settings]], *, skip: Iterable[str] = ()) -> Decorator:
+    """An option for each field of these settings classes; one that several share says whose it is.
+
+    An option that is not given is None, so the caller knows what was: see `given`.
+    """
+    owners: dict[str, list[str]] = {}
+    for owner, kind in kinds.items():
+        for f in dataclasses.fields(kind):
+            if f.name not in skip:
+                owners.setdefault(f.name, []).append(owner)
+    first = {name: kinds[names[0]] for name, names in owners.items()}
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(owners):
+            whose = "" if len(kinds) == 1 else f"[{', '.join(owners[name])}]"
+            function = _option(heading, first[name], name, whose, shared=len(owners[name]) > 1)(function)
+        return function
+
+    return decorate
+
+
+def given(values: Mapping[str, Any], *kinds: type[Settings]) -> dict[str, Any]:
+    """Of a command's parameters those that belong to these settings and were given."""
+    names = {f.name for kind in kinds for f in dataclasses.fields(kind)}
+    return {name: value for name, value in values.items() if name in names and value is not None}
+
+
+def _option(heading: str, kind: type[Settings], name: str, whose: str, *, shared: bool) -> Decorator:
+    f = next(f for f in dataclasses.fields(kind) if f.name == name)
+    admitted = [t for t in value_types(typing.get_type_hints(kind)[name]) if t is not type(None)]
+    words = f.metadata["help"]
+    if "choices" in f.metadata and not shared:
+        words += f": {', '.join(f.metadata['choices'])}"
+    if whose:
+        words += f"  {whose}"
+    elif f.default is not None:
+        words += f"  [default: {f.default}]"
+    flag = option_name(name)
+    if admitted == [bool]:
+        return option(f"{flag}/--no-{flag[2:]}", name, default=None, help=words, heading=heading)
+    return option(flag, name, type=_Value(admitted), default=None, help=words, heading=heading)
+
+
+class _Value(click.ParamType):
+    """A value of one of several plain types, the first that fits; what it may be is checked by the settings."""
+
+    def __init__(self, admitted: list[type]) -> None:
+        self.admitted = sorted(admitted, key=[int, float, str].index)
+        self.name = {int: "integer", float: "number", str: "text"}[self.admitted[0]]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As click says."""
+        for kind in self.admitted:
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+        return self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+
+
+def check_name(value: str, known: Iterable[str], flag: str) -> str:
+    """`value` if it is one of `known`. Raises click.BadParameter with the nearest."""
+    known = list(known)
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise click.BadParameter(f"{value!r} is unknown; {hint}", param_hint=flag)
+    return value
+
+
+corpus_options: list[Decorator] = [
+    option(
+        "--held-out",
+        type=click.Path(path_type=Path),
+        help="Evaluate on this file; train on all of the corpus.",
+        heading="Text",
+    ),
+    option("--encoding", default="utf-8", show_default=True, help="Of the corpus files.", heading="Text"),
+]
+
+
+def apply(decorators: Iterable[Decorator]) -> Decorator:
+    """Several decorators as one, the first outermost."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(list(decorators)):
+            function = decorator(function)
+        return function
+
+    return decorate

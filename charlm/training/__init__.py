@@ -1,0 +1,27 @@
+"""Learning: a budget, a schedule, an optimizer, one loop over parallel streams, and the run that is saved.
+
+settings    what a run can be told          recipe      what it does where it was told nothing
+budget      how long                        schedule    how fast, when
+optimizers  gradients to steps              streams     one text as many streams
+loop        the loop                        run         from text and settings to a saved run
+"""
+
+from charlm.training.budget import Budget
+from charlm.training.loop import Progress
+from charlm.training.recipe import SIZES, complete, model_config
+from charlm.training.run import Trained, Watcher, choose_device, resume, train
+from charlm.training.settings import TrainingConfig
+
+__all__ = [
+    "SIZES",
+    "Budget",
+    "Progress",
+    "Trained",
+    "TrainingConfig",
+    "Watcher",
+    "choose_device",
+    "complete",
+    "model_config",
+    "resume",
+    "train",
+]
