@@ -17,7 +17,7 @@ COMMANDS = {
     "train": "Train a model on a text.",
     "sample": "Continue a prompt with a trained model.",
     "evaluate": "Measure how well runs predict a text.",
-    "compare": "Train every architecture on the same text; say which predicts it best.",
+    "compare": "Train every architecture on one text; see which predicts it best.",
     "info": "Show what a run is, or list the runs there are.",
     "data": "List and download corpora.",
 }
@@ -46,11 +46,14 @@ class LazyGroup(click.Group):
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog="Start with:  charlm train FILE"
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog="Start with:  charlm train FILE"
 )
 @click.version_option(__version__, prog_name="charlm")
 def cli() -> None:
-    """Small language models on your own text: n-gram, feed-forward, RNN, GRU, LSTM, Transformer behind one interface."""
+    """Small language models on your own text.
+
+    N-gram, feed-forward, RNN, GRU, LSTM and Transformer behind one interface.
+    """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

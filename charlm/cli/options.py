@@ -29,7 +29,8 @@ class GroupedCommand(click.Command):
         """One section a heading, in the order of first appearance."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            if (record := parameter.get_help_record(ctx)) is not None:
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
                 heading = parameter.heading if isinstance(parameter, GroupedOption) else "Options"
                 sections.setdefault(heading, []).append(record)
         for heading, rows in sections.items():
@@ -42,7 +43,13 @@ def option(*names: str, heading: str = "Options", **kwargs: Any) -> Decorator:
     return click.option(*names, cls=GroupedOption, heading=heading, **kwargs)
 
 
-def settings_options(heading: str, kinds: Mapping[str, type[Settings]], *, skip: Iterable[str] = ()) -> Decorator:
+def settings_options(
+    heading: str,
+    kinds: Mapping[str, type[Settings]],
+    *,
+    skip: Iterable[str] = (),
+    short: Mapping[str, str] | None = None,
+) -> Decorator:
     """An option for each field of these settings classes; one that several share says whose it is.
 
     An option that is not given is None, so the caller knows what was: see `given`.
@@ -57,7 +64,8 @@ def settings_options(heading: str, kinds: Mapping[str, type[Settings]], *, skip:
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for name in reversed(owners):
             whose = "" if len(kinds) == 1 else f"[{', '.join(owners[name])}]"
-            function = _option(heading, first[name], name, whose, shared=len(owners[name]) > 1)(function)
+            extra = (short or {}).get(name)
+            function = _option(heading, first[name], name, whose, extra, shared=len(owners[name]) > 1)(function)
         return function
 
     return decorate
@@ -69,7 +77,7 @@ def given(values: Mapping[str, Any], *kinds: type[Settings]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names and value is not None}
 
 
-def _option(heading: str, kind: type[Settings], name: str, whose: str, *, shared: bool) -> Decorator:
+def _option(heading: str, kind: type[Settings], name: str, whose: str, short: str | None, *, shared: bool) -> Decorator:
     f = next(f for f in dataclasses.fields(kind) if f.name == name)
     admitted = [t for t in value_types(typing.get_type_hints(kind)[name]) if t is not type(None)]
     words = f.metadata["help"]
@@ -82,7 +90,7 @@ def _option(heading: str, kind: type[Settings], name: str, whose: str, *, shared
     flag = option_name(name)
     if admitted == [bool]:
         return option(f"{flag}/--no-{flag[2:]}", name, default=None, help=words, heading=heading)
-    return option(flag, name, type=_Value(admitted), default=None, help=words, heading=heading)
+    return option(*filter(None, (flag, short)), name, type=_Value(admitted), default=None, help=words, heading=heading)
 
 
 class _Value(click.ParamType):

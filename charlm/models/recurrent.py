@@ -34,8 +34,8 @@ class Recurrent(Network):
     recurrence: ClassVar[type[nn.RNNBase]]
     carried: ClassVar[int] = 1  # vectors that a layer hands to its next step: (h,) or (h, c)
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 64, "layers": 1},
-        "small": {"width": 256, "layers": 1},
+        "tiny": {"width": 128, "layers": 1},
+        "small": {"width": 384, "layers": 1},
         "medium": {"width": 384, "layers": 2},
         "large": {"width": 768, "layers": 2},
     }

@@ -1,0 +1,81 @@
+"""`charlm evaluate`: how well runs predict a text."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from charlm import checkpoint
+from charlm.cli.live import bar
+from charlm.cli.options import GroupedCommand, option
+from charlm.corpus import open_corpus, reopen
+from charlm.evaluation import Evaluation, evaluate
+from charlm.training import choose_device
+
+
+@click.command("evaluate", cls=GroupedCommand)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@option("--text", type=click.Path(path_type=Path), help="Evaluate on this file.  [default: the text each run held out]")
+@option("--encoding", default="utf-8", show_default=True, help="Of --text.")
+@option("--context", type=int, default=None, help="Let the model see only the last so many characters.")
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@option("--json", "as_json", is_flag=True, help="Print JSON: an object a run.")
+def command(
+    runs: tuple[Path, ...], text: Path | None, encoding: str, context: int | None, device: str, as_json: bool
+) -> None:
+    """Measure how well RUNS (by default the newest) predict a text, in bits per character: lower is better.
+
+    Every character is scored once, given all before it that the model can use.
+    """
+    target = choose_device(device)
+    named = open_corpus([text], encoding) if text else None
+    found: list[tuple[str, Evaluation, str]] = []
+    for path in runs or (checkpoint.newest(),):
+        run = checkpoint.load(path)
+        held_out = named or reopen(run.about["corpus"]).held_out
+        with bar(run.name) as progress:
+            found.append(
+                (
+                    str(path),
+                    evaluate(run.model.to(target), run.tokenizer, held_out, context=context, progress=progress),
+                    run.tokenizer.kind,
+                )
+            )
+    if as_json:
+        rows = [{"run": name, "tokenizer": kind, **result.to_json()} for name, result, kind in found]
+        click.echo(json.dumps(rows if len(rows) > 1 else rows[0]))
+        return
+    console = Console(highlight=False)
+    for name, result, kind in found:
+        console.print(_table(name, result, kind))
+
+
+def _table(name: str, e: Evaluation, kind: str) -> Table:
+    low, high = e.interval
+    seen = "all that the model can use" if e.context is None else f"the last {e.context:,} characters"
+    rows: list[tuple[str, Any]] = [
+        ("bits per character", f"[bold]{e.bits_per_character:.4f}[/]  (95 % interval {low:.3f} to {high:.3f})"),
+        ("bits per byte", f"{e.bits_per_byte:.4f}"),
+        ("nats per character", f"{e.nats_per_character:.4f}"),
+        ("perplexity per character", f"{e.perplexity:.3f}"),
+        ("perplexity per token", f"{e.perplexity_per_token:.3f}  (only for the same tokenizer)"),
+        ("characters", f"{e.characters:,} in {e.tokens:,} tokens, each scored once"),
+        ("context", seen),
+        ("unseen in training", _unseen(e)),
+        ("speed", f"{e.characters / max(e.seconds, 1e-9):,.0f} characters/s"),
+    ]
+    if kind == "sentencepiece":
+        rows.append(("note", "an upper bound: one segmentation of many is scored"))
+    table = Table(title=f"{name} on {e.text_name}", title_justify="left", box=None, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _unseen(e: Evaluation) -> str:
+    if not e.unseen_characters:
+        return "no character"
+    return f"{e.unseen_characters:,} characters, {e.unseen_bits:,.1f} bits ({e.unseen_bits / e.unseen_characters:.1f} each)"

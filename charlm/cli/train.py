@@ -1,0 +1,164 @@
+"""`charlm train`: a text in, a run out."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charlm import checkpoint
+from charlm.cli.live import TrainingView, duration, errors, stop_on_signal
+from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
+from charlm.corpus import Origin, Split, reopen
+from charlm.errors import UsageError
+from charlm.models import ARCHITECTURES
+from charlm.tokenizers import TOKENIZERS, Tokenizer
+from charlm.training import SIZES, Budget, Trained, TrainingConfig, choose_device, complete, model_config, resume, train
+
+TERMINATED = 143
+
+model_options = [
+    option(
+        "--size",
+        type=click.Choice(SIZES),
+        default="auto",
+        show_default=True,
+        help="Of the model; auto looks at text and budget.",
+    ),
+    settings_options("Training", {"training": TrainingConfig}, skip=("budget",)),
+    option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training"),
+    option(
+        "--tokenizer",
+        default="characters",
+        show_default=True,
+        help="characters, bytes or sentencepiece.",
+        heading="Tokenizer",
+    ),
+    settings_options("Tokenizer", {name: kind.Config for name, kind in TOKENIZERS.items()}),
+    settings_options(
+        "Architecture (--size decides what is not given)", {name: kind.Config for name, kind in ARCHITECTURES.items()}
+    ),
+]
+
+
+def learn_tokenizer(name: str, values: dict[str, Any], split: Split) -> Tokenizer:
+    """The tokenizer of that name, learned from the training part; an option of another tokenizer is an error."""
+    kind = TOKENIZERS[check_name(name, TOKENIZERS, "--tokenizer")]
+    every = [tokenizer.Config for tokenizer in TOKENIZERS.values()]
+    options, own = given(values, *every), given(values, kind.Config)
+    if wrong := sorted(set(options) - set(own)):
+        raise UsageError(f"--{wrong[0].replace('_', '-')} is not an option of the {name} tokenizer")
+    return kind.train(split.training.chunks(), kind.Config(**own))
+
+
+@click.command("train", cls=GroupedCommand)
+@click.argument("corpus", nargs=-1)
+@option("--arch", default="lstm", show_default=True, help=f"{', '.join(ARCHITECTURES)}.")
+@option("--budget", default=None, help="How long: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.  [default: 2m]")
+@option(
+    "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [default: checkpoints/CORPUS-ARCH]"
+)
+@option("--force", is_flag=True, help="Replace the run in --output.")
+@option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path),
+    help="Start from this run's weights and tokenizer (fine-tuning).",
+)
+@option("--resume", "resumed", type=click.Path(path_type=Path), help="Go on with this interrupted run.")
+@option("--quiet", "-q", is_flag=True, help="Show nothing while it trains.")
+@option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@apply(corpus_options)
+@apply(model_options)
+def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path | None, **values: Any) -> int:
+    """Train a model on CORPUS: files, a folder of texts, - for standard input, builtin:NAME, or a downloaded NAME.
+
+    The last tenth of the text is held out for `charlm evaluate`. Ctrl-C saves; --resume goes on.
+    """
+    with stop_on_signal() as stopping:
+        if resumed is not None:
+            trained = _resume(resumed, corpus, values, quiet, stopping)
+        else:
+            trained = _train(corpus, values, quiet, stopping)
+        return show_outcome(trained, as_json, stopping())
+
+
+def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Any) -> Trained:
+    if not corpus:
+        raise UsageError("no CORPUS: name a text file, or try builtin:python-reference, which every Python brings")
+    start = checkpoint.load(values["start"]) if values["start"] else None
+    architecture = start.architecture if start else check_name(values["arch"], ARCHITECTURES, "--arch")
+    training = complete(TrainingConfig(**given(values, TrainingConfig)), architecture)
+    device = choose_device(values["device"])
+    options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
+    if start and options:
+        raise UsageError(
+            f"--{next(iter(options)).replace('_', '-')} cannot change with --from: the weights have their shape"
+        )
+    model_config(
+        architecture, values["size"], options, 0, Budget.parse(training.budget)
+    )  # wrong options before long work
+    origin = Origin(corpus, values["encoding"], str(values["held_out"]) if values["held_out"] else None)
+    split = origin.open(skipped)
+    config = (
+        start.model.config
+        if start
+        else model_config(
+            architecture, values["size"], options, split.training.characters, Budget.parse(training.budget)
+        )
+    )
+    tokenizer = start.tokenizer if start else learn_tokenizer(values["tokenizer"], values, split)
+    path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])
+    about = {"corpus": origin.describe(split)}
+    with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
+        return train(
+            path, split, tokenizer, architecture, config, training,
+            about=about, device=device, start=start.model if start else None, watcher=watcher,
+        )  # fmt: skip
+
+
+def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Any) -> Trained:
+    changed = [name for name in ("budget", "output", "start", "held_out") if values[name]]
+    if corpus or changed or given(values, TrainingConfig, *(kind.Config for kind in ARCHITECTURES.values())):
+        raise UsageError("--resume goes on with the run's own text and settings: give nothing but --device with it")
+    run = checkpoint.load(path, resume=True)
+    split = reopen(run.about["corpus"])
+    with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
+        return resume(run, split, device=choose_device(values["device"]), watcher=watcher)
+
+
+@contextmanager
+def view(title: str, quiet: bool, stopping: Any, path: Path) -> Iterator[Any]:
+    """What is seen while a run trains; gives its watcher. An empty folder left by a failure is removed."""
+    try:
+        with TrainingView(title, should_stop=lambda: bool(stopping()), quiet=quiet) as shown:
+            yield shown.watcher
+    finally:
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def skipped(path: Path, why: str) -> None:
+    """Say which file of a folder was left out."""
+    errors.print(f"left out {path}: {why}", style="yellow", soft_wrap=True)
+
+
+def show_outcome(trained: Trained, as_json: bool, signalled: int) -> int:
+    """Say how a run ended and what to do next; the exit code."""
+    card = checkpoint.read_card(trained.path)
+    if as_json:
+        figures = {"run": str(trained.path), "parameters": trained.model.parameters_count, "seconds": trained.seconds}
+        click.echo(json.dumps({**figures, "finished": trained.finished, "progress": card["progress"]}))
+    size = f"{trained.model.parameters_count:,} {'n-grams' if not list(trained.model.parameters()) else 'parameters'}"
+    if not trained.finished:
+        errors.print(f"stopped and saved after {duration(trained.seconds)}; go on with", style="yellow", soft_wrap=True)
+        errors.print(f"  charlm train --resume {trained.path}", soft_wrap=True)
+        return TERMINATED if signalled == signal.SIGTERM else 130
+    errors.print(
+        f"{trained.path}: {size}, trained in {duration(trained.seconds)}. Now try", style="green", soft_wrap=True
+    )
+    errors.print(f"  charlm evaluate {trained.path}\n  charlm sample {trained.path} --prompt 'The '", soft_wrap=True)
+    return 0
