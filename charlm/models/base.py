@@ -6,6 +6,7 @@ Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -111,8 +112,8 @@ class Dropout(nn.Module):
 class Network(LanguageModel):
     """A model trained by gradient descent: ids -> features -> one logit an id.
 
-    A share FLOOR of the probability is spread evenly over the vocabulary. Ids that training never showed (the bytes of a
-    character from another script) are pushed towards probability 0 by every step; the floor bounds what each can cost.
+    A share FLOOR of the probability is spread evenly over the vocabulary. Ids that training never showed (the bytes of
+    a character from another script) are pushed towards probability 0 by every step; the floor bounds what each costs.
     """
 
     recipe: ClassVar[Mapping[str, Any]] = {
@@ -131,8 +132,8 @@ class Network(LanguageModel):
     def expect(self, counts: Tensor) -> None:
         """Before training: predict each id as often as it occurs, whatever came before. counts: (V,).
 
-        Ids that do not occur (most bytes) start, and stay, improbable. Otherwise hundreds of useless logits must first be
-        learned away, which costs more than anything else in a run of a minute.
+        Ids that do not occur (most bytes) start, and stay, improbable. Otherwise hundreds of useless logits must first
+        be learned away, which costs more than anything else in a run of a minute.
         """
         self.output.bias.copy_((counts / counts.sum()).clamp(min=UNSEEN).log())
 
@@ -160,7 +161,4 @@ class Network(LanguageModel):
 
 def device_of(model: nn.Module) -> torch.device:
     """The device that the model's numbers live on."""
-    tensor = next(model.parameters(), None)
-    if tensor is None:
-        tensor = next(model.buffers(), torch.empty(0))
-    return tensor.device
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device

@@ -4,7 +4,7 @@ Shapes: B streams, T time steps, V vocabulary, D width, N heads, S = cached + T 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,12 @@ from charlm.config import Settings, setting
 from charlm.errors import UsageError
 from charlm.models.base import Dropout, Network, State
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "relu2": lambda x: F.relu(x).square(), "swiglu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "relu2": lambda x: F.relu(x).square(),
+    "swiglu": F.silu,
+}
 NORMS = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
 
 
@@ -71,10 +76,11 @@ class Attention(nn.Module):
                 q, k = rotate(q, angles[-q.shape[2] :]), rotate(k, angles)
             scores = q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)  # (B, N, T, S)
             weights = (scores + mask.to(scores.dtype)).softmax(-1)
-        return self.out((weights @ v).transpose(1, 2).flatten(2)), keys, values
+        y: Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))  # (B, T, D)
+        return y, keys, values
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
 
 
 class FeedForwardLayer(nn.Module):
@@ -92,8 +98,11 @@ class FeedForwardLayer(nn.Module):
         h = self.inner(x)
         if self.gated:
             gate, h = h.chunk(2, -1)
-            return self.out(self.activation(gate) * h)
-        return self.out(self.activation(h))
+            h = self.activation(gate) * h
+        else:
+            h = self.activation(h)
+        y: Tensor = self.out(h)
+        return y
 
 
 class Block(nn.Module):
@@ -117,11 +126,12 @@ class Transformer(Network):
     """Decoder-only Transformer (Vaswani et al. 2017; Radford et al. 2018) with a cache of W-1 positions a layer.
 
     The window slides, so a text is read in one pass of any length, and what has left the window still acts through the
-    layers above (Dai et al. 2019). Keys are cached as they are and turned (rotary: Su et al. 2021) when they are used, so
-    only distances count. The state: keys and values (B, <W, D) of each layer, then the position (B, 1) in the text.
+    layers above (Dai et al. 2019). Keys are cached as they are and turned (rotary: Su et al. 2021) when they are used,
+    so only distances count. The state: keys and values (B, <W, D) of each layer, then the position (B, 1) in the text.
     """
 
     Config = TransformerConfig
+    config: TransformerConfig
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
         "small": {"width": 128, "layers": 4, "heads": 4},

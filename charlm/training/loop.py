@@ -50,7 +50,7 @@ class Stopped(Exception):  # noqa: N818 - a request, not an error
 
 def bfloat16_reason() -> tuple[bool, str]:
     """Whether this processor is built for bfloat16, and why."""
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     names = [name for name in ("amx_bf16", "avx512_bf16") if found.get(name)]
     return bool(names), f"the processor has {names[0]}" if names else "the processor has neither AMX nor AVX-512 bf16"
 
@@ -59,15 +59,18 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
     """The type of the arithmetic: float32, or bfloat16 where asked for or (auto) where the device is built for it."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    able = {"cpu": lambda: bfloat16_reason()[0], "cuda": torch.cuda.is_bf16_supported}.get(device.type, lambda: False)
-    return torch.bfloat16 if able() else torch.float32
+    able: dict[str, Callable[[], bool]] = {
+        "cpu": lambda: bfloat16_reason()[0],
+        "cuda": torch.cuda.is_bf16_supported,
+    }
+    return torch.bfloat16 if able.get(device.type, lambda: False)() else torch.float32
 
 
 class Trainer:
     """Trains one network; everything that a resumed run needs is in `tensors()` and `counters`.
 
-    The validation slice is the text nearest to whatever comes next, so it is not wasted: half-way through, if the network
-    has not begun to over-fit, the slice joins the training text (`config.join`), and there is no more validation.
+    The validation slice is the text nearest to whatever comes next, so it is not wasted: half-way through, if the
+    network has not begun to over-fit, the slice joins the training text (`config.join`): no more validation then.
 
     Weights and optimizer are float32. With bfloat16 a working copy of the network computes, takes its weights from the
     originals after each step and gives them its gradients.
@@ -76,16 +79,20 @@ class Trainer:
     def __init__(
         self, model: Network, ids: Ids, validation: Ids, config: TrainingConfig, characters_per_token: float = 1.0
     ) -> None:
-        assert config.batch and config.segment and config.optimizer and config.learning_rate is not None
+        assert config.batch is not None, "`recipe.complete` fills in what is open"
+        assert config.segment is not None
+        assert config.optimizer is not None
+        assert config.learning_rate is not None
         assert config.weight_decay is not None
-        self.model, self.config, self.validation_ids = model, config, validation
+        self.model, self.config, self.learning_rate = model, config, config.learning_rate
+        self.validation_ids = validation
         self.device = next(model.parameters()).device
         batch = max(1, min(config.batch, len(ids) // config.segment))
         self.streams = Streams(ids, batch, min(config.segment, len(ids)), config.seed)
         self.all_streams = replace(self.streams, ids=np.concatenate([ids, validation])) if config.join else self.streams
         kind = compute_type(config.precision, self.device)
         self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
-        self.optimizers = build_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay)
+        self.optimizers = build_optimizers(model, config.optimizer, self.learning_rate, config.weight_decay)
         self.state: State = self.working.initial_state(batch)
         self.best_weights: dict[str, Tensor] | None = None
         self.characters_per_token = characters_per_token  # of the training text, to report in characters
@@ -140,7 +147,7 @@ class Trainer:
         factor = rate(self.config.schedule, c.step, c.steps or 10**9)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * factor  # type: ignore[operator]
+                group["lr"] = self.learning_rate * factor
         streams = self.streams if c.joined is None else self.all_streams
         place = c.step - (c.joined or 0)  # in these streams
         tokens, targets = (ids.to(self.device) for ids in streams.segment(place))
@@ -149,7 +156,7 @@ class Trainer:
         working.train()
         log_probs, state = working.score(tokens, targets, self.state)
         loss = -log_probs.mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         self.state = detach(state)
         nats = self._update(loss)
         c.training = nats if not c.step else SMOOTHING * c.training + (1 - SMOOTHING) * nats
@@ -160,18 +167,15 @@ class Trainer:
 
     def _update(self, loss: Tensor) -> float:
         """Gradients to the float32 weights, one optimizer step, and back. Returns the loss in nats per token."""
-        masters, workers = list(self.model.parameters()), list(self.working.parameters())
+        masters: list[Tensor] = list(self.model.parameters())
+        workers: list[Tensor] = list(self.working.parameters())
         if self.working is not self.model:
             for master, worker in zip(masters, workers, strict=True):
                 master.grad = None if worker.grad is None else worker.grad.float()
                 worker.grad = None
         norm = nn.utils.clip_grad_norm_(masters, self.config.clip or math.inf)
         if not math.isfinite(nats := loss.item()) or not math.isfinite(norm.item()):
-            raise TrainingFault(
-                f"the {'loss' if not math.isfinite(nats) else 'gradient'} is not finite at step {self.counters.step + 1}; "
-                f"the weights from before it are kept. Try --learning-rate {self.config.learning_rate / 3:.1g}"  # type: ignore[operator]
-                f"{'' if self.config.clip else ' or --clip 1'}"
-            )
+            raise self._fault("loss" if not math.isfinite(nats) else "gradient")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -179,6 +183,12 @@ class Trainer:
             with torch.no_grad():
                 torch._foreach_copy_(workers, masters)
         return nats
+
+    def _fault(self, what: str) -> TrainingFault:
+        return TrainingFault(
+            f"the {what} is not finite at step {self.counters.step + 1}; the weights from before it are kept. "
+            f"Try --learning-rate {self.learning_rate / 3:.1g}{'' if self.config.clip else ' or --clip 1'}"
+        )
 
     def _measure(self) -> None:
         """After enough steps, turn the budget of time into a number of steps."""
@@ -215,7 +225,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _validation_loss(self) -> float:
-        """Nats per token over parts of the validation slice, as parallel streams: quick, and close enough to choose by."""
+        """Nats per token over parts of the validation slice, as parallel streams: quick, close enough to choose by."""
         working, total, count = self.working.eval(), 0.0, 0
         streams = max(1, min(VALIDATION_STREAMS, len(self.validation_ids) // 100))
         state = working.initial_state(streams)
