@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,23 +61,29 @@ def new_run(name: str, output: Path | None = None, *, force: bool = False) -> Pa
 
     Raises UsageError if `output` exists, unless `force` says to replace the run that it is.
     """
-    if output is None:
-        RUNS.mkdir(exist_ok=True)
-        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
-        candidates: Iterable[Path] = (RUNS / (f"{stem}-{n}" if n > 1 else stem) for n in range(1, 10**6))
-    else:
-        candidates = [output]
-    for path in candidates:
+    try:
+        return _numbered(name) if output is None else _made(output, force)
+    except OSError as problem:
+        raise CharlmError(
+            f"{output or RUNS}: cannot make this folder: {problem.strerror or problem}; --output chooses another"
+        ) from None
+
+
+def _numbered(name: str) -> Path:
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+    path, number = RUNS / stem, 1
+    while True:
         try:
             path.mkdir(parents=True)
+            return path
         except FileExistsError:
-            continue
-        except OSError as problem:
-            raise CharlmError(
-                f"{path}: cannot make this folder: {problem.strerror}; --output chooses another"
-            ) from None
-        return path
-    path = candidates[0]  # type: ignore[index]
+            number += 1
+            path = RUNS / f"{stem}-{number}"
+
+
+def _made(path: Path, force: bool) -> Path:
+    with suppress(FileExistsError):
+        path.mkdir(parents=True)
     if path.is_dir() and not any(path.iterdir()):
         return path
     if not force:

@@ -1,6 +1,6 @@
 """Settings: frozen dataclasses whose fields carry their own default, help and bounds, and their JSON form.
 
-A default lives in its field and nowhere else; the command line, the documentation and the checkpoint read it from there.
+A default lives in its field and nowhere else; command line, documentation and checkpoint read it from there.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from charlm.errors import CharlmError, UsageError
 S = TypeVar("S", bound="Settings")
 
 BOUNDARY = 0
-"""The id that stands before the first token of a text; every tokenizer leaves it free, every model is started with it."""
+"""The id before the first token of a text: every tokenizer leaves it free, every model is started with it."""
 
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002 - the word users know it by
+    help: str,
     *,
-    min: float | None = None,  # noqa: A002
-    max: float | None = None,  # noqa: A002
+    min: float | None = None,
+    max: float | None = None,
     above: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] | None = None,

@@ -1,10 +1,10 @@
 """What can go wrong for a user, and the exit code that says so.
 
-    CharlmError            1   anything a user can mend: the message says what, where, and what to do next
-    ├── UsageError         2   an option or setting that makes no sense
-    ├── DataError          3   a text that cannot be read or is too small
-    ├── CheckpointError    3   a run that is missing, damaged, or from another version
-    └── TrainingFault      4   the numbers went wrong (a loss that is not finite)
+CharlmError            1   anything a user can mend: the message says what, where, and what to do next
+├── UsageError         2   an option or setting that makes no sense
+├── DataError          3   a text that cannot be read or is too small
+├── CheckpointError    3   a run that is missing, damaged, or from another version
+└── TrainingFault      4   the numbers went wrong (a loss that is not finite)
 """
 
 from typing import ClassVar
@@ -34,7 +34,7 @@ class CheckpointError(CharlmError):
     exit_code = 3
 
 
-class TrainingFault(CharlmError):
+class TrainingFault(CharlmError):  # noqa: N818 - nothing the user did wrong
     """Training met a loss or gradient that is not finite. The last good weights are kept."""
 
     exit_code = 4

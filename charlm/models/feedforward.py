@@ -34,6 +34,7 @@ class FeedForward(Network):
     """
 
     Config = FeedForwardConfig
+    config: FeedForwardConfig
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 128, "layers": 1, "embedding": 16, "context": 8},
         "small": {"width": 512, "layers": 2},

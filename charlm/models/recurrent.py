@@ -3,11 +3,11 @@
 Shapes: B streams, T time steps, V vocabulary, H hidden width (also the width of the embeddings).
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from charlm.config import Settings, setting
@@ -30,8 +30,8 @@ class Recurrent(Network):
     The state holds one (B, H) leaf per layer for each vector that the recurrence carries.
     """
 
-    Config: ClassVar[type[RecurrentConfig]] = RecurrentConfig
-    recurrence: ClassVar[type[nn.RNNBase]]
+    Config = RecurrentConfig
+    config: RecurrentConfig
     carried: ClassVar[int] = 1  # vectors that a layer hands to its next step: (h,) or (h, c)
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 128, "layers": 1},
@@ -51,9 +51,9 @@ class Recurrent(Network):
             self.output.weight = self.embedding.weight
             nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
 
+    @abstractmethod
     def layer(self) -> nn.RNNBase:
         """One layer of the recurrence, initialised."""
-        return self.recurrence(self.config.width, self.config.width, batch_first=True)
 
     def initial_state(self, streams: int) -> State:
         """Zeros."""
@@ -86,24 +86,26 @@ class RNN(Recurrent):
 
     Config = RNNConfig
     config: RNNConfig
-    recurrence = nn.RNN
 
     def layer(self) -> nn.RNNBase:
         """One layer; for relu with identity recurrent weights and zero bias."""
         width = self.config.width
         layer = nn.RNN(width, width, nonlinearity=self.config.activation, batch_first=True)
         if self.config.activation == "relu":
-            nn.init.eye_(layer.weight_hh_l0)
-            nn.init.normal_(layer.weight_ih_l0, std=width**-0.5 / 4)
-            nn.init.zeros_(layer.bias_ih_l0)
-            nn.init.zeros_(layer.bias_hh_l0)
+            input_weight, recurrent_weight, *biases = layer.parameters()
+            nn.init.eye_(recurrent_weight)
+            nn.init.normal_(input_weight, std=width**-0.5 / 4)
+            for bias in biases:
+                nn.init.zeros_(bias)
         return layer
 
 
 class GRU(Recurrent):
     """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
 
-    recurrence = nn.GRU
+    def layer(self) -> nn.RNNBase:
+        """One layer, in torch's variant: what is read of h is decided after the matrix product, not before."""
+        return nn.GRU(self.config.width, self.config.width, batch_first=True)
 
 
 class LSTM(Recurrent):
@@ -112,15 +114,14 @@ class LSTM(Recurrent):
     The forget gate's bias starts at 1, so that the cell remembers until it learns what to forget (Gers et al. 2000).
     """
 
-    recurrence = nn.LSTM
     carried = 2
 
     def layer(self) -> nn.RNNBase:
         """One layer with forget bias 1; torch orders the gates input, forget, cell, output."""
         width = self.config.width
         layer = nn.LSTM(width, width, batch_first=True)
-        with torch.no_grad():
-            layer.bias_hh_l0.zero_()
-            layer.bias_ih_l0.zero_()
-            layer.bias_ih_l0[width : 2 * width] = 1.0
+        _, _, input_bias, recurrent_bias = layer.parameters()
+        nn.init.zeros_(recurrent_bias)
+        nn.init.zeros_(input_bias)
+        nn.init.ones_(input_bias[width : 2 * width])
         return layer

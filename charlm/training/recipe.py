@@ -1,4 +1,4 @@
-"""From what the user said to what the run needs: the size of the model, and the architecture's own training settings."""
+"""From what the user said to what the run needs: the size of the model, the architecture's own training settings."""
 
 import dataclasses
 from collections.abc import Mapping

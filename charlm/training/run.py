@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from charlm import checkpoint
 from charlm.config import Settings
 from charlm.corpus import Split, encode
 from charlm.decoding import Sampling, sample
-from charlm.errors import CharlmError, CheckpointError, TrainingFault, UsageError
+from charlm.errors import CheckpointError, TrainingFault, UsageError
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Network
 from charlm.tokenizers import Tokenizer
 from charlm.training.loop import Counters, Progress, Stopped, Trainer
@@ -27,7 +27,7 @@ METRICS_LINES = 500  # over a run, besides those with a validation
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told of a run: its progress, what is being counted or encoded, a sample as it learns; and who may stop it."""
+    """Who is told of a run: its progress, what is counted or encoded, a sample as it learns; and who may stop it."""
 
     progress: Callable[[Progress], None] = lambda _: None
     stage: Callable[[str, float], None] = lambda _what, _done: None
@@ -47,7 +47,11 @@ class Trained:
 
 def choose_device(name: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `mps`. Raises UsageError for one that this machine has not."""
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
     if name == "auto":
         return torch.device(next(kind for kind, found in there.items() if found()))
     if name not in there or not there[name]():
@@ -68,7 +72,7 @@ def train(
     about: Mapping[str, Any],
     device: torch.device | None = None,
     start: LanguageModel | None = None,
-    watcher: Watcher = Watcher(),  # noqa: B008 - a frozen value
+    watcher: Watcher = Watcher(),
 ) -> Trained:
     """Train one model on `split` and save it in the folder `path`.
 
@@ -95,7 +99,7 @@ def resume(
     split: Split,
     *,
     device: torch.device | None = None,
-    watcher: Watcher = Watcher(),  # noqa: B008
+    watcher: Watcher = Watcher(),
 ) -> Trained:
     """Go on with an interrupted run (loaded with `resume=True`) over the same text, as if nothing had happened."""
     where = str(run.path / checkpoint.CARD)

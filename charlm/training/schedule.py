@@ -16,7 +16,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def rate(schedule: str, step: int, steps: int) -> float:
-    """The share of the learning rate for `step` (from 0) of `steps`: linear warm-up, then the schedule, 0 after the last.
+    """The share of the learning rate for `step` (from 0) of `steps`: linear warm-up, then the schedule, at last 0.
 
     The warm-up takes 50 steps, or a tenth of a shorter run.
     """

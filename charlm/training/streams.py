@@ -52,4 +52,4 @@ def parallel(ids: Ids, streams: int, segment: int, most: int) -> Iterator[tuple[
     length = len(ids) // streams
     rows = torch.from_numpy(ids[: length * streams].reshape(streams, length)[:, :most].astype(np.int64))
     before = torch.cat([torch.full((streams, 1), BOUNDARY), rows[:, :-1]], 1)
-    yield from zip(before.split(segment, 1), rows.split(segment, 1), strict=True)
+    yield from zip(torch.split(before, segment, 1), torch.split(rows, segment, 1), strict=True)
