@@ -42,5 +42,6 @@ __all__ = [
     "fetch",
     "open_corpus",
     "receiving_folder",
+    "reopen",
     "split",
 ]

@@ -55,4 +55,5 @@ def reopen(described: Mapping[str, Any]) -> Split:
 
 def _lasting(source: str) -> str:
     """The source in a form that means the same from another working directory."""
-    return source if source == "-" or source.startswith(PREFIX) or not Path(source).exists() else str(Path(source).resolve())
+    named = source == "-" or source.startswith(PREFIX) or not Path(source).exists()
+    return source if named else str(Path(source).resolve())
