@@ -127,15 +127,17 @@ class Network(LanguageModel):
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
 
     output: nn.Linear
+    occurring: Tensor | None = None  # while training: the ids that the text has, (K,)
 
     @torch.no_grad()
     def expect(self, counts: Tensor) -> None:
         """Before training: predict each id as often as it occurs, whatever came before. counts: (V,).
 
-        Ids that do not occur (most bytes) start, and stay, improbable. Otherwise hundreds of useless logits must first
-        be learned away, which costs more than anything else in a run of a minute.
+        Ids that do not occur (most bytes) start improbable, and training leaves them out (`occurring`). Otherwise
+        hundreds of useless logits must first be learned away, which costs more than anything else in a run of a minute.
         """
         self.output.bias.copy_((counts / counts.sum()).clamp(min=UNSEEN).log())
+        self.output.weight[counts == 0] = 0.0
 
     @abstractmethod
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -150,8 +152,12 @@ class Network(LanguageModel):
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         """As the interface says, without a (B, T, V) tensor of log-probabilities."""
         features, state = self.features(tokens, state)
-        logits = self.output(features).flatten(0, 1).float()  # (B T, V)
-        log_probs = -nn.functional.cross_entropy(logits, targets.flatten(), reduction="none")
+        weight, bias, wanted = self.output.weight, self.output.bias, targets.flatten()
+        if self.training and self.occurring is not None:
+            weight, bias = weight[self.occurring], bias[self.occurring]
+            wanted = torch.searchsorted(self.occurring, wanted)
+        logits = nn.functional.linear(features, weight, bias).flatten(0, 1).float()  # (B T, V or K)
+        log_probs = -nn.functional.cross_entropy(logits, wanted, reduction="none")
         return self._floored(log_probs).view(targets.shape), state
 
     def _floored(self, log_probs: Tensor) -> Tensor:

@@ -89,9 +89,12 @@ class Trainer:
         self.device = next(model.parameters()).device
         batch = max(1, min(config.batch, len(ids) // config.segment))
         self.streams = Streams(ids, batch, min(config.segment, len(ids)), config.seed)
-        self.all_streams = replace(self.streams, ids=np.concatenate([ids, validation])) if config.join else self.streams
+        self.joins = config.join and not isinstance(ids, np.memmap)  # a text as long as that can spare the slice
+        self.all_streams = replace(self.streams, ids=np.concatenate([ids, validation])) if self.joins else self.streams
         kind = compute_type(config.precision, self.device)
         self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
+        self.counts = torch.from_numpy(_counts(self.all_streams.ids, model.vocab_size)).to(self.device)
+        self.working.occurring = self.counts.nonzero().squeeze(1)
         self.optimizers = build_optimizers(model, config.optimizer, self.learning_rate, config.weight_decay)
         self.state: State = self.working.initial_state(batch)
         self.best_weights: dict[str, Tensor] | None = None
@@ -101,11 +104,8 @@ class Trainer:
 
     def expect_frequencies(self) -> None:
         """Start from how often each id occurs: see `Network.expect`."""
-        counts = np.zeros(self.model.vocab_size)
-        for start in range(0, len(self.streams.ids), 1 << 24):
-            counts += np.bincount(self.streams.ids[start : start + (1 << 24)], minlength=self.model.vocab_size)
         for network in (self.model, self.working):
-            network.expect(torch.from_numpy(counts).to(self.device))
+            network.expect(self.counts)
 
     def run(
         self,
@@ -131,7 +131,7 @@ class Trainer:
                 report(self._validate())
                 if self._out_of_patience():
                     break
-                if self.config.join and self.counters.since_best == 0 and self._past_the_middle():
+                if self.joins and self.counters.since_best == 0 and self._past_the_middle():
                     self.counters.joined = self.counters.step
             elif self.counters.seconds - reported > REPORT_SECONDS:
                 reported = self.counters.seconds
@@ -298,3 +298,11 @@ class Counters:
     best: float | None = None
     since_best: int = 0
     joined: int | None = None  # the step at which the validation slice joined the training text
+
+
+def _counts(ids: Ids, vocab_size: int) -> Ids:
+    """How often each id occurs, (V,) int64."""
+    counts = np.zeros(vocab_size, np.int64)
+    for start in range(0, len(ids), 1 << 24):
+        counts += np.bincount(ids[start : start + (1 << 24)], minlength=vocab_size)
+    return counts
