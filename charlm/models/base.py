@@ -98,7 +98,7 @@ class Dropout(nn.Module):
 
     def __init__(self, share: float) -> None:
         super().__init__()
-        self.threshold = round(256 * share)
+        self.threshold = min(255, round(256 * share))
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape."""
