@@ -21,7 +21,7 @@ class FeedForwardConfig(Settings):
     context: int = setting(16, "tokens it sees: the n-1 of an n-gram", min=1)
     embedding: int = setting(32, "width of one token's embedding", min=1)
     width: int = setting(512, "units per hidden layer", min=1)
-    layers: int = setting(2, "hidden layers; from the second on with a residual connection", min=1)
+    layers: int = setting(2, "hidden layers; from the second on with a residual connection", min=1, max=256)
     activation: str = setting("relu", "what follows each hidden layer; the paper has tanh", choices=("tanh", "relu"))
     direct: bool = setting(False, "also connect the embeddings straight to the output, as the paper does")
     dropout: float = setting(0.0, "share of the hidden activations dropped while training", min=0.0, below=1.0)

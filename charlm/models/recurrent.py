@@ -19,7 +19,7 @@ class RecurrentConfig(Settings):
     """What every recurrent network can be told."""
 
     width: int = setting(256, "units per layer, and the width of the embeddings", min=1)
-    layers: int = setting(1, "layers, one above the other, with a residual connection around each", min=1)
+    layers: int = setting(1, "layers, one above the other, with a residual connection around each", min=1, max=256)
     dropout: float = setting(0.1, "share of the activations dropped between layers while training", min=0.0, below=1.0)
     tie: bool = setting(False, "use the embedding matrix as the output layer too (Press & Wolf 2017)")
 

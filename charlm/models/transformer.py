@@ -30,7 +30,7 @@ class TransformerConfig(Settings):
     """What the Transformer can be told."""
 
     width: int = setting(128, "width of the residual stream", min=2)
-    layers: int = setting(4, "blocks of attention and feed-forward layer", min=1)
+    layers: int = setting(4, "blocks of attention and feed-forward layer", min=1, max=256)
     heads: int = setting(4, "attention heads; they share the width", min=1)
     window: int = setting(128, "positions that attention reaches back, its own included", min=1)
     norm: str = setting("layer", "normalisation before each layer", choices=tuple(NORMS))
