@@ -28,7 +28,7 @@ from torch import Tensor
 
 from charlm import __version__
 from charlm.errors import CharlmError, CheckpointError, UsageError
-from charlm.files import sha256_of, sync_folder, write_atomically
+from charlm.files import make_readable, sha256_of, sync_folder, write_atomically
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 
@@ -122,7 +122,7 @@ def save(
             **about,
             "files": files,
         }
-        write_atomically(path / CARD, (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(path / CARD, _json(card))
         named = {entry["name"] for entry in files.values()}
         for old in path.glob("*.safetensors"):
             if old.name not in named:
@@ -140,14 +140,15 @@ def load(path: Path, *, resume: bool = False) -> Run:
     """
     card = read_card(path)
     try:
-        kind, architecture = card["tokenizer"], card["architecture"]
+        known = card["tokenizer"] in TOKENIZERS and card["architecture"] in ARCHITECTURES
         files = {name: _verified(path, entry) for name, entry in card["files"].items()}
         weights, vocab_size = files["weights"], card["vocab_size"]
     except (KeyError, TypeError, AttributeError) as problem:
         raise CheckpointError(
             f"{path / CARD}: damaged: {problem!r} is wrong or missing; restore it from a copy"
         ) from None
-    if architecture not in ARCHITECTURES or kind not in TOKENIZERS:
+    kind, architecture = card["tokenizer"], card["architecture"]
+    if not known:
         raise CheckpointError(
             f"{path / CARD}: unknown architecture {architecture!r} or tokenizer {kind!r}; a newer charlm may know it"
         )
@@ -202,6 +203,11 @@ def newest(folder: Path = RUNS) -> Path:
     raise CheckpointError(f"no run in {folder}/ yet: make one with `charlm train CORPUS`, or name a run's folder")
 
 
+def _json(card: Mapping[str, Any]) -> bytes:
+    text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # half a surrogate, as in odd file names, the way JSON spells it
+
+
 def _own_tensors(model: LanguageModel) -> dict[str, Tensor]:
     """The state dict, each tensor once: tied weights go under their first name."""
     seen: set[int] = set()
@@ -221,10 +227,13 @@ def _build(
     if issubclass(kind, CountingModel):
         try:
             return kind.from_tensors(settings, vocab_size, tensors)
-        except ValueError as problem:
+        except (ValueError, KeyError) as problem:
             raise CheckpointError(f"{path}: {problem}; restore the run from a copy") from None
-    with torch.device("meta"):  # shapes first: a false size must not take memory
-        expected = {name: tensor.shape for name, tensor in _named(kind(settings, vocab_size)).items()}
+    try:
+        with torch.device("meta"):  # shapes first: a false size must not take memory
+            expected = {name: tensor.shape for name, tensor in _named(kind(settings, vocab_size)).items()}
+    except (RuntimeError, TypeError, OverflowError):  # a size beyond what a tensor can have
+        raise damaged from None
     if expected != {name: tensor.shape for name, tensor in tensors.items()}:
         raise damaged
     with torch.random.fork_rng():
@@ -248,6 +257,7 @@ def _save_tensors(path: Path, stem: str, tensors: Mapping[str, Tensor]) -> dict[
         save_file(dict(tensors), beside)
         with Path(beside).open("rb+") as file:
             os.fsync(file.fileno())
+        make_readable(Path(beside))
         entry = _described(Path(beside)) | {"name": ""}
         entry["name"] = f"{stem}-{entry['sha256'][:12]}.safetensors"
         Path(beside).replace(path / entry["name"])
@@ -273,11 +283,14 @@ def _described(file: Path) -> dict[str, Any]:
 def _verified(path: Path, entry: Mapping[str, Any]) -> Path:
     """The file that an entry of the card names, its size and hash checked."""
     name = entry["name"]
-    if not isinstance(name, str) or Path(name).name != name or name in ("", ".", ".."):
-        raise CheckpointError(f"{path / CARD}: names a file outside the run: {name!r}")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{,99}", name):
+        raise CheckpointError(f"{path / CARD}: damaged: names a file that no run has; restore it from a copy")
     file = path / name
     if file.is_symlink() or not file.is_file():
         raise CheckpointError(f"{file}: missing; the run is incomplete, restore it from a copy")
-    if file.stat().st_size != entry["bytes"] or sha256_of(file) != entry["sha256"]:
-        raise CheckpointError(f"{file}: damaged: not the content that was saved; restore it from a copy")
-    return file
+    try:
+        if file.stat().st_size == entry["bytes"] and sha256_of(file) == entry["sha256"]:
+            return file
+    except OSError as problem:
+        raise CheckpointError(f"{file}: cannot be read: {problem.strerror}") from None
+    raise CheckpointError(f"{file}: damaged: not the content that was saved; restore it from a copy")

@@ -22,7 +22,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(0o666 & ~_umask())
+        make_readable(beside)
         beside.replace(path)
         sync_folder(path.parent)
     finally:
@@ -54,7 +54,8 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _umask() -> int:
+def make_readable(path: Path) -> None:
+    """Give a temporary file, which only its owner may read, the permissions of any other new file."""
     mask = os.umask(0o022)
     os.umask(mask)
-    return mask
+    path.chmod(0o666 & ~mask)

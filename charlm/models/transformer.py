@@ -129,7 +129,7 @@ class Transformer(Network):
     layers above (Dai et al. 2019). Keys are cached as they are and turned (rotary: Su et al. 2021) when they are used,
     so only distances count. The state: keys and values (B, <W, D) of each layer, then the position (B, 1) in the text.
 
-    Training starts each segment from an empty cache: carrying it over, as Dai et al. do, learned less in the same seconds.
+    Training starts each segment from an empty cache: carrying it over, as Dai et al. do, learned less in the same time.
     """
 
     Config = TransformerConfig

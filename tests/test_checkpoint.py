@@ -1,0 +1,363 @@
+"""Runs on disk: saved whole or not at all, and whatever is damaged is named."""
+
+import hashlib
+import json
+import os
+import shutil
+from functools import cache
+
+import pytest
+import safetensors.torch
+import torch
+
+from charlm import checkpoint
+from charlm.checkpoint import CARD, load, new_run, newest, runs, save
+from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.files import atomic_file, sha256_of, write_atomically
+from charlm.models import ARCHITECTURES, LSTM, CountingModel
+from charlm.tokenizers import TOKENIZERS, Characters
+from charlm.tokenizers.characters import CharactersConfig
+
+TEXT = "the cat sat on the mat; the rat ate that.\n" * 10
+TOKENIZER = Characters.train([TEXT], CharactersConfig())
+V = TOKENIZER.vocab_size
+SMALL = {"width": 8, "layers": 1, "heads": 1, "window": 4, "context": 3, "embedding": 4, "order": 3}
+
+
+@cache
+def made(architecture="lstm", seed=0, **options):
+    torch.manual_seed(seed)
+    kind = ARCHITECTURES[architecture]
+    known = kind.Config.__dataclass_fields__
+    model = kind(kind.Config(**({k: v for k, v in SMALL.items() if k in known} | options)), V)
+    if isinstance(model, CountingModel):
+        ids = TOKENIZER.encode(TEXT)
+        model.fit(ids[:-50], ids[-50:])
+    return model.eval()
+
+
+def same(a, b):
+    a, b = a.state_dict(), b.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def run(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    save(path, "lstm", made(), TOKENIZER, {"corpus": "cats"}, {"state.0": torch.ones(3)})
+    return path
+
+
+def edit(path, **changes):
+    """Change the card; a value that is a function is applied to what is there."""
+    card = json.loads((path / CARD).read_text())
+    for name, value in changes.items():
+        card[name] = value(card[name]) if callable(value) else value
+    (path / CARD).write_text(json.dumps(card))
+
+
+def replace_file(path, kind, name, content):
+    """Another file in the place of one, and a card that vouches for it."""
+    (path / name).write_bytes(content)
+    entry = {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    edit(path, files=lambda files: files | {kind: entry})
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_saved_and_loaded_to_the_bit(tmp_path, architecture):
+    model = made(architecture)
+    save(tmp_path, architecture, model, TOKENIZER, {"corpus": {"name": "cats"}, "seed": 3})
+    found = load(tmp_path)
+    assert same(found.model, model)
+    assert (found.architecture, found.model.config, found.name) == (architecture, model.config, tmp_path.name)
+    assert found.tokenizer.files() == TOKENIZER.files()
+    assert (found.about["corpus"], found.about["seed"]) == ({"name": "cats"}, 3)
+    assert found.resume == {}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_every_tokenizer_comes_back(tmp_path, kind):
+    config = TOKENIZERS[kind].Config(**({"vocab_size": 270} if kind == "sentencepiece" else {}))
+    tokenizer = TOKENIZERS[kind].train([TEXT], config)
+    model = LSTM(LSTM.Config(width=4), tokenizer.vocab_size)
+    save(tmp_path, "lstm", model, tokenizer, {})
+    assert load(tmp_path).tokenizer.fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("architecture", ["lstm", "transformer"])
+def test_tied_weights_are_stored_once_and_stay_tied(tmp_path, architecture):
+    model = made(architecture, tie=True)
+    save(tmp_path, architecture, model, TOKENIZER, {})
+    found = load(tmp_path).model
+    assert same(found, model)
+    assert found.output.weight is found.embedding.weight
+    (weights,) = tmp_path.glob("weights-*")
+    assert "output.weight" not in safetensors.torch.load_file(weights)
+
+
+def test_loading_draws_no_random_number(run):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    load(run)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_what_a_run_needs_to_go_on(run):
+    assert torch.equal(load(run, resume=True).resume["state.0"], torch.ones(3))
+    save(run, "lstm", made(seed=1), TOKENIZER, {})
+    assert sorted(file.name.split("-")[0] for file in run.iterdir()) == [CARD, "tokenizer.json", "weights"]
+    with pytest.raises(CheckpointError, match=f"finished; to train on from it use --from {run}"):
+        load(run, resume=True)
+
+
+def test_the_files_can_be_read_by_whoever_may_read_the_card(run):
+    assert {file.stat().st_mode for file in run.iterdir()} == {(run / CARD).stat().st_mode}
+
+
+def test_any_file_name_can_be_told_of(run):
+    about = {"corpus": os.fsdecode(b"caf\xe9.txt"), "other": "café \U0001f600"}
+    save(run, "lstm", made(), TOKENIZER, about)
+    assert {name: load(run).about[name] for name in about} == about
+
+
+@pytest.mark.parametrize("step", range(8))
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_save_that_fails_leaves_the_last_one(run, monkeypatch, step, failure):
+    calls = 0
+
+    def failing(function):
+        def call(*arguments, **named):
+            nonlocal calls
+            calls += 1
+            if calls > step:
+                raise failure
+            return function(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in ("save_file", "write_atomically", "sync_folder"):
+            patch.setattr(checkpoint, name, failing(getattr(checkpoint, name)))
+        patch.setattr(os, "fsync", failing(os.fsync))
+        try:
+            save(run, "lstm", made(seed=1), TOKENIZER, {"corpus": "dogs"}, {"state.0": torch.zeros(3)})
+        except KeyboardInterrupt:
+            pass
+        except CharlmError as problem:
+            assert "cannot save the run: No space left on device; the last save, if any, is untouched" in str(problem)
+    found = load(run, resume=True)
+    assert calls > step
+    assert same(found.model, made())
+    assert (found.about["corpus"], found.resume["state.0"].tolist()) == ("cats", [1, 1, 1])
+    assert not list(run.glob(".*"))
+
+
+def test_saving_nowhere_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(CharlmError, match="gone: cannot save the run: No such file"):
+        save(tmp_path / "gone", "lstm", made(), TOKENIZER, {})
+
+
+# Damage
+
+
+def refused(path, *words, **options):
+    with pytest.raises(CheckpointError) as problem:
+        load(path, **options)
+    for word in (str(path), *words):
+        assert word in str(problem.value)
+    assert len(str(problem.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize("pattern", ["weights-*", "resume-*", "tokenizer.json"])
+def test_a_damaged_file_is_named(run, pattern):
+    (file,) = run.glob(pattern)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    refused(run, file.name, "damaged")
+    flipped = bytearray(content)
+    flipped[-5] ^= 1
+    file.write_bytes(flipped)
+    refused(run, file.name, "damaged")
+    file.unlink()
+    refused(run, file.name, "missing")
+    file.symlink_to(run / CARD)
+    refused(run, file.name, "missing")
+
+
+def test_files_of_another_run_are_refused(run, tmp_path):
+    other = Characters.train([TEXT + "xyzzy"], CharactersConfig())
+    for name, content in other.files().items():
+        (run / name).write_bytes(content)
+    refused(run, "tokenizer.json", "damaged")
+    replace_file(run, "tokenizer/tokenizer.json", "tokenizer.json", other.files()["tokenizer.json"])
+    refused(run, f"the tokenizer has {other.vocab_size} ids, the model {V}")
+    save(run, "lstm", made(), TOKENIZER, {})
+    replace_file(run, "weights", "other.safetensors", safetensors.torch.save(made(width=9).state_dict()))
+    refused(run, "the weights do not fit the configuration")
+    halves = {name: tensor.half() for name, tensor in made().state_dict().items()}
+    replace_file(run, "weights", "other.safetensors", safetensors.torch.save(halves))
+    refused(run, "the weights do not fit the configuration")
+
+
+def test_weights_that_are_none_are_refused(run):
+    replace_file(run, "weights", "other.safetensors", b"\xff" * 1000)
+    refused(run, "other.safetensors", "damaged")
+    replace_file(run, "weights", "other.safetensors", b"")
+    refused(run, "other.safetensors", "damaged")
+    save(run, "lstm", made(), TOKENIZER, {})
+    edit(run, architecture="ngram", config=made("ngram").config.to_json())
+    refused(run)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff", b"[1, 2]", b"3", b"{}", b"null", b"[" * 100_000, b'{"format": 1}', b'{"a":' * 9999]
+)
+def test_a_card_that_is_none_is_named(run, content):
+    (run / CARD).write_bytes(content)
+    refused(run, CARD, "damaged")
+
+
+def test_a_huge_card_is_not_read(run):
+    with (run / CARD).open("wb") as file:
+        file.truncate(1 << 40)
+    refused(run, CARD, "larger than any card")
+
+
+def test_a_newer_format_asks_for_an_upgrade(run):
+    edit(run, format=2)
+    refused(run, "format 2", "upgrade charlm")
+    edit(run, format=1, architecture="quantum")
+    refused(run, "unknown architecture 'quantum'")
+
+
+CARDS = [
+    {"architecture": ["lstm"]},
+    {"architecture": None},
+    {"tokenizer": {}},
+    {"vocab_size": 10**12},
+    {"vocab_size": "300"},
+    {"vocab_size": True},
+    {"config": None},
+    {"config": {"width": 8}, "architecture": "transformer"},
+    {"config": lambda config: config | {"colour": 3}},
+    {"config": lambda config: config | {"width": -1}},
+    {"config": lambda config: config | {"width": 10**6}},
+    {"config": lambda config: config | {"width": 10**12}},
+    {"config": lambda config: config | {"width": 10**30}},
+    {"config": lambda config: config | {"layers": 10**9}},
+    {"config": lambda config: config | {"width": "8"}},
+    {"files": None},
+    {"files": {}},
+    {"files": {"weights": "weights"}},
+    {"files": lambda files: files | {"weights": {"name": 3}}},
+    {"files": lambda files: files | {"weights": files["weights"] | {"bytes": None}}},
+    {"files": lambda files: {kind: entry for kind, entry in files.items() if kind != "weights"}},
+    {"files": lambda files: {kind: entry for kind, entry in files.items() if "tokenizer" not in kind}},
+    {"files": lambda files: files | {"weights": files["tokenizer/tokenizer.json"]}},
+    *(
+        {"files": lambda files, name=name: files | {"weights": files["weights"] | {"name": name}}}
+        for name in ("../run/checkpoint.json", "/etc/hostname", "..", "", ".", "a/b", "x" * 5000, "a\x00b")
+    ),
+]
+
+
+@pytest.mark.parametrize("changes", CARDS)
+def test_a_card_that_says_what_cannot_be_is_refused(run, changes):
+    edit(run, **changes)
+    with pytest.raises(CheckpointError) as problem:
+        load(run)
+    assert str(run) in str(problem.value) or "tokenizer.json is missing" in str(problem.value)
+    assert len(str(problem.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_size_in_a_card_takes_memory_or_time(tmp_path, architecture):
+    save(tmp_path, architecture, made(architecture), TOKENIZER, {})
+    for name, f in made(architecture).config.__dataclass_fields__.items():
+        if f.type in ("int", int):
+            for absurd in (10**7, 10**10, 10**20):
+                original = (tmp_path / CARD).read_bytes()
+                edit(tmp_path, config=lambda config, name=name, absurd=absurd: config | {name: absurd})
+                if name not in ("window",):  # of which no number is stored
+                    refused(tmp_path)
+                (tmp_path / CARD).write_bytes(original)
+
+
+def test_what_is_not_a_run(tmp_path):
+    refused(tmp_path, "is not a run: it has no checkpoint.json", "charlm info")
+    refused(tmp_path / "gone", "does not exist")
+    (tmp_path / "file").write_text("")
+    refused(tmp_path / "file", "does not exist")
+
+
+# Where runs live
+
+
+def test_new_runs_are_numbered(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [str(new_run("my text.txt")) for _ in range(3)] == [
+        f"checkpoints/my-text.txt{number}" for number in ("", "-2", "-3")
+    ]
+    assert str(new_run("../..")) == "checkpoints/run"
+    assert str(new_run("a/b\n")) == "checkpoints/a-b"
+
+
+def test_runs_cannot_live_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(CharlmError, match="cannot make this folder: Not a directory; --output"):
+        new_run("a")
+    with pytest.raises(CharlmError, match="cannot make this folder"):
+        new_run("a", tmp_path / "checkpoints" / "b")
+
+
+def test_an_output_that_exists_is_replaced_only_by_force(run, tmp_path):
+    assert new_run("a", tmp_path / "new" / "deep") == tmp_path / "new" / "deep"
+    assert new_run("a", tmp_path / "new" / "deep") == tmp_path / "new" / "deep"  # empty
+    with pytest.raises(UsageError, match="exists; choose another --output, or --force"):
+        new_run("a", run)
+    with pytest.raises(UsageError, match="is not a run; --force replaces only runs"):
+        new_run("a", tmp_path, force=True)
+    assert load(run).about["corpus"] == "cats"
+    assert list(new_run("a", run, force=True).iterdir()) == []
+    file = tmp_path / "file"
+    file.write_text("dear")
+    for force in (False, True):
+        with pytest.raises(UsageError, match="file exists"):
+            new_run("a", file, force=force)
+    assert file.read_text() == "dear"
+
+
+def test_a_link_to_a_run_is_not_followed_by_force(run, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(run)
+    with pytest.raises(CharlmError):
+        new_run("a", link, force=True)
+    assert load(link).about["corpus"] == "cats"
+
+
+def test_the_newest_run(run, tmp_path):
+    with pytest.raises(CheckpointError, match="no run in .*/none/ yet"):
+        newest(tmp_path / "none")
+    (tmp_path / "not a run").mkdir()
+    shutil.copytree(run, tmp_path / "older")
+    os.utime(tmp_path / "older" / CARD, (0, 0))
+    assert runs(tmp_path) == [run, tmp_path / "older"]
+    assert newest(tmp_path) == run
+
+
+def test_an_atomic_file_is_whole_or_not_there(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"one")
+    with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"one"
+    write_atomically(path, b"two")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"two")]
+    assert sha256_of(path) == hashlib.sha256(b"two").hexdigest()
+    umask = os.umask(0)
+    os.umask(umask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask
