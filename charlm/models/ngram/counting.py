@@ -33,14 +33,14 @@ class Level:
 
 
 def count_ngrams(symbols: Integers, order: int) -> list[Level]:
-    """All n-grams of `symbols` (N,) of length 1 to `order`; a level is empty where the text is shorter than that.
+    """All n-grams of `symbols` (N,) of length 1 to `order`; no longer than the text.
 
     Symbols are 0..A-1, each occurs, and symbols[0] is 0, which occurs elsewhere at most at the end.
     """
     bits = int(symbols.max() + 1).bit_length()
     levels: list[Level] = []
     first: Integers = np.zeros(0, np.int64)  # of each n-gram in the last level, its first symbol
-    for parent, symbol, count in _tries(symbols, order, bits):
+    for parent, symbol, count in _tries(symbols, min(order, len(symbols)), bits):
         if not levels:
             first = suffix = symbol
         else:

@@ -13,26 +13,33 @@ from torch import Tensor
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.models.base import CountingModel, State
-from charlm.models.ngram.counting import Level, count_ngrams
-from charlm.models.ngram.smoothing import SMOOTHERS, Estimate
+from charlm.models.ngram.counting import Integers, Level, count_ngrams
+from charlm.models.ngram.estimation import SMOOTHERS, Estimator, Slice, best_order
+from charlm.models.ngram.matching import matches
+from charlm.models.ngram.smoothing import Estimate, Numbers
+
+LONGEST = 12  # order tried if none is asked for
 
 
 class NGram(CountingModel):
     """Predicts from the last order - 1 tokens, by how often it has seen what follows them.
 
     The n-grams form a trie whose nodes are numbered level by level, so that the children of a node, and of one node
-    after another, are neighbours: node 0 is the empty n-gram, node y the one that ends in symbol[y - 1] with
-    probability[y - 1]. The state holds, for k = 1 .. K, the node of the last k tokens, -1 where they were never seen.
+    after another, are neighbours: node 0 is the empty n-gram, node y the one that ends in symbol[y - 1] and has
+    mass[y - 1]. The state holds, for k = 1 .. K, the node of the last k tokens, -1 where they were never seen.
     """
 
     @dataclass(frozen=True)
     class Config(Settings):
         """Settings of the n-gram."""
 
-        order: int = setting(
-            7, "length of the longest n-grams: each token is predicted from order - 1 before it", min=1, max=16
+        order: int | None = setting(
+            None,
+            f"n-gram length, context and prediction; open: chosen on the validation slice, up to {LONGEST}",
+            min=1,
+            max=16,
         )
-        smoothing: str = setting("kneser-ney", "how counts become probabilities", choices=tuple(SMOOTHERS))
+        smoothing: str = setting("gated", "how counts become probabilities", choices=tuple(SMOOTHERS))
 
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
@@ -41,7 +48,7 @@ class NGram(CountingModel):
     levels: Tensor  # (order + 1,) int64: the first node of each length, then the end
     first: Tensor  # (C + 1,) int32: first child of each node that can be a context, then the end
     symbol: Tensor  # (M,) uint8 or int32
-    probability: Tensor  # (M,) float32
+    mass: Tensor  # (M,) float32
     backoff: Tensor  # (C,) float32
     unigram: Tensor  # (V,) float32: P of each token in no context, those never seen included
     codes: Tensor  # (V,) int64: the symbol of each token, A for those never seen
@@ -60,7 +67,7 @@ class NGram(CountingModel):
                 "levels": torch.ones(1, dtype=torch.int64),
                 "first": torch.ones(2, dtype=torch.int32),
                 "symbol": empty.byte(),
-                "probability": empty,
+                "mass": empty,
                 "backoff": torch.ones(1),
                 "unigram": torch.full((vocab_size,), 1 / vocab_size),
             }
@@ -87,19 +94,34 @@ class NGram(CountingModel):
         With kenlm smoothing another boundary follows, which stands for the </s> that KenLM predicts at the end.
         """
         tell = progress or (lambda _what, _fraction: None)
-        tell("counting", 0.0)
-        ends = (1, int(self.config.smoothing == "kenlm"))
-        stream = np.pad(np.concatenate((tokens, validation)), ends, constant_values=BOUNDARY)
+        end = int(self.config.smoothing == "kenlm")
+        stream = np.pad(np.concatenate((tokens, validation)), (1, end), constant_values=BOUNDARY)
         ids, codes = _alphabet(stream, self.vocab_size)
-        levels = [level for level in count_ngrams(codes[stream], self.config.order) if len(level)]
-        tell("estimating", 0.5)
+        symbols = codes[stream]
+        estimator, order = self._tuned(symbols, 1 + len(tokens), tell)
+        tell("counting", 0.0)
+        levels = count_ngrams(symbols, order)
+        tell("estimating", 0.0)
+        base = _base(len(ids), self.vocab_size)
+        estimates = estimator(levels, base)
         unseen = self.vocab_size - len(ids)
-        share = 1 / (len(ids) + (unseen > 0))  # all tokens never seen are together one more symbol
-        estimates = SMOOTHERS[self.config.smoothing](levels, np.full(len(ids), share))
-        unigram = np.full(self.vocab_size, estimates[0].backoff[0] * share / max(1, unseen))
-        unigram[ids] = estimates[0].probability
+        unigram = np.full(self.vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
+        unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
         self._install(_tensors(ids, levels, estimates, unigram))
         tell("estimating", 1.0)
+
+    def _tuned(self, symbols: Integers, split: int, tell: Callable[[str, float], None]) -> tuple[Estimator, int]:
+        """What the validation slice, symbols[split:], teaches: how to estimate, and up to which order."""
+        tell("counting", 0.0)
+        levels = count_ngrams(symbols[:split], self.config.order or LONGEST)
+        known = len(levels[0])
+        contexts, ngrams = matches(levels, np.minimum(symbols, known), split)
+        held = Slice(levels, _base(known, self.vocab_size), contexts, ngrams)
+        what = f"tuning {self.config.smoothing}"
+        estimator = SMOOTHERS[self.config.smoothing](held, lambda fraction: tell(what, fraction))
+        if self.config.order or self.config.smoothing == "gated":  # the gate itself decides what long contexts count
+            return estimator, self.config.order or LONGEST
+        return estimator, best_order(held, estimator)
 
     @classmethod
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "NGram":
@@ -146,7 +168,7 @@ class NGram(CountingModel):
             context = contexts[..., k]
             node = self._child(context, codes)
             weight = torch.where(context >= 0, self.backoff[context], 1.0)
-            probability = torch.where(node >= 0, self.probability[node - 1], probability * weight)
+            probability = torch.where(node >= 0, self.mass[node - 1], 0.0) + weight * probability
         return probability.log(), (contexts[:, -1],)
 
     def _walk(self, codes: Tensor, contexts: Tensor) -> Tensor:
@@ -177,24 +199,18 @@ class NGram(CountingModel):
     def _distributions(self, contexts: Tensor) -> Tensor:
         """(N, K) nodes -> (N, V): P of every token after them."""
         seen = contexts >= 0
-        weights = torch.where(seen, self.backoff[contexts], 1.0)  # (N, K)
-        below = weights.flip(1).cumprod(1).flip(1)  # (N, K): what the contexts from here on leave to the shorter ones
-        result = self.unigram * below[:, :1] if contexts.shape[1] else self.unigram.expand(len(contexts), -1)
-        flat = result.view(-1) if contexts.shape[1] else result
-        for k in range(contexts.shape[1]):
-            rows = seen[:, k].nonzero().squeeze(1)
-            if not len(rows):
-                break
-            nodes = contexts[rows, k]
-            begin = self.first[nodes].long()
-            sizes = self.first[nodes + 1] - begin
-            owner = torch.repeat_interleave(sizes)
-            children = torch.arange(len(owner), device=owner.device) + (begin - sizes.cumsum(0) + sizes)[owner] - 1
-            rows = rows[owner]
-            value = self.probability[children]
-            if k + 1 < contexts.shape[1]:
-                value = value * below[rows, k + 1]
-            flat[rows * self.vocab_size + self.ids[self.symbol[children].long()]] = value
+        weights = torch.where(seen, self.backoff[contexts], 1.0)
+        left = torch.nn.functional.pad(weights, (0, 1), value=1.0).flip(1).cumprod(1).flip(1)  # (N, K + 1)
+        result = self.unigram * left[:, :1]  # left[:, k]: what contexts longer than k leave to those of length k
+        rows, lengths = seen.nonzero(as_tuple=True)
+        nodes = contexts[rows, lengths]
+        begin = self.first[nodes].long()
+        sizes = self.first[nodes + 1] - begin
+        owner = torch.repeat_interleave(sizes)
+        children = torch.arange(len(owner), device=owner.device) + (begin - sizes.cumsum(0) + sizes - 1)[owner]
+        mass = self.mass[children] * left[rows, lengths + 1][owner]
+        tokens = self.ids[self.symbol[children].long()]
+        result.view(-1).index_add_(0, (rows * self.vocab_size)[owner] + tokens, mass)
         return result
 
 
@@ -210,6 +226,11 @@ def _alphabet(stream: np.ndarray[Any, Any], vocab_size: int) -> tuple[np.ndarray
     return ids, codes
 
 
+def _base(alphabet: int, vocab_size: int) -> Numbers:
+    """P of each symbol seen before anything is counted: all tokens never seen are together one symbol more."""
+    return np.full(alphabet, 1 / (alphabet + (vocab_size > alphabet)))
+
+
 def _tensors(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: Any) -> dict[str, Tensor]:
     """What a fitted model stores; `first`, for instance, from the parents of the n-grams."""
     sizes = np.array([1, *map(len, levels)])
@@ -221,7 +242,7 @@ def _tensors(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: 
         "levels": starts,
         "first": np.append(1, 1 + np.cumsum(children)).astype(np.int32),
         "symbol": symbol.astype(np.uint8 if len(ids) <= 256 else np.int32),
-        "probability": np.concatenate([e.probability for e in estimates]).astype(np.float32),
+        "mass": np.concatenate([e.mass for e in estimates]).astype(np.float32),
         "backoff": np.concatenate([e.backoff for e in estimates]).astype(np.float32),
         "unigram": unigram.astype(np.float32),
     }
@@ -234,7 +255,7 @@ def _check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
     sound = (
         all(tensor.dim() == 1 for tensor in tensors.values())
         and len(tensors["unigram"]) == vocab_size
-        and len(symbol) == len(tensors["probability"])
+        and len(symbol) == len(tensors["mass"])
         and len(first) == len(tensors["backoff"]) + 1
         and bool((levels.diff() > 0).all())
         and levels[:1].tolist() == first[:1].tolist() == [1]
@@ -243,7 +264,7 @@ def _check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
         and bool(((symbol >= 0) & (symbol < max(1, len(ids)))).all())
         and bool(((ids >= 0) & (ids < vocab_size)).all())
         and len(set(ids.tolist())) == len(ids)
-        and all(bool((tensors[name] > 0).all()) for name in ("probability", "backoff", "unigram"))
+        and all(bool((tensors[name] > 0).all()) for name in ("backoff", "unigram"))
     )
     if not sound:
         raise ValueError("the tensors of the n-gram model contradict each other")

@@ -1,12 +1,12 @@
-"""From counts to probabilities. Every smoother here fills the same two numbers, those of an ARPA file:
+"""From counts to probabilities. Every smoother here fills the same two numbers:
 
-    P(w | h) = probability(h w)             if h w was counted
-               backoff(h) P(w | h')         otherwise, h' being h without its first symbol
+    P(w | h) = mass(h w) + backoff(h) P(w | h')        h' is h without its first symbol; mass is 0 for unseen h w
 
-so one table describes any of them, and whoever reads it need not know which it was.
+so one table describes any of them, and whoever reads it need not know which it was. `interpolate` gives what an ARPA
+file wants, the probability of the n-grams themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -16,16 +16,37 @@ import numpy.typing as npt
 from charlm.models.ngram.counting import Integers, Level
 
 Numbers = npt.NDArray[np.floating[Any]]
-Discounts = tuple[float, float, float]
+Discounts = tuple[float, float, float]  # what is taken off a count of 1, of 2, and of 3 or more
 FALLBACK: Discounts = (0.5, 1.0, 1.5)
+ADDED = 0.1  # add-k's k, for each symbol
+LEFT = 0.4  # stupid backoff's factor for each step down
 
 
 class Estimate(NamedTuple):
     """One level of the table: M n-grams, whose contexts are the C n-grams one shorter."""
 
-    probability: Numbers  # (M,) P(last symbol | the rest)
-    backoff: Numbers  # (C,) the weight of the shorter context's distribution
-    discounts: tuple[float, ...] = ()  # what was taken off a count of 1, 2, 3 and more
+    mass: Numbers  # (M,)
+    backoff: Numbers  # (C,)
+
+
+def interpolate(level: Level, estimate: Estimate, lower: Numbers) -> Numbers:
+    """P(last symbol | the rest) of a level's n-grams (M,), from that of the level below."""
+    result: Numbers = estimate.mass + estimate.backoff[level.parent] * lower[level.suffix]
+    return result
+
+
+def with_contexts(levels: Sequence[Level]) -> Iterator[tuple[Level, int]]:
+    """Each level, and how many contexts its n-grams may have."""
+    sizes = (1, *map(len, levels))
+    return zip(levels, sizes, strict=False)
+
+
+def shares(values: Numbers | Integers, level: Level, counts: Integers, contexts: int) -> tuple[Numbers, Numbers]:
+    """`values` (M,) over their context's total count, and what they leave of 1 (C,): all where nothing follows."""
+    total = np.maximum(np.bincount(level.parent, counts, contexts), 1e-30)
+    mass = values / total[level.parent]
+    left = np.bincount(level.parent, counts - values, contexts) / total
+    return mass, np.where(total >= 1, left, 1.0)
 
 
 def adjusted_counts(levels: Sequence[Level]) -> list[Integers]:
@@ -46,47 +67,67 @@ def closed_form_discounts(counts: Integers) -> Discounts | None:
     if not n[1:4].all():
         return None
     y = n[1] / (n[1] + 2 * n[2])
-    discounts = tuple(j - (j + 1) * y * n[j + 1] / n[j] for j in (1, 2, 3))
-    return discounts if all(0 <= d <= j for j, d in enumerate(discounts, 1)) else None
+    one, two, three = (float(j - (j + 1) * y * n[j + 1] / n[j]) for j in (1, 2, 3))
+    return (one, two, three) if 0 <= one <= 1 and 0 <= two <= 2 and 0 <= three <= 3 else None
 
 
-def interpolate(level: Level, mass: Numbers, backoff: Numbers, lower: Numbers) -> Numbers:
-    """P(w | h) = mass(h w) + backoff(h) P(w | h'), for the n-grams of a level; `lower` holds P of the level below."""
-    result: Numbers = mass + backoff[level.parent] * lower[level.suffix]
-    return result
-
-
-def modified_kneser_ney(levels: Sequence[Level], base: Numbers, discounts: Sequence[Discounts]) -> list[Estimate]:
-    """Interpolated modified Kneser-Ney with the discounts given for each level (Chen & Goodman 1999, section 4.1.6).
-
-    `base` (A,) is the distribution that the single symbols are interpolated with.
-    """
-    estimates, lower, contexts = [], base, 1
-    for level, counts, less in zip(levels, adjusted_counts(levels), discounts, strict=True):
-        off = np.array((0.0, *less))[counts.clip(0, 3)]
-        total = np.bincount(level.parent, counts, contexts)
-        backoff = np.divide(np.bincount(level.parent, off, contexts), total, out=np.ones(contexts), where=total > 0)
-        lower = interpolate(level, (counts - off) / total[level.parent], backoff, lower)
-        estimates.append(Estimate(lower, backoff, less))
-        contexts = len(level)
+def modified_kneser_ney(levels: Sequence[Level], discounts: Sequence[Discounts]) -> list[Estimate]:
+    """Interpolated modified Kneser-Ney, the discounts given for each level (Chen & Goodman 1999, section 4.1.6)."""
+    estimates = []
+    for (level, contexts), counts, less in zip(with_contexts(levels), adjusted_counts(levels), discounts, strict=True):
+        kept = counts - np.array((0.0, *less))[counts.clip(0, 3)]
+        estimates.append(Estimate(*shares(kept, level, counts, contexts)))
     return estimates
 
 
-def kneser_ney(levels: Sequence[Level], base: Numbers) -> list[Estimate]:
-    """Modified Kneser-Ney, its discounts from the closed form."""
-    return modified_kneser_ney(levels, base, [closed_form_discounts(c) or FALLBACK for c in adjusted_counts(levels)])
+def kenlm(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
+    """Modified Kneser-Ney as `lmplz --discount_fallback` computes it (Heafield et al. 2013)."""
+    return modified_kneser_ney(
+        levels, [closed_form_discounts(counts) or FALLBACK for counts in adjusted_counts(levels)]
+    )
 
 
-def kenlm(levels: Sequence[Level], base: Numbers) -> list[Estimate]:
-    """Modified Kneser-Ney just as `lmplz --discount_fallback` computes it (Heafield et al. 2013).
+def absolute(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
+    """One discount a level, n1 / (n1 + 2 n2), taken off how often an n-gram occurs (Ney, Essen & Kneser 1994)."""
+    estimates = []
+    for level, contexts in with_contexts(levels):
+        n1, n2 = np.bincount(level.count.clip(0, 3), minlength=4)[1:3]
+        discount = n1 / (n1 + 2 * n2) if n1 and n2 else 0.5
+        estimates.append(Estimate(*shares(level.count - discount, level, level.count, contexts)))
+    return estimates
 
-    That includes its one slip: the word that the text introduces last is left out of the unigrams' counts of counts.
+
+def witten_bell(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
+    """A context followed T ways out of C times meets a new one with probability T / (C + T) (Witten & Bell 1991)."""
+    estimates = []
+    for level, contexts in with_contexts(levels):
+        total = np.bincount(level.parent, level.count, contexts)
+        either = total + np.bincount(level.parent, minlength=contexts)
+        backoff = 1 - total / np.maximum(either, 1)
+        estimates.append(Estimate(level.count / either[level.parent], backoff))
+    return estimates
+
+
+def add_k(levels: Sequence[Level], base: Numbers) -> list[Estimate]:
+    """Every symbol counts k times more in each of the longest contexts (Lidstone 1920; Laplace's rule is k = 1)."""
+    lower = [Estimate(np.zeros(len(level)), np.ones(contexts)) for level, contexts in with_contexts(levels[:-1])]
+    level, contexts = list(with_contexts(levels))[-1]
+    total = np.bincount(level.parent, level.count, contexts) + ADDED / base[0]
+    return [*lower, Estimate(level.count / total[level.parent], ADDED / base[0] / total)]
+
+
+def stupid_backoff(levels: Sequence[Level], base: Numbers) -> list[Estimate]:
+    """Relative frequencies where there are any, else 0.4 times the shorter context's (Brants et al. 2007), made to sum
+    to one context by context; so `mass` is what a counted symbol has beyond its backed-off share, and may be negative.
     """
-    words, *longer = adjusted_counts(levels)
-    return modified_kneser_ney(levels, base, [closed_form_discounts(c) or FALLBACK for c in (words[:-1], *longer)])
-
-
-SMOOTHERS: dict[str, Callable[[Sequence[Level], Numbers], list[Estimate]]] = {
-    "kneser-ney": kneser_ney,
-    "kenlm": kenlm,
-}
+    estimates, lower = [], base
+    for level, contexts in with_contexts(levels):
+        total = np.bincount(level.parent, level.count, contexts)
+        covered = np.bincount(level.parent, lower[level.suffix], contexts)
+        scale = 1 / ((total > 0) + LEFT * np.maximum(1 - covered, 1e-6))
+        backoff = np.where(total > 0, LEFT * scale, 1.0)
+        lower_part = backoff[level.parent] * lower[level.suffix]
+        own = level.count / total[level.parent] * scale[level.parent]
+        lower = np.maximum(own, 1e-12)
+        estimates.append(Estimate(lower - lower_part, backoff))
+    return estimates

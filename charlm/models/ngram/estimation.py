@@ -1,0 +1,122 @@
+"""The smoothers by name, and what some of them learn from the validation slice."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.gate import gated, train
+from charlm.models.ngram.smoothing import (
+    FALLBACK,
+    Discounts,
+    Estimate,
+    Numbers,
+    absolute,
+    add_k,
+    adjusted_counts,
+    closed_form_discounts,
+    kenlm,
+    modified_kneser_ney,
+    stupid_backoff,
+    witten_bell,
+)
+
+Estimator = Callable[[Sequence[Level], Numbers], list[Estimate]]
+
+
+class Slice(NamedTuple):
+    """The validation slice as the counts of the text before it see it: what `matching.matches` says of P places."""
+
+    levels: Sequence[Level]
+    base: Numbers  # (A,) what single symbols are interpolated with
+    contexts: Integers  # (P, K)
+    ngrams: Integers  # (P, K)
+
+    def probability(self, estimates: Sequence[Estimate]) -> Numbers:
+        """(P,): of what stands at each place."""
+        seen = self.ngrams[:, 0] >= 0
+        result = np.where(seen, self.base[self.ngrams[:, 0] * seen], max(1 - self.base.sum(), 1e-9))
+        for k, estimate in enumerate(estimates):
+            context, ngram = self.contexts[:, k], self.ngrams[:, k]
+            backoff = np.where(context >= 0, estimate.backoff[context], 1.0)
+            result = np.where(ngram >= 0, estimate.mass[ngram], 0.0) + backoff * result
+        return result
+
+    def nats(self, estimates: Sequence[Estimate]) -> float:
+        """Cross-entropy per place."""
+        return -float(np.log(self.probability(estimates)).sum()) / max(1, len(self.contexts))
+
+    def shortened(self, order: int) -> "Slice":
+        """The same places, seen by n-grams of up to `order` only."""
+        return Slice(self.levels[:order], self.base, self.contexts[:, :order], self.ngrams[:, :order])
+
+
+Tell = Callable[[float], None]
+
+
+def tune_gate(held: Slice, tell: Tell) -> Estimator:
+    """Discounts from a small network that looks at each context: see `gate`."""
+    gate = train(held.levels, held.contexts, held.ngrams, held.base, tell)
+    return lambda levels, _base: gated(levels, gate)
+
+
+def tune_discounts(held: Slice, tell: Tell) -> Estimator:
+    """Modified Kneser-Ney; where the closed form makes no sense, the discounts that predict the slice best."""
+    found = [closed_form_discounts(counts) for counts in adjusted_counts(held.levels)]
+    discounts = [d or FALLBACK for d in found]
+    for k, closed in enumerate(found):
+        if closed is None:
+            discounts[k] = _searched(held, discounts, k)
+        tell((k + 1) / len(found))
+
+    def estimate(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
+        closed = [closed_form_discounts(counts) for counts in adjusted_counts(levels)]
+        tuned = [*discounts, *[FALLBACK] * len(levels)]  # the whole text may hold longer n-grams than its first part
+        return modified_kneser_ney(levels, [c or t for c, t in zip(closed, tuned, strict=False)])
+
+    return estimate
+
+
+def _searched(held: Slice, discounts: Sequence[Discounts], k: int) -> Discounts:
+    """Coordinate by coordinate, a finer step each round: the likelihood has one hill."""
+    best = list(discounts[k])
+
+    def nats(candidate: Sequence[float]) -> float:
+        trial = [*discounts[:k], (candidate[0], candidate[1], candidate[2]), *discounts[k + 1 :]]
+        return held.nats(modified_kneser_ney(held.levels, trial))
+
+    least = nats(best)
+    for step in (0.5, 0.25, 0.1):
+        for j in range(3):
+            for move in (-step, step):
+                candidate = best.copy()
+                candidate[j] = min(max(best[j] + move * (j + 1) / 2, 0.01), j + 0.99)
+                if (now := nats(candidate)) < least:
+                    best, least = candidate, now
+    return best[0], best[1], best[2]
+
+
+def fixed(estimator: Estimator) -> Callable[[Slice, Tell], Estimator]:
+    """A smoother that has nothing to learn."""
+    return lambda _held, _tell: estimator
+
+
+SMOOTHERS: dict[str, Callable[[Slice, Tell], Estimator]] = {
+    "gated": tune_gate,
+    "kneser-ney": tune_discounts,
+    "kenlm": fixed(kenlm),
+    "absolute": fixed(absolute),
+    "witten-bell": fixed(witten_bell),
+    "add-k": fixed(add_k),
+    "stupid-backoff": fixed(stupid_backoff),
+}
+
+
+def best_order(held: Slice, estimator: Estimator) -> int:
+    """The order that predicts the slice best, of 1 to K."""
+    nats = []
+    for order in range(1, len(held.levels) + 1):
+        shorter = held.shortened(order)
+        nats.append(shorter.nats(estimator(shorter.levels, shorter.base)))
+    return 1 + int(np.argmin(nats))

@@ -1,0 +1,183 @@
+"""Discounts that depend on the context, learned: what takes an n-gram past Kneser-Ney.
+
+Kneser-Ney takes the same D1, D2, D3+ off every context of a length, and counts either occurrences or predecessors. Here
+a small network looks at how a context has behaved (how often it was seen, how many symbols followed it, how many of
+them once, twice, ...; the same for the context without its first symbol; its last symbol; its length) and says what
+to take off counts of 1, 2, 3, 4 and more, of either kind, and how to mix the two kinds. It is trained on the validation
+slice, to which the counts are then added. Its answers depend on the context alone, so that they are worked out once
+and the model stays a table. Related: Jelinek & Mercer 1980 (weights by bucket of counts, from held-out text); Chen &
+Goodman 1999 (discounts by count).
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.smoothing import Estimate, Numbers, adjusted_counts, with_contexts
+
+CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
+HIDDEN = 32
+STEPS = 400
+BATCH = 4096
+RATE = 1e-2
+DECAY = 1e-4  # on the squared embeddings of symbols, of which a slice can show only so much
+CHUNK = 1 << 18  # contexts answered for at once
+
+
+class Behaviour:
+    """Of the C contexts of a level: how often their n-grams occur, how many symbols precede those."""
+
+    def __init__(self, level: Level, adjusted: Integers, contexts: int) -> None:
+        self.counts = np.stack((level.count, adjusted)).astype(np.float32)  # (2, M)
+        self.total = np.zeros((2, contexts), np.float32)
+        self.types = np.zeros((2, CLASSES, contexts), np.float32)  # n-grams of each class
+        top = np.zeros((2, contexts), np.float32)
+        for kind, counts in enumerate((level.count, adjusted)):
+            self.total[kind] = np.bincount(level.parent, counts, contexts)
+            kind_of = level.parent.astype(np.int64) * CLASSES + counts.clip(1, CLASSES) - 1
+            each = np.bincount(kind_of, counts > 0, contexts * CLASSES)
+            self.types[kind] = each.reshape(contexts, CLASSES).T
+            np.maximum.at(top[kind], level.parent, self.counts[kind])
+        types = self.types.sum(1)  # (2, C)
+        columns = (
+            np.log1p(self.total) / 3,
+            np.log1p(types) / 2,
+            *(np.log1p(self.types) / 2).swapaxes(0, 1),
+            types / (self.total + 1),
+            self.types[:, 0] / (types + 1),
+            top / np.maximum(self.total, 1),
+        )
+        self.features = np.concatenate(columns).T  # (C, F)
+
+
+class Gate:
+    """The network: two layers, from F features of a context, those of its suffix, its last symbol and its length."""
+
+    def __init__(self, lengths: int, symbols: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        inputs = 4 * (CLASSES + 5)
+        self.inward = torch.randn(inputs, HIDDEN, generator=generator) / inputs**0.5
+        self.length = torch.zeros(lengths, HIDDEN)
+        self.symbol = torch.zeros(symbols + 1, HIDDEN)
+        self.outward = torch.zeros(HIDDEN, 2 * CLASSES + 1)
+        self.bias = torch.zeros(2 * CLASSES + 1)
+        self.bias[-1] = 2.0  # at first, mostly what Kneser-Ney counts
+
+    def __call__(self, features: Tensor, symbol: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """(.., 2 F), (..), (1) or (K) -> discounts of each class (.., 2, CLASSES), the kinds' shares (.., 2)."""
+        symbol = symbol.clamp(max=len(self.symbol) - 1)  # what the gate never met shares the last row
+        length = length.clamp(max=len(self.length) - 1)
+        hidden = (features @ self.inward + embedding(symbol, self.symbol) + self.length[length]).tanh()
+        answer = torch.sigmoid(hidden @ self.outward + self.bias)
+        discounts = answer[..., :-1].reshape(*symbol.shape, 2, CLASSES) * torch.arange(1, CLASSES + 1)
+        return discounts, torch.stack((1 - answer[..., -1], answer[..., -1]), -1)
+
+
+def gated(levels: Sequence[Level], gate: Gate) -> list[Estimate]:
+    """The estimates that a gate makes of counts, level by level."""
+    estimates = []
+    behaviours = _behaviours(levels)
+    for k, (level, behaviour) in enumerate(zip(levels, behaviours, strict=True)):
+        contexts = len(behaviour.features)
+        backoff = np.ones(contexts, np.float32)
+        mass = np.zeros(len(level), np.float32)
+        edges = np.searchsorted(level.parent, np.arange(0, contexts + CHUNK, CHUNK))
+        for at, (begin, end) in enumerate(pairwise(edges)):
+            rows = np.arange(at * CHUNK, min(contexts, (at + 1) * CHUNK))
+            discounts, share = (
+                answer.numpy() for answer in gate(*_inputs(levels, behaviours, k, rows), torch.tensor([k]))
+            )
+            total = np.maximum(behaviour.total[:, rows], 1)  # (2, C')
+            off = (discounts * behaviour.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
+            backoff[rows] = np.where(behaviour.total[1, rows] > 0, (off * share).sum(-1), 1.0)
+            parent = level.parent[begin:end] - rows[0]
+            for kind, counts in enumerate(behaviour.counts[:, begin:end]):
+                taken = discounts[parent, kind, counts.clip(1, CLASSES).astype(int) - 1]
+                kept = np.maximum(counts - taken, 0) / total[kind, parent]
+                mass[begin:end] += share[parent, kind] * kept
+        estimates.append(Estimate(mass, backoff))
+    return estimates
+
+
+def train(
+    levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, tell: Callable[[float], None]
+) -> Gate:
+    """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K)."""
+    gate = Gate(len(levels), len(levels[0]))
+    behaviours = _behaviours(levels)
+    at = np.where(ngrams[:, 0] >= 0, ngrams[:, 0], 0)
+    lowest = torch.from_numpy(np.where(ngrams[:, 0] >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
+    by_length = [_observed(levels, behaviours, k, contexts[:, k], ngrams[:, k]) for k in range(len(levels))]
+    observed = [torch.stack(columns, 1) for columns in zip(*by_length, strict=True)]  # each (P, K, ..)
+    generator = torch.Generator().manual_seed(0)
+    weights = (gate.inward, gate.length, gate.symbol, gate.outward, gate.bias)
+    averages = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in weights]
+    for step in range(STEPS if len(lowest) else 0):
+        if step % 20 == 0:
+            tell(step / STEPS)
+        places = torch.randint(len(lowest), (min(BATCH, len(lowest)),), generator=generator)
+        with torch.enable_grad():
+            for weight in weights:
+                weight.requires_grad_()
+            probability = _probability(gate, [column[places] for column in observed], lowest[places])
+            loss = DECAY * gate.symbol.square().sum() - probability.log().mean()
+            gradients = torch.autograd.grad(loss, weights)
+        for weight, gradient, (mean, square) in zip(
+            weights, gradients, averages, strict=True
+        ):  # Adam, Kingma & Ba 2015
+            weight.requires_grad_(False)
+            mean.lerp_(gradient, 0.1)
+            square.lerp_(gradient.square(), 0.001)
+            rate = RATE * (1 - step / STEPS) * (1 - 0.999 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
+            weight.sub_(rate * mean / (square.sqrt() + 1e-8))
+    return gate
+
+
+def _behaviours(levels: Sequence[Level]) -> list[Behaviour]:
+    adjusted = adjusted_counts(levels)
+    return [Behaviour(level, a, n) for (level, n), a in zip(with_contexts(levels), adjusted, strict=True)]
+
+
+def _inputs(levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, rows: Integers) -> tuple[Tensor, Tensor]:
+    """What the gate reads of contexts of length k: features with those of their suffix, last symbols."""
+    own = behaviours[k].features[rows]
+    if k == 0:
+        suffix, symbol = np.zeros_like(own), np.zeros_like(rows)
+    else:
+        level = levels[k - 1]
+        suffix = behaviours[k - 1].features[level.suffix[rows] if k > 1 else np.zeros_like(rows)]
+        symbol = level.symbol[rows]
+    features = torch.from_numpy(np.concatenate((own, suffix), 1))
+    return features, torch.from_numpy(symbol.astype(np.int64))
+
+
+def _observed(
+    levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, contexts: Integers, ngrams: Integers
+) -> tuple[Tensor, ...]:
+    """Of P places, all that the likelihood needs from level k + 1."""
+    behaviour, rows = behaviours[k], np.maximum(contexts, 0)
+    known = (contexts >= 0) & (behaviour.total[1, rows] > 0)
+    counts = np.where(ngrams >= 0, behaviour.counts[:, np.maximum(ngrams, 0)], 0).T  # (P, 2)
+    total = np.maximum(behaviour.total[:, rows].T, 1)  # (P, 2)
+    types = behaviour.types[:, :, rows].transpose(2, 0, 1)  # (P, 2, CLASSES)
+    classes = counts.clip(1, CLASSES).astype(np.int64) - 1
+    arrays = (known, counts, classes, total, types)
+    return (*_inputs(levels, behaviours, k, rows), *(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+
+
+def _probability(gate: Gate, observed: Sequence[Tensor], probability: Tensor) -> Tensor:
+    """(P,): what `gated` will say of what stands at P places; `probability` is what no context at all says."""
+    features, symbol, known, counts, classes, total, types = observed
+    discounts, share = gate(features, symbol, torch.arange(symbol.shape[1]))  # (P, K, 2, CLASSES), (P, K, 2)
+    taken = discounts.gather(-1, classes.unsqueeze(-1)).squeeze(-1)
+    share = share / total
+    mass = (share * (counts - taken) * (counts > 0)).sum(-1) * known
+    backoff = torch.where(known, (share * (discounts * types).sum(-1)).sum(-1), 1.0)
+    for own, left in zip(mass.unbind(1), backoff.unbind(1), strict=True):
+        probability = own + left * probability
+    return probability
