@@ -4,7 +4,6 @@ Only this room prints and exits. Commands write data to standard output and all 
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
@@ -76,8 +75,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(problem), problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit:  # click's answer to a closed pipe: whoever read our output has seen enough
         return 0
     except MemoryError:
         return _fail("out of memory; try a smaller --batch, --segment or --size", 1)

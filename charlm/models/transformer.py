@@ -34,7 +34,7 @@ class TransformerConfig(Settings):
     heads: int = setting(4, "attention heads; they share the width", min=1)
     window: int = setting(128, "positions that attention reaches back, its own included", min=1)
     norm: str = setting("layer", "normalisation before each layer", choices=tuple(NORMS))
-    activation: str = setting("gelu", "of the feed-forward layer", choices=tuple(ACTIVATIONS))
+    activation: str = setting("relu2", "of the feed-forward layer", choices=tuple(ACTIVATIONS))
     positions: str = setting("rotary", "how it knows what is near", choices=("rotary", "sinusoidal", "none"))
     attention: str = setting(
         "qkv", "what is compared: learned queries and keys, the bare inputs, or nothing", choices=("qkv", "dot", "mean")
@@ -135,7 +135,7 @@ class Transformer(Network):
     Config = TransformerConfig
     config: TransformerConfig
     carries_state = False
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "learning_rate": 3e-3}
+    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "learning_rate": 6e-3}
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
         "small": {"width": 128, "layers": 4, "heads": 4},

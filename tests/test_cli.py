@@ -1,0 +1,256 @@
+"""The commands as a person uses them: what they print where, their exit codes, and every error a user can meet."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Charlm
+
+from charlm import checkpoint
+from charlm.cli import COMMANDS
+from charlm.models import ARCHITECTURES
+from charlm.tokenizers import TOKENIZERS
+
+QUICK = ("--budget", "4steps", "--size", "tiny", "--quiet")
+
+
+def train(charlm: Charlm, *arguments: str) -> Path:
+    outcome = charlm("train", "corpus.txt", *QUICK, "--json", *arguments)
+    assert outcome.code == 0, outcome.err
+    return Path(json.loads(outcome.out)["run"])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from charlm.cli import run; assert run(['--help']) == 0 and run(['--version']) == 0;"
+        "assert not {'torch', 'numpy', 'rich', 'sentencepiece'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_short_sections(command: str, charlm: Charlm) -> None:
+    outcome = charlm(command, "--help")
+    assert outcome.code == 0
+    assert outcome.out.startswith(f"Usage: charlm {command}")
+    assert max(len(section.splitlines()) for section in outcome.out.split("\n\n")) <= 48  # a screen
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_train_evaluate_and_sample_each_architecture(architecture: str, folder: Path, charlm: Charlm) -> None:
+    run = train(charlm, "--arch", architecture)
+    assert run == Path("checkpoints") / f"corpus-{architecture}"
+    figures = json.loads(charlm("evaluate", "--json").out)
+    assert figures["run"] == str(run)
+    assert figures["perplexity"] == pytest.approx(2 ** figures["bits_per_character"])
+    assert figures["bits_per_byte"] == pytest.approx(figures["bits_per_character"])  # ASCII
+    greedy = charlm("sample", "--prompt", "HAM", "--greedy", "--length", "20").out
+    assert charlm("sample", "--prompt", "HAM", "--beams", "1", "--length", "20").out == greedy
+    drawn = [charlm("sample", "--prompt", "HAM", "--length", "20", "--seed", "3", "-t", "0.9").out for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0].startswith("HAM")
+    assert len(drawn[0]) == 3 + 20 + 1
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_each_tokenizer_trains_and_round_trips(tokenizer: str, folder: Path, charlm: Charlm) -> None:
+    size = ("--vocab-size", "300") if tokenizer == "sentencepiece" else ()
+    run = train(charlm, "--arch", "ngram", "--tokenizer", tokenizer, *size)
+    assert (
+        checkpoint.load(run).tokenizer.decode(checkpoint.load(run).tokenizer.encode("Žluťoučký 🐎\r\n"))
+        == "Žluťoučký 🐎\r\n"
+    )
+    assert json.loads(charlm("evaluate", "--json").out)["tokenizer"] == tokenizer
+
+
+def test_data_goes_to_stdout_and_the_rest_to_stderr(folder: Path, charlm: Charlm) -> None:
+    outcome = charlm("train", "corpus.txt", "--budget", "4steps", "--size", "tiny")
+    assert outcome.out == ""
+    assert "charlm evaluate" in outcome.err
+    sampled = charlm("sample", "-n", "2", "-l", "5", "--json")
+    assert len(json.loads(sampled.out)["texts"]) == 2
+    lines = (folder / "checkpoints/corpus-lstm" / checkpoint.METRICS).read_text().splitlines()
+    assert all("training" in json.loads(line) for line in lines)
+
+
+def test_standard_input_is_a_corpus_and_a_prompt(folder: Path, charlm: Charlm) -> None:
+    text = (folder / "corpus.txt").read_text()
+    assert charlm("train", "-", "--arch", "ngram", "-q", stdin=text).code == 0
+    assert charlm("sample", "--prompt-file", "-", "-l", "0", stdin="OPHELIA").out == "OPHELIA\n"
+    assert "standard input" in charlm("evaluate").err
+    assert charlm("evaluate", "--text", "corpus.txt", "--json").code == 0
+
+
+def test_runs_are_numbered_and_kept(folder: Path, charlm: Charlm) -> None:
+    assert [train(charlm, "--arch", "ngram").name for _ in range(3)] == [
+        "corpus-ngram",
+        "corpus-ngram-2",
+        "corpus-ngram-3",
+    ]
+    assert charlm("train", "corpus.txt", "--arch", "ngram", "-o", "checkpoints/corpus-ngram").code == 2
+    assert charlm("train", "corpus.txt", "--arch", "ngram", "-q", "-o", "checkpoints/corpus-ngram", "--force").code == 0
+    assert charlm("train", "corpus.txt", "--arch", "ngram", "-q", "-o", ".", "--force").code == 2
+
+
+def test_fine_tuning_keeps_tokenizer_and_shape(folder: Path, charlm: Charlm) -> None:
+    first = checkpoint.load(train(charlm, "--arch", "gru"))
+    (folder / "other.txt").write_text("Entirely other words — with a dash.\n" * 40, encoding="utf-8")
+    outcome = charlm("train", "other.txt", "--from", str(first.path), *QUICK, "--json")
+    assert outcome.code == 0, outcome.err
+    second = checkpoint.load(Path(json.loads(outcome.out)["run"]))
+    assert second.tokenizer.fingerprint == first.tokenizer.fingerprint
+    assert second.model.config == first.model.config
+
+
+ERRORS = [  # arguments, exit code, what the message must say
+    (("train",), 2, "no CORPUS"),
+    (("train", "missing.txt"), 3, "missing.txt: no such file"),
+    (("train", "empty.txt"), 3, "empty"),
+    (("train", "one.txt"), 3, "too few to split"),
+    (("train", "binary.bin"), 3, "binary data"),
+    (("train", "latin.txt"), 3, "not utf-8 (byte 3, line 1); name the real encoding, for example --encoding latin-1"),
+    (("train", "corpus.txt", "--encoding", "nonsense"), 2, "--encoding 'nonsense' is unknown"),
+    (("train", "corpus.txt", "--arch", "lstn"), 2, "did you mean lstm?"),
+    (("train", "corpus.txt", "--heads", "4"), 2, "--heads is not an option of lstm; it has --width, --layers"),
+    (("train", "corpus.txt", "--budget", "soon"), 2, "try 90s, 5m, 2h, 10epochs"),
+    (("train", "corpus.txt", "--dropout", "1.5"), 2, "--dropout must be less than 1"),
+    (("train", "corpus.txt", "--width", "0"), 2, "--width must be at least 1"),
+    (("train", "corpus.txt", "--width", "wide"), 2, "'wide' is not a valid integer"),
+    (("train", "corpus.txt", "--arch", "transformer", "--width", "30"), 2, "multiple of twice --heads"),
+    (("train", "corpus.txt", "--optimizer", "adamm"), 2, "--optimizer must be one of adamw"),
+    (("train", "corpus.txt", "--device", "tpu"), 2, "--device tpu: not on this machine"),
+    (("train", "corpus.txt", "--tokenizer", "words"), 2, "there are characters, bytes, sentencepiece"),
+    (("train", "corpus.txt", "--vocab-size", "300"), 2, "--vocab-size is not an option of the characters tokenizer"),
+    (("train", "corpus.txt", "-o", "corpus.txt"), 2, "corpus.txt exists"),
+    (("train", "corpus.txt", "-o", "corpus.txt/run"), 1, "cannot make this folder"),
+    (("train", "corpus.txt", "--held-out", "missing.txt"), 3, "missing.txt: no such file"),
+    (("train", "corpus.txt", "--from", "nowhere"), 3, "nowhere does not exist"),
+    (("train", "--resume", "nowhere"), 3, "nowhere does not exist"),
+    (("sample",), 3, "no run in checkpoints/ yet"),
+    (("sample", "corpus.txt"), 3, "does not exist"),
+    (("sample", "."), 3, "is not a run"),
+    (("sample", "-t", "-1"), 2, "--temperature must be at least 0"),
+    (("sample", "--top-p", "0"), 2, "--top-p must be greater than 0"),
+    (("sample", "--top-p", "1.1"), 2, "--top-p must be at most 1"),
+    (("sample", "--greedy", "--top-k", "3"), 2, "--greedy"),
+    (("sample", "--beams", "3", "-t", "0.5"), 2, "--beams searches instead of drawing"),
+    (("sample", "-p", "a", "--prompt-file", "b"), 2, "give one of them"),
+    (("sample", "--prompt-file", "missing.txt"), 3, "missing.txt: cannot be read"),
+    (("sample", "--prompt-file", "latin.txt"), 3, "not UTF-8 at byte 3"),
+    (("evaluate", "."), 3, "is not a run"),
+    (("nonsense",), 2, "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "message"), ERRORS, ids=[" ".join(row[0]) for row in ERRORS])
+def test_errors_say_what_where_and_what_next(
+    arguments: tuple[str, ...], code: int, message: str, folder: Path, charlm: Charlm
+) -> None:
+    (folder / "empty.txt").write_bytes(b"")
+    (folder / "one.txt").write_bytes(b"x")
+    (folder / "binary.bin").write_bytes(bytes(range(256)) * 8)
+    (folder / "latin.txt").write_bytes("caf\xe9 au lait\n".encode("latin-1") * 50)
+    outcome = charlm(*arguments)
+    assert message in " ".join(outcome.err.split())
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert not list(folder.glob("checkpoints/*"))
+
+
+DAMAGE = {
+    "checkpoint.json": (b"{", "damaged"),
+    "tokenizer.json": (b"{}", "damaged"),
+    "weights": (b"x" * 64, "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_run_is_an_error(name: str, folder: Path, charlm: Charlm) -> None:
+    run = train(charlm, "--arch", "rnn")
+    content, message = DAMAGE[name]
+    next(iter(run.glob(f"{name}*"))).write_bytes(content)
+    outcome = charlm("sample", str(run))
+    assert (outcome.code, message in outcome.err) == (3, True)
+
+
+def test_a_run_from_a_newer_format_is_an_error(folder: Path, charlm: Charlm) -> None:
+    card = train(charlm, "--arch", "rnn") / "checkpoint.json"
+    card.write_text(re.sub(r'"format": \d+', '"format": 99', card.read_text()))
+    outcome = charlm("evaluate")
+    assert (outcome.code, "upgrade charlm" in outcome.err) == (3, True)
+
+
+def test_a_changed_corpus_is_noticed(folder: Path, charlm: Charlm) -> None:
+    train(charlm, "--arch", "ngram")
+    with (folder / "corpus.txt").open("a") as file:
+        file.write("More.\n")
+    outcome = charlm("evaluate")
+    assert (outcome.code, "--text" in outcome.err) == (3, True)
+
+
+def test_a_prompt_with_unseen_characters_works(folder: Path, charlm: Charlm) -> None:
+    train(charlm, "--arch", "lstm")
+    assert charlm("sample", "-p", "žluťoučký 🐎", "-l", "5").out.startswith("žluťoučký 🐎")
+
+
+def test_no_space_left_is_one_line(folder: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    outcome = charlm("train", "corpus.txt", "--arch", "ngram", "-q")
+    assert outcome.code == 1
+    assert "No space left on device" in outcome.err
+    assert len(outcome.err.strip().splitlines()) <= 2
+
+
+def spawn(*arguments: str, folder: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "charlm", *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_resume_finishes(number: int, code: int, folder: Path, charlm: Charlm) -> None:
+    process = spawn("train", "corpus.txt", "--arch", "gru", "--size", "tiny", "--budget", "100000steps", folder=folder)
+    metrics = folder / "checkpoints/corpus-gru" / checkpoint.METRICS
+    deadline = time.monotonic() + 120
+    while not metrics.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == code, err
+    run = "checkpoints/corpus-gru"
+    assert f"charlm train --resume {run}" in err.decode()
+    steps = checkpoint.load(folder / run, resume=True).about["progress"]["step"]
+    card = folder / run / checkpoint.CARD
+    card.write_text(card.read_text().replace('"steps": 100000', f'"steps": {steps + 5}'))
+    outcome = charlm("train", "--resume", run, "-q")
+    assert outcome.code == 0, outcome.err
+    assert checkpoint.load(folder / run).about["progress"]["finished"] is True
+    assert charlm("train", "--resume", run).code == 3  # nothing left to do
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_is_silent(folder: Path, charlm: Charlm) -> None:
+    train(charlm, "--arch", "ngram")
+    process = spawn("sample", "--stream", "-l", "100000", folder=folder)
+    assert process.stdout is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 0
