@@ -226,7 +226,7 @@ def _build(
     damaged = CheckpointError(f"{path}: the weights do not fit the configuration in {CARD}: files of different runs?")
     if issubclass(kind, CountingModel):
         try:
-            return kind.from_tensors(settings, vocab_size, tensors)
+            return kind.from_tensors(settings, vocab_size, tensors).eval()
         except (ValueError, KeyError) as problem:
             raise CheckpointError(f"{path}: {problem}; restore the run from a copy") from None
     try:

@@ -123,8 +123,14 @@ def test_any_file_name_can_be_told_of(run):
 
 
 @pytest.mark.parametrize("step", range(8))
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_a_save_that_fails_leaves_the_last_one(run, monkeypatch, step, failure):
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (OSError(28, "No space left"), "cannot save the run: No space left; the last save, if any, is untouched"),
+        (KeyboardInterrupt(), None),
+    ],
+)
+def test_a_save_that_fails_leaves_the_last_one(run, monkeypatch, step, failure, expected):
     calls = 0
 
     def failing(function):
@@ -141,12 +147,8 @@ def test_a_save_that_fails_leaves_the_last_one(run, monkeypatch, step, failure):
         for name in ("save_file", "write_atomically", "sync_folder"):
             patch.setattr(checkpoint, name, failing(getattr(checkpoint, name)))
         patch.setattr(os, "fsync", failing(os.fsync))
-        try:
+        with pytest.raises((CharlmError, KeyboardInterrupt), match=expected):
             save(run, "lstm", made(seed=1), TOKENIZER, {"corpus": "dogs"}, {"state.0": torch.zeros(3)})
-        except KeyboardInterrupt:
-            pass
-        except CharlmError as problem:
-            assert "cannot save the run: No space left on device; the last save, if any, is untouched" in str(problem)
     found = load(run, resume=True)
     assert calls > step
     assert same(found.model, made())
@@ -339,7 +341,7 @@ def test_a_link_to_a_run_is_not_followed_by_force(run, tmp_path):
 
 
 def test_the_newest_run(run, tmp_path):
-    with pytest.raises(CheckpointError, match="no run in .*/none/ yet"):
+    with pytest.raises(CheckpointError, match="none/ yet: make one with `charlm train CORPUS`"):
         newest(tmp_path / "none")
     (tmp_path / "not a run").mkdir()
     shutil.copytree(run, tmp_path / "older")
@@ -352,8 +354,7 @@ def test_an_atomic_file_is_whole_or_not_there(tmp_path):
     path = tmp_path / "file"
     write_atomically(path, b"one")
     with pytest.raises(ZeroDivisionError), atomic_file(path) as file:
-        file.write(b"half")
-        raise ZeroDivisionError
+        file.write(b"half" + bytes(1 // 0))
     assert path.read_bytes() == b"one"
     write_atomically(path, b"two")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("file", b"two")]

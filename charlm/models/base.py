@@ -127,7 +127,7 @@ class Network(LanguageModel):
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
 
     output: nn.Linear
-    occurring: Tensor | None = None  # while training: the ids that the text has, (K,)
+    occurring: Tensor | None = None  # while training: the ids there is something to learn about, ascending, (K,)
 
     @torch.no_grad()
     def expect(self, counts: Tensor) -> None:
@@ -152,7 +152,9 @@ class Network(LanguageModel):
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         """As the interface says, without a (B, T, V) tensor of log-probabilities."""
         features, state = self.features(tokens, state)
-        weight, bias, wanted = self.output.weight, self.output.bias, targets.flatten()
+        weight: Tensor = self.output.weight
+        bias: Tensor = self.output.bias
+        wanted = targets.flatten()
         if self.training and self.occurring is not None:
             weight, bias = weight[self.occurring], bias[self.occurring]
             wanted = torch.searchsorted(self.occurring, wanted)

@@ -1,5 +1,6 @@
 """How long to train: `90s`, `5m`, `2h`, `10epochs`, `50Mtokens`, `3000steps`."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class Budget:
         """From what a user types. Raises UsageError with examples."""
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]+)\s*", text)
         unit, factor = UNITS.get(match[2], ("", 0.0)) if match else ("", 0.0)
-        if not match or not unit or float(match[1]) <= 0:
+        if not match or not unit or not 0 < float(match[1]) < math.inf:
             raise UsageError(f"--budget {text!r} is not an amount: try 90s, 5m, 2h, 10epochs, 50Mtokens or 3000steps")
         return cls(float(match[1]) * factor, unit)
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from charlm.config import BOUNDARY
 from charlm.errors import TrainingFault
 from charlm.models import Network, State, detach
 from charlm.training.budget import Budget
@@ -94,7 +95,6 @@ class Trainer:
         kind = compute_type(config.precision, self.device)
         self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
         self.counts = torch.from_numpy(_counts(self.all_streams.ids, model.vocab_size)).to(self.device)
-        self.working.occurring = self.counts.nonzero().squeeze(1)
         self.optimizers = build_optimizers(model, config.optimizer, self.learning_rate, config.weight_decay)
         self.state: State = self.working.initial_state(batch)
         self.best_weights: dict[str, Tensor] | None = None
@@ -120,6 +120,7 @@ class Trainer:
         the time it takes is part of the budget.
         """
         self._began, self._look = time.monotonic() - self.counters.seconds, look
+        self.working.occurring = self._learnable()
         reported = -math.inf
         while self.counters.steps is None or self.counters.step < self.counters.steps:
             if should_stop():
@@ -138,6 +139,12 @@ class Trainer:
                 report(self._progress(None))
         if self.best_weights is not None and self.counters.joined is None:
             self.model.load_state_dict(self.best_weights)
+
+    def _learnable(self) -> Tensor:
+        """The ids that the text has, and those that the network learned from an earlier one and may have to unlearn."""
+        learned = self.model.output.weight.detach().any(1)
+        learned[BOUNDARY] = False  # never a target; its row is not 0 where it is tied to the embedding
+        return (learned | (self.counts > 0)).nonzero().squeeze(1)
 
     def _past_the_middle(self) -> bool:
         return self.counters.step >= JOIN * (self.counters.steps or math.inf)
@@ -215,6 +222,8 @@ class Trainer:
     def _validate(self) -> Progress:
         c = self.counters
         nats = self._validation_loss()
+        if not math.isfinite(nats):
+            raise self._fault("validation loss")
         self._look(self.working)
         improved = c.best is None or nats < c.best
         c.best, c.since_best = (nats, 0) if improved else (c.best, c.since_best + 1)
@@ -263,7 +272,7 @@ class Trainer:
         found["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             found["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in found.items()}
+        return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in found.items()}
 
     def resume(self, tensors: dict[str, Tensor], counters: "Counters", best: dict[str, Tensor]) -> None:
         """Go on from `tensors()` and `counters` of an earlier trainer over the same text; `best` its best weights."""

@@ -18,6 +18,7 @@ from charlm.errors import CheckpointError, TrainingFault, UsageError
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Network
 from charlm.tokenizers import Tokenizer
 from charlm.training.loop import Counters, Progress, Stopped, Trainer
+from charlm.training.recipe import complete
 from charlm.training.settings import TrainingConfig
 
 SAVE_SECONDS = 60.0
@@ -103,7 +104,7 @@ def resume(
 ) -> Trained:
     """Go on with an interrupted run (loaded with `resume=True`) over the same text, as if nothing had happened."""
     where = str(run.path / checkpoint.CARD)
-    training = TrainingConfig.from_json(run.about.get("training"), where, CheckpointError)
+    training = complete(TrainingConfig.from_json(run.about.get("training"), where, CheckpointError), run.architecture)
     assert isinstance(run.model, Network)
     with torch.random.fork_rng():
         trainer = _trainer(run.model, split, run.tokenizer, training, device, watcher)
@@ -111,7 +112,7 @@ def resume(
         try:
             progress = {name: value for name, value in run.about["progress"].items() if name != "finished"}
             trainer.resume(run.resume, Counters(**progress), best)
-        except (KeyError, TypeError, RuntimeError, ValueError, IndexError) as problem:
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as problem:
             raise CheckpointError(
                 f"{run.path}: cannot be resumed: {problem}; --from {run.path} starts from its weights"
             ) from None
