@@ -1,0 +1,139 @@
+"""`charlm compare`: which architecture predicts a text best."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from charlm.checkpoint import CARD
+from charlm.cli import INTERRUPTED
+from charlm.cli.live import TrainingView, bar, errors, stop_on_signal
+from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
+from charlm.cli.ranking import as_csv, as_json, as_table
+from charlm.cli.train import TERMINATED, learn_tokenizer, skipped
+from charlm.comparison import Comparison, Contender, Observer, compare, plan, to_train, trained_already
+from charlm.corpus import Origin
+from charlm.errors import TrainingFault, UsageError
+from charlm.evaluation import Evaluation
+from charlm.models import ARCHITECTURES
+from charlm.tokenizers import TOKENIZERS
+from charlm.training import SIZES, TrainingConfig, Watcher, choose_device
+
+BUDGET = "30s"
+DEFAULT_CORPUS = "builtin:python-reference"
+FOR_RUNS = {"corpora", "context", "seed", "device", "json_wanted", "csv_wanted"}  # what trained runs can still be told
+
+
+@click.command("compare", cls=GroupedCommand)
+@click.argument("corpora", nargs=-1, metavar="[CORPUS_OR_RUNS]...")
+@option("--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all]")
+@option("--budget", default=BUDGET, show_default=True, help="For each: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.")
+@option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
+@option("--context", type=int, default=None, help="Let every model see only the last so many characters.")
+@option("--output", "-o", type=click.Path(path_type=Path), help="New folder for the runs.  [default: checkpoints]")
+@option("--json", "json_wanted", is_flag=True, help="Print JSON.")
+@option("--csv", "csv_wanted", is_flag=True, help="Print CSV.")
+@apply(corpus_options)
+@settings_options("Training", {"training": TrainingConfig}, skip=("budget",))
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training")
+@option(
+    "--tokenizer",
+    default="characters",
+    show_default=True,
+    help=f"{', '.join(TOKENIZERS)}.",
+    heading="Tokenizer",
+)
+@settings_options("Tokenizer", {name: kind.Config for name, kind in TOKENIZERS.items()})
+@settings_options(
+    "Architecture (given to those that have it; --size decides the rest)",
+    {name: kind.Config for name, kind in ARCHITECTURES.items()},
+    skip=("context",),
+)
+@click.pass_context
+def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, csv_wanted: bool, **values: Any) -> int:
+    """Train every architecture on one text and say which predicts the rest of it best, in bits per character.
+
+    CORPUS is what `charlm train` takes, by default builtin:python-reference. Folders of runs are compared as they
+    are. Ctrl-C saves and shows what is done.
+    """
+    if json_wanted and csv_wanted:
+        raise UsageError("--json and --csv: give one of them")
+    runs = [Path(name) for name in corpora if (Path(name) / CARD).is_file()]
+    if runs and len(runs) < len(corpora):
+        other = next(name for name in corpora if Path(name) not in runs)
+        raise UsageError(f"{runs[0]} is a run and {other} is not: name runs only, or a corpus")
+    with stop_on_signal() as stopping:
+        if runs:
+            _only_for_runs(ctx)
+            result = _compare_runs(runs, values, stopping)
+        else:
+            result = _compare_architectures(corpora or (DEFAULT_CORPUS,), values, stopping)
+        show = as_json if json_wanted else as_csv if csv_wanted else as_table
+        show(result, None if runs else values["budget"])
+        return _outcome(result, stopping())
+
+
+def _only_for_runs(ctx: click.Context) -> None:
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name not in FOR_RUNS and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{parameter.opts[0]} is for training, and these runs are trained; leave it out")
+
+
+def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Any) -> Comparison:
+    device = choose_device(values["device"])
+    split, sources = trained_already(runs)
+    observer = Observer(evaluating=bar, measured=_say, should_stop=lambda: bool(stopping()))
+    return compare(
+        sources, split, context=values["context"], seed=values["seed"] or 0, device=device, observer=observer
+    )
+
+
+def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], stopping: Any) -> Comparison:
+    names = [name.strip() for several in values["arch"] for name in several.split(",")] or list(ARCHITECTURES)
+    names = [check_name(name, ARCHITECTURES, "--arch") for name in names]
+    training, device = TrainingConfig(**given(values, TrainingConfig)), choose_device(values["device"])
+    # --context is how far every model may look back here, not the feed-forward network's setting
+    options = given({**values, "context": None}, *(kind.Config for kind in ARCHITECTURES.values()))
+    plan(names, values["size"], options, training, 0)  # wrong options before long work
+    folder = values["output"]
+    if folder and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} exists; choose another --output")
+    origin = Origin(corpora, values["encoding"], str(values["held_out"]) if values["held_out"] else None)
+    split = origin.open(skipped)
+    plans = plan(names, values["size"], options, training, split.training.characters)
+    tokenizer = learn_tokenizer(values["tokenizer"], values, split)
+    sources = to_train(plans, split, tokenizer, about={"corpus": origin.describe(split)}, folder=folder, device=device)
+    places = {name: f"{n} of {len(plans)}" for n, name in enumerate(plans, 1)}
+
+    @contextmanager
+    def view(name: str) -> Iterator[Watcher]:
+        title = f"{name} on {split.training.name}, {places[name]}"
+        if not errors.is_terminal:
+            errors.print(title, soft_wrap=True)
+        with TrainingView(title, should_stop=stopping) as shown:
+            yield shown.watcher
+
+    observer = Observer(view, bar, _say, lambda: bool(stopping()))
+    return compare(sources, split, context=values["context"], seed=training.seed, device=device, observer=observer)
+
+
+def _say(contender: Contender, evaluation: Evaluation) -> None:
+    figure = f"{evaluation.bits_per_character:.3f} bits/char"
+    errors.print(f"{contender.architecture}: {figure}  {contender.path}", soft_wrap=True, markup=False)
+
+
+def _outcome(result: Comparison, signalled: int) -> int:
+    """What went wrong or is left to do, on standard error; the exit code."""
+    for name, fault in result.faults.items():
+        errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True, markup=False)
+    if not result.stopped:
+        return TrainingFault.exit_code if result.faults else 0
+    errors.print("stopped before the end", style="yellow")
+    if result.interrupted:
+        errors.print(f"saved; go on with\n  charlm train --resume {result.interrupted}", soft_wrap=True, markup=False)
+    return TERMINATED if signalled == signal.SIGTERM else INTERRUPTED

@@ -1,0 +1,170 @@
+"""`charlm info`: what a run is, which runs there are, what this machine can do."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from charlm import checkpoint
+from charlm.cli.live import duration
+from charlm.cli.options import GroupedCommand, option
+from charlm.errors import CharlmError, UsageError
+
+WIDE = 1000  # columns, where no terminal says how many there are
+HEADINGS = {"validation_bits_per_character": "bits/char", "age_seconds": "age"}  # where the name is too long
+
+
+@click.command("info", cls=GroupedCommand)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@option("--device", "devices_wanted", is_flag=True, help="Show which devices this machine has, and their precision.")
+@option("--json", "json_wanted", is_flag=True, help="Print JSON.")
+def command(run: Path | None, devices_wanted: bool, json_wanted: bool) -> None:
+    """Show what RUN is; without one list the runs in checkpoints/, the newest first."""
+    if run and devices_wanted:
+        raise UsageError("--device is about this machine, not about a run: give one of them")
+    if devices_wanted:
+        found = _devices()
+        click.echo(json.dumps(found)) if json_wanted else _print_table(found)
+    elif run:
+        content = _content(run)
+        click.echo(json.dumps(content)) if json_wanted else _print_run(content)
+    else:
+        listed = [_summary(path) for path in checkpoint.runs()]
+        if json_wanted:
+            click.echo(json.dumps(listed))
+        elif listed:
+            _print_table(listed)
+        else:
+            click.echo(f"No run in {checkpoint.RUNS}/ yet; make one:  charlm train builtin:python-reference", err=True)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    """What the list says of a run: the facts that are known, else None."""
+    age = time.time() - (path / checkpoint.CARD).stat().st_mtime
+    try:
+        card = checkpoint.read_card(path)
+        return {
+            "run": path.name,
+            "architecture": card.get("architecture"),
+            "parameters": _parameters(path, card),
+            "corpus": card.get("corpus", {}).get("name"),
+            "validation_bits_per_character": _validation(path),
+            "finished": card.get("progress", {}).get("finished"),
+            "age_seconds": age,
+        }
+    except CharlmError as problem:
+        return {"run": path.name, "problem": str(problem), "age_seconds": age}
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """All that a run's card says, after every file was checked."""
+    model = checkpoint.load(path).model
+    card = checkpoint.read_card(path)
+    known = {"run": str(path), "parameters": model.parameters_count, "validation_bits_per_character": _validation(path)}
+    return {**known, **card}
+
+
+def _parameters(path: Path, card: dict[str, Any]) -> int:
+    """As the card says; where it does not, the model is loaded and asked."""
+    return int(card["parameters"] if "parameters" in card else checkpoint.load(path).model.parameters_count)
+
+
+def _validation(path: Path) -> float | None:
+    """The best bits per character on the validation slice, from the run's metrics; None where none were made."""
+    best = None
+    try:
+        for line in (path / checkpoint.METRICS).read_text(encoding="utf-8").splitlines():
+            best = json.loads(line).get("best") or best
+    except (OSError, ValueError, AttributeError):
+        return best  # the metrics are a convenience: a run is whole without them
+    return best
+
+
+def _devices() -> list[dict[str, Any]]:
+    """Each device there is, whether `auto` takes it, the type it computes in, and why."""
+    import torch
+
+    from charlm.training import choose_device
+    from charlm.training.loop import bfloat16_reason, compute_type
+
+    whys: dict[str, Callable[[], str]] = {
+        "cpu": lambda: f"{torch.get_num_threads()} threads; {bfloat16_reason()[1]}",
+        "cuda": lambda: str(torch.cuda.get_device_name()),
+        "mps": lambda: "Apple's GPU",
+    }
+    found = []
+    for name, why in whys.items():
+        try:
+            device = choose_device(name)
+        except UsageError:
+            continue
+        precision = str(compute_type("auto", device)).removeprefix("torch.")
+        found.append({"device": name, "auto": choose_device("auto") == device, "precision": precision, "why": why()})
+    return found
+
+
+def _print_run(content: dict[str, Any]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in content.items():
+        if isinstance(value, dict):
+            table.add_row()
+            table.add_row(Text(name))
+            for inner, entry in value.items():
+                table.add_row(Text(f"  {_words(inner)}"), Text(_plain(inner, entry)))
+        else:
+            table.add_row(Text(_words(name)), Text(_plain(name, value)))
+    _console().print(table)
+
+
+def _print_table(entries: list[dict[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for entry in entries for name in entry))
+    table = Table(*(HEADINGS.get(name, name) for name in names), box=None, pad_edge=False)
+    for entry in entries:
+        table.add_row(*(Text(_plain(name, entry.get(name, ""))) for name in names))
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _plain(name: str, value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "age_seconds":
+        return _age(value)
+    if name == "seconds":
+        return duration(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{_words(inner)} {_plain(inner, entry)}" for inner, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)
+
+
+def _age(seconds: float) -> str:
+    """How long ago: in the largest unit that it fills."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return "just now"

@@ -1,0 +1,224 @@
+"""Comparing: every option goes where it belongs, the order is right, and what cannot be compared is refused."""
+
+import json
+import math
+import random
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from charlm import checkpoint, comparison
+from charlm.comparison import Observer, compare, plan, to_train, trained_already
+from charlm.corpus import Origin
+from charlm.errors import CheckpointError, TrainingFault, UsageError
+from charlm.models import ARCHITECTURES
+from charlm.tokenizers import Bytes, Characters, SentencePiece
+from charlm.training import Budget, TrainingConfig, Watcher, model_config
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat.\n", "and", "saw", "that", "dog"]
+TEXT = " ".join(random.Random(0).choices(WORDS, k=3000))
+TRAINING = TrainingConfig(budget="3steps", batch=4, segment=16, precision="float32")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats.txt").write_text(TEXT)
+    return tmp_path
+
+
+def prepared(names, *, kind=Characters, source="cats.txt", training=TRAINING, vocabulary=None, **options):
+    origin = Origin((source,))
+    split = origin.open()
+    tokenizer = kind.train(split.training.chunks(), kind.Config(**vocabulary or {}))
+    plans = plan(names, "tiny", options, training, split.training.characters)
+    return split, to_train(plans, split, tokenizer, about={"corpus": origin.describe(split)})
+
+
+class TestPlan:
+    def test_an_option_goes_to_those_that_have_it(self):
+        plans = plan(["ngram", "lstm", "transformer"], "tiny", {"width": 24, "order": 3, "heads": 3}, TRAINING, 1000)
+        assert plans["ngram"].config.order == 3
+        assert plans["lstm"].config.width == plans["transformer"].config.width == 24
+        assert plans["transformer"].config.heads == 3
+
+    def test_what_is_not_given_is_what_train_would_take(self):
+        for name, chosen in plan(ARCHITECTURES, "auto", {}, TRAINING, 10**6).items():
+            assert chosen.config == model_config(name, "auto", {}, 10**6, Budget.parse("3steps"))
+            assert chosen.training.batch == 4
+            assert chosen.training.optimizer == ARCHITECTURES[name].recipe.get("optimizer")
+
+    def test_an_option_that_none_has_names_who_has_it(self):
+        with pytest.raises(UsageError, match=r"--heads is not an option of ngram or lstm; transformer has it"):
+            plan(["ngram", "lstm"], "tiny", {"heads": 2}, TRAINING, 1000)
+        with pytest.raises(UsageError, match=r"--wings is not an option of gru$"):
+            plan(["gru"], "tiny", {"wings": 2}, TRAINING, 1000)
+
+    def test_a_value_that_one_cannot_have_names_it(self):
+        with pytest.raises(UsageError, match="feedforward: --activation must be one of tanh, relu"):
+            plan(["feedforward", "transformer"], "tiny", {"activation": "swiglu"}, TRAINING, 1000)
+
+    def test_named_twice_is_planned_once(self):
+        assert list(plan(["gru", "lstm", "gru"], "tiny", {}, TRAINING, 1000)) == ["gru", "lstm"]
+
+
+class TestCompare:
+    def test_every_architecture_in_order_on_the_same_text(self):
+        split, sources = prepared(ARCHITECTURES, order=3)
+        result = compare(sources, split)
+        figures = [row.evaluation.bits_per_character for row in result.rows]
+        assert figures == sorted(figures)
+        assert {row.architecture for row in result.rows} == set(ARCHITECTURES)
+        assert {row.evaluation.text_sha256 for row in result.rows} == {split.held_out.sha256}
+        assert {row.evaluation.characters for row in result.rows} == {split.held_out.characters}
+        assert set(result.baselines) == {"uniform", "gzip -9", "xz -9"}
+        assert not result.stopped
+        for row in result.rows:
+            assert row.difference.mean == pytest.approx(row.evaluation.bits_per_character - figures[0], abs=1e-12)
+            assert row.difference.low <= row.difference.mean <= row.difference.high
+            assert row.run == checkpoint.RUNS / f"cats-{row.architecture}"
+            assert row.parameters == checkpoint.load(row.run).model.parameters_count > 0
+            assert 0 < len(row.sample) <= comparison.SAMPLE_CHARACTERS
+            assert row.sample.isprintable()
+            assert not row.upper_bound
+
+    def test_trained_runs_give_the_figures_they_had_when_trained(self):
+        split, sources = prepared(["gru", "ngram"], order=3)
+        first = compare(sources, split)
+        again_split, again = trained_already([row.run for row in reversed(first.rows)])
+        second = compare(again, again_split)
+        assert again_split.held_out.sha256 == split.held_out.sha256
+        assert [row.run for row in second.rows] == [row.run for row in first.rows]
+        for a, b in zip(first.rows, second.rows, strict=True):
+            assert a.evaluation.bits_per_character == b.evaluation.bits_per_character
+            assert (a.sample, a.training_seconds, a.parameters) == (b.sample, b.training_seconds, b.parameters)
+
+    def test_tokenizers_differ_and_are_still_compared(self):
+        paths = []
+        for kind in (Bytes, Characters):
+            split, sources = prepared(["rnn"], kind=kind)
+            paths += [row.run for row in compare(sources, split).rows]
+        assert [path.name for path in paths] == ["cats-rnn", "cats-rnn-2"]
+        split, sources = trained_already(paths)
+        assert {row.tokenizer for row in compare(sources, split).rows} == {"bytes", "characters"}
+
+    def test_sentencepiece_is_an_upper_bound(self):
+        split, sources = prepared(["feedforward"], kind=SentencePiece, vocabulary={"vocab_size": 266})
+        (row,) = compare(sources, split).rows
+        assert row.upper_bound
+        assert row.to_json()["upper_bound"] is True
+
+    def test_context_reaches_the_evaluation(self):
+        split, sources = prepared(["ngram"], order=4)
+        (near,) = compare(sources, split, context=1).rows
+        split, sources = trained_already([near.run])
+        (far,) = compare(sources, split).rows
+        assert near.evaluation.context == 1
+        assert far.evaluation.bits_per_character < near.evaluation.bits_per_character
+
+    def test_json_has_every_figure_and_only_json(self):
+        split, sources = prepared(["rnn"])
+        row = compare(sources, split).rows[0].to_json()
+        assert json.loads(json.dumps(row, allow_nan=False)) == row
+        wanted = {"run", "architecture", "parameters", "training_seconds", "characters_per_second", "difference"}
+        figures = {"bits_per_character", "bits_per_byte", "nats_per_character", "perplexity", "perplexity_per_token"}
+        assert wanted | figures | {"interval", "unseen_characters", "unseen_bits", "sample", "finished"} <= set(row)
+        assert row["nats_per_character"] == pytest.approx(row["bits_per_character"] * math.log(2))
+
+    def test_an_interval_that_cannot_be_told_is_null(self, folder):
+        (folder / "short.txt").write_text(TEXT[:4000])
+        split, sources = prepared(["rnn"], source="short.txt")
+        assert compare(sources, split).rows[0].to_json()["difference"] == {"mean": 0.0, "low": None, "high": None}
+
+    def test_the_callers_random_numbers_are_left_alone(self):
+        split, sources = prepared(["rnn"])
+        before = torch.get_rng_state()
+        compare(sources, split)
+        assert torch.equal(before, torch.get_rng_state())
+
+
+class TestRefusal:
+    def test_different_held_out_texts_name_both_runs_and_what_differs(self, folder):
+        (folder / "dogs.txt").write_text(TEXT.replace("cat", "dog"))
+        paths = []
+        for source in ("cats.txt", "dogs.txt"):
+            split, sources = prepared(["rnn"], source=source)
+            paths += [row.run for row in compare(sources, split).rows]
+        with pytest.raises(UsageError) as refused:
+            trained_already(paths)
+        words = str(refused.value)
+        assert words.count("\n") <= 1
+        for part in ("cats-rnn", "dogs-rnn", "the end of cats", "the end of dogs", "cannot be compared"):
+            assert part in words
+
+    def test_a_run_that_does_not_say_what_it_held_out(self):
+        split, sources = prepared(["rnn"])
+        (row,) = compare(sources, split).rows
+        card = json.loads((row.run / checkpoint.CARD).read_text())
+        for corpus in (None, {}, "text", {"characters": {"held_out": 1}, "sha256": None}):
+            (row.run / checkpoint.CARD).write_text(json.dumps({**card, "corpus": corpus}))
+            with pytest.raises(CheckpointError, match="cats-rnn: does not say which text it held out"):
+                trained_already([row.run])
+
+
+class TestStopping:
+    def test_what_is_done_is_compared_and_the_rest_saved(self):
+        asked = []
+        at_work = []
+
+        @contextmanager
+        def training(name):
+            at_work.append(name)
+            yield Watcher(progress=lambda _: asked.append(name) if name == "gru" else None)
+
+        long = TrainingConfig(budget="10000steps", batch=4, segment=16, precision="float32")
+        split, sources = prepared(["rnn", "lstm"])
+        split, (gru,) = split, (prepared(["gru"], training=long)[1]["gru"],)
+        sources = {"rnn": sources["rnn"], "gru": gru, "lstm": sources["lstm"]}
+        result = compare(sources, split, observer=Observer(training=training, should_stop=lambda: bool(asked)))
+        assert at_work == ["rnn", "gru"]
+        assert [row.architecture for row in result.rows] == ["rnn"]
+        assert result.stopped
+        assert result.baselines == {}
+        assert result.interrupted == checkpoint.RUNS / "cats-gru"
+        assert checkpoint.load(result.interrupted, resume=True).about["progress"]["finished"] is False
+
+    def test_while_evaluating(self):
+        asked = []
+
+        @contextmanager
+        def evaluating(name):
+            yield lambda what, done: asked.append(what) if name == "gru" else None
+
+        split, sources = prepared(["rnn", "gru"])
+        result = compare(sources, split, observer=Observer(evaluating=evaluating, should_stop=lambda: bool(asked)))
+        assert [row.architecture for row in result.rows] == ["rnn"]
+        assert result.stopped
+        assert result.interrupted is None
+
+    def test_before_it_begins(self):
+        split, sources = prepared(["rnn"])
+        result = compare(sources, split, observer=Observer(should_stop=lambda: True))
+        assert result.rows == ()
+        assert not list(checkpoint.RUNS.glob("*"))
+
+    def test_one_whose_numbers_go_wrong_does_not_stop_the_others(self):
+        def broken(_):
+            raise TrainingFault("the loss is not finite")
+
+        split, sources = prepared(["rnn"])
+        result = compare({"gru": broken, **sources}, split)
+        assert [row.architecture for row in result.rows] == ["rnn"]
+        assert result.faults == {"gru": "the loss is not finite"}
+
+    def test_a_failure_leaves_no_empty_folder(self):
+        @contextmanager
+        def training(name):
+            raise OSError("no")
+            yield
+
+        split, sources = prepared(["rnn"])
+        with pytest.raises(OSError, match="no"):
+            compare(sources, split, observer=Observer(training=training))
+        assert not list(checkpoint.RUNS.glob("*"))
