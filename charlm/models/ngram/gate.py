@@ -6,7 +6,7 @@ them once, twice, ...; the same for the context without its first symbol; its la
 to take off counts of 1, 2, 3, 4 and more, of either kind, and how to mix the two kinds. It is trained on the validation
 slice, to which the counts are then added. Its answers depend on the context alone, so that they are worked out once
 and the model stays a table. Related: Jelinek & Mercer 1980 (weights by bucket of counts, from held-out text); Chen &
-Goodman 1999 (discounts by count).
+Goodman 1999 (discounts by count). It starts as Kneser-Ney, which is what little validation text leaves it at.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,26 +18,34 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from charlm.models.ngram.counting import Integers, Level
-from charlm.models.ngram.smoothing import Estimate, Numbers, adjusted_counts, with_contexts
+from charlm.models.ngram.smoothing import (
+    FALLBACK,
+    Estimate,
+    Numbers,
+    adjusted_counts,
+    closed_form_discounts,
+    with_contexts,
+)
 
 CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
 HIDDEN = 32
-STEPS = 400
+STEPS = 200
 BATCH = 4096
 RATE = 1e-2
-DECAY = 1e-4  # on the squared embeddings of symbols, of which a slice can show only so much
+DECAY = 5  # on the squared weights: worth so many nats over the whole slice
+SYMBOL_DECAY = 20  # on those of a symbol, of which a slice shows less
 CHUNK = 1 << 18  # contexts answered for at once
 
 
 class Behaviour:
     """Of the C contexts of a level: how often their n-grams occur, how many symbols precede those."""
 
-    def __init__(self, level: Level, adjusted: Integers, contexts: int) -> None:
-        self.counts = np.stack((level.count, adjusted)).astype(np.float32)  # (2, M)
+    def __init__(self, level: Level, occurring: Integers, preceding: Integers, contexts: int) -> None:
+        self.counts = np.stack((occurring, preceding)).astype(np.float32)  # (2, M)
         self.total = np.zeros((2, contexts), np.float32)
         self.types = np.zeros((2, CLASSES, contexts), np.float32)  # n-grams of each class
         top = np.zeros((2, contexts), np.float32)
-        for kind, counts in enumerate((level.count, adjusted)):
+        for kind, counts in enumerate((occurring, preceding)):
             self.total[kind] = np.bincount(level.parent, counts, contexts)
             kind_of = level.parent.astype(np.int64) * CLASSES + counts.clip(1, CLASSES) - 1
             each = np.bincount(kind_of, counts > 0, contexts * CLASSES)
@@ -58,22 +66,21 @@ class Behaviour:
 class Gate:
     """The network: two layers, from F features of a context, those of its suffix, its last symbol and its length."""
 
-    def __init__(self, lengths: int, symbols: int) -> None:
+    def __init__(self, levels: Sequence[Level]) -> None:
         generator = torch.Generator().manual_seed(0)
         inputs = 4 * (CLASSES + 5)
         self.inward = torch.randn(inputs, HIDDEN, generator=generator) / inputs**0.5
-        self.length = torch.zeros(lengths, HIDDEN)
-        self.symbol = torch.zeros(symbols + 1, HIDDEN)
+        self.length = torch.zeros(len(levels), HIDDEN)
+        self.symbol = torch.zeros(len(levels[0]) + 1, HIDDEN)
         self.outward = torch.zeros(HIDDEN, 2 * CLASSES + 1)
-        self.bias = torch.zeros(2 * CLASSES + 1)
-        self.bias[-1] = 2.0  # at first, mostly what Kneser-Ney counts
+        self.bias = torch.logit(torch.tensor([_initial(*counts) for counts in _kinds(levels)]))  # (K, 2 CLASSES + 1)
 
     def __call__(self, features: Tensor, symbol: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """(.., 2 F), (..), (1) or (K) -> discounts of each class (.., 2, CLASSES), the kinds' shares (.., 2)."""
         symbol = symbol.clamp(max=len(self.symbol) - 1)  # what the gate never met shares the last row
         length = length.clamp(max=len(self.length) - 1)
         hidden = (features @ self.inward + embedding(symbol, self.symbol) + self.length[length]).tanh()
-        answer = torch.sigmoid(hidden @ self.outward + self.bias)
+        answer = torch.sigmoid(hidden @ self.outward + self.bias[length])
         discounts = answer[..., :-1].reshape(*symbol.shape, 2, CLASSES) * torch.arange(1, CLASSES + 1)
         return discounts, torch.stack((1 - answer[..., -1], answer[..., -1]), -1)
 
@@ -108,7 +115,7 @@ def train(
     levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, tell: Callable[[float], None]
 ) -> Gate:
     """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K)."""
-    gate = Gate(len(levels), len(levels[0]))
+    gate = Gate(levels)
     behaviours = _behaviours(levels)
     at = np.where(ngrams[:, 0] >= 0, ngrams[:, 0], 0)
     lowest = torch.from_numpy(np.where(ngrams[:, 0] >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
@@ -116,6 +123,7 @@ def train(
     observed = [torch.stack(columns, 1) for columns in zip(*by_length, strict=True)]  # each (P, K, ..)
     generator = torch.Generator().manual_seed(0)
     weights = (gate.inward, gate.length, gate.symbol, gate.outward, gate.bias)
+    decays = (DECAY, DECAY, SYMBOL_DECAY, DECAY, 0)
     averages = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in weights]
     for step in range(STEPS if len(lowest) else 0):
         if step % 20 == 0:
@@ -125,7 +133,8 @@ def train(
             for weight in weights:
                 weight.requires_grad_()
             probability = _probability(gate, [column[places] for column in observed], lowest[places])
-            loss = DECAY * gate.symbol.square().sum() - probability.log().mean()
+            size = sum(decay * weight.square().sum() for weight, decay in zip(weights, decays, strict=True))
+            loss = size / len(lowest) - probability.log().mean()
             gradients = torch.autograd.grad(loss, weights)
         for weight, gradient, (mean, square) in zip(
             weights, gradients, averages, strict=True
@@ -138,9 +147,22 @@ def train(
     return gate
 
 
+def _kinds(levels: Sequence[Level]) -> list[tuple[Integers, Integers]]:
+    """Of each level, how often its n-grams occur and how many symbols precede them."""
+    return [(level.count, adjusted) for level, adjusted in zip(levels, adjusted_counts(levels), strict=True)]
+
+
+def _initial(*kinds: Integers) -> list[float]:
+    """The gate's answers before it has learned: the discounts of Kneser-Ney, and nearly all weight on its counts."""
+    discounts = [closed_form_discounts(counts) or FALLBACK for counts in kinds]
+    shares = [d / j for ds in discounts for j, d in enumerate((*ds, ds[2] + 0.3), 1)]
+    return [min(max(share, 0.02), 0.98) for share in shares] + [0.9]
+
+
 def _behaviours(levels: Sequence[Level]) -> list[Behaviour]:
-    adjusted = adjusted_counts(levels)
-    return [Behaviour(level, a, n) for (level, n), a in zip(with_contexts(levels), adjusted, strict=True)]
+    return [
+        Behaviour(level, *counts, n) for (level, n), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
+    ]
 
 
 def _inputs(levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, rows: Integers) -> tuple[Tensor, Tensor]:

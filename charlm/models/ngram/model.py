@@ -128,10 +128,9 @@ class NGram(CountingModel):
         """As the interface says."""
         assert isinstance(config, cls.Config)
         model = cls(config, vocab_size)
-        expected = {name: tensor.dtype for name, tensor in model.state_dict().items()} | {
-            "symbol": tensors["symbol"].dtype
-        }
-        if {name: tensor.dtype for name, tensor in tensors.items()} != expected:
+        expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+        found = {name: tensor.dtype for name, tensor in tensors.items()}
+        if found not in (expected, expected | {"symbol": torch.int32}):
             raise ValueError("the weights are not those of an n-gram model")
         _check(tensors, vocab_size)
         model._install(dict(tensors))
@@ -250,21 +249,23 @@ def _tensors(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: 
 
 
 def _check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
-    """Raises ValueError unless the tensors describe one trie."""
+    """Raises ValueError unless the tensors describe one trie whose contexts each give away a probability of 1."""
     ids, levels, first, symbol = (tensors[name].long() for name in ("ids", "levels", "first", "symbol"))
     sound = (
         all(tensor.dim() == 1 for tensor in tensors.values())
         and len(tensors["unigram"]) == vocab_size
         and len(symbol) == len(tensors["mass"])
         and len(first) == len(tensors["backoff"]) + 1
-        and bool((levels.diff() > 0).all())
         and levels[:1].tolist() == first[:1].tolist() == [1]
         and levels[-1:].tolist() == first[-1:].tolist() == [len(symbol) + 1]
-        and bool((first.diff() >= 0).all())
-        and bool(((symbol >= 0) & (symbol < max(1, len(ids)))).all())
-        and bool(((ids >= 0) & (ids < vocab_size)).all())
+        and all(bool((numbers.diff() >= 0).all()) for numbers in (levels, first))
+        and all(bool(((numbers >= 0) & (numbers < n)).all()) for numbers, n in ((ids, vocab_size), (symbol, len(ids))))
         and len(set(ids.tolist())) == len(ids)
-        and all(bool((tensors[name] > 0).all()) for name in ("backoff", "unigram"))
     )
-    if not sound:
+    if not sound or not bool(((torch.repeat_interleave(first.diff()) * len(ids) + symbol).diff() > 0).all()):
         raise ValueError("the tensors of the n-gram model contradict each other")
+    given = torch.cat((torch.zeros(1, dtype=torch.float64), tensors["mass"].double().cumsum(0)))[first - 1].diff()
+    totals = torch.cat((given + tensors["backoff"], tensors["unigram"].double().sum(0, keepdim=True)))
+    least = min(float(tensors[name].min()) for name in ("backoff", "unigram"))
+    if not (least > 0 and bool(((totals - 1).abs() < 1e-3).all())):
+        raise ValueError("the probabilities of the n-gram model do not add up to 1")
