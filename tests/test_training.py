@@ -406,7 +406,8 @@ def test_a_budget_of_time_becomes_a_number_of_steps(tmp_path):
     assert done.finished
     assert counters["step"] == counters["steps"] > 7
     fixed = [p.steps for p in seen if p.steps is not None]
-    assert set(fixed) == {counters["steps"]}
+    assert len(set(fixed)) <= 2  # measured, and corrected once
+    assert fixed[-1] == counters["steps"]
 
 
 def scripted(monkeypatch, *losses):

@@ -78,4 +78,5 @@ def _table(name: str, e: Evaluation, kind: str) -> Table:
 def _unseen(e: Evaluation) -> str:
     if not e.unseen_characters:
         return "no character"
-    return f"{e.unseen_characters:,} characters, {e.unseen_bits:,.1f} bits ({e.unseen_bits / e.unseen_characters:.1f} each)"
+    each = e.unseen_bits / e.unseen_characters
+    return f"{e.unseen_characters:,} characters, {e.unseen_bits:,.1f} bits ({each:.1f} each)"

@@ -90,24 +90,25 @@ def _option(heading: str, kind: type[Settings], name: str, whose: str, short: st
     flag = option_name(name)
     if admitted == [bool]:
         return option(f"{flag}/--no-{flag[2:]}", name, default=None, help=words, heading=heading)
-    return option(*filter(None, (flag, short)), name, type=_Value(admitted), default=None, help=words, heading=heading)
+    return option(
+        *filter(None, (flag, short)), name, type=TYPES[frozenset(admitted)], default=None, help=words, heading=heading
+    )
 
 
-class _Value(click.ParamType):
-    """A value of one of several plain types, the first that fits; what it may be is checked by the settings."""
+def integer_or_text(value: str) -> int | str:
+    """A number where it is one: for settings such as `auto` or 7."""
+    try:
+        return int(value)
+    except ValueError:
+        return value
 
-    def __init__(self, admitted: list[type]) -> None:
-        self.admitted = sorted(admitted, key=[int, float, str].index)
-        self.name = {int: "integer", float: "number", str: "text"}[self.admitted[0]]
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As click says."""
-        for kind in self.admitted:
-            try:
-                return kind(value)
-            except ValueError:
-                continue
-        return self.fail(f"{value!r} is not a valid {self.name}.", param, ctx)
+TYPES: dict[Any, Any] = {
+    frozenset({int}): click.INT,
+    frozenset({float}): click.FLOAT,
+    frozenset({str}): click.STRING,
+    frozenset({int, str}): integer_or_text,
+}
 
 
 def check_name(value: str, known: Iterable[str], flag: str) -> str:

@@ -22,7 +22,7 @@ from charlm.training.streams import Ids, Streams, parallel
 VALIDATIONS = 12  # over a run
 VALIDATION_TOKENS = 20_000  # a quick look at places all over the validation slice, not the whole of it
 VALIDATION_STREAMS = 20
-MEASURED_SHARE = 0.05  # of a budget of time is spent finding out how many steps it buys
+MEASURED_SHARES = (0.05, 0.25)  # of a budget of time: when to find out, and to correct, how many steps it buys
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
 REPORT_SECONDS = 0.25
@@ -126,7 +126,7 @@ class Trainer:
             if should_stop():
                 raise Stopped
             self._step()
-            if self.counters.steps is None:
+            if self._measuring_due():
                 self._measure()
             if self._validation_due():
                 report(self._validate())
@@ -170,7 +170,7 @@ class Trainer:
         c.step += 1
         c.seconds = time.monotonic() - self._began
         if c.step == FIRST_STEPS:
-            c.measured_from = c.seconds
+            c.measured_step, c.measured_from = c.step, c.seconds
 
     def _update(self, loss: Tensor) -> float:
         """Gradients to the float32 weights, one optimizer step, and back. Returns the loss in nats per token."""
@@ -197,20 +197,25 @@ class Trainer:
             f"Try --learning-rate {self.learning_rate / 3:.1g}{'' if self.config.clip else ' or --clip 1'}"
         )
 
+    def _measuring_due(self) -> bool:
+        c, budget = self.counters, Budget.parse(self.config.budget)
+        if budget.seconds is None or c.measured == len(MEASURED_SHARES) or c.step == c.steps:
+            return False
+        enough = c.step >= FIRST_STEPS + MEASURED_STEPS and c.seconds >= MEASURED_SHARES[c.measured] * budget.seconds
+        return enough or (c.steps is None and c.seconds >= budget.seconds)
+
     def _measure(self) -> None:
-        """After enough steps, turn the budget of time into a number of steps."""
+        """Turn what is left of a budget of time into a number of steps; the schedule is fitted to it."""
         c, budget = self.counters, Budget.parse(self.config.budget).amount
-        if c.step < FIRST_STEPS + MEASURED_STEPS or c.seconds < MEASURED_SHARE * budget:
-            if c.seconds >= budget and c.step >= 1:  # a single step is already more than the budget
-                c.steps = c.step
-            return
-        per_step = (c.seconds - c.measured_from) / (c.step - FIRST_STEPS)
-        begun = time.monotonic()
-        self._validation_loss()
-        self._look(self.working)
-        per_validation = time.monotonic() - begun
-        left = budget - (time.monotonic() - self._began) - VALIDATIONS * per_validation
-        c.steps = c.step + max(1, int(left / per_step))
+        per_step = (c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
+        left = budget - c.seconds
+        if not c.measured:  # the first steps knew no validation
+            begun = time.monotonic()
+            self._validation_loss()
+            self._look(self.working)
+            left -= (VALIDATIONS + 1) * (time.monotonic() - begun)
+        c.steps = c.step + max(0, int(left / per_step))
+        c.measured, c.measured_step, c.measured_from = c.measured + 1, c.step, time.monotonic() - self._began
 
     def _validation_due(self) -> bool:
         c = self.counters
@@ -302,6 +307,8 @@ class Counters:
     step: int = 0
     steps: int | None = None
     seconds: float = 0.0
+    measured: int = 0  # how often the speed has been
+    measured_step: int = 0
     measured_from: float = 0.0
     training: float = 0.0
     best: float | None = None
