@@ -90,7 +90,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _table(result: Comparison, names: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("model", overflow="fold")
     for heading in ("bits/char", "vs best ±", "perplexity", "params", "trained", "chars/s"):
         table.add_column(heading, justify="right", no_wrap=True)
