@@ -143,7 +143,7 @@ class NGram(CountingModel):
         alphabet = len(self.ids)
         codes = torch.full((self.vocab_size,), alphabet)
         codes[self.ids] = torch.arange(alphabet)
-        parents = torch.repeat_interleave(self.first.diff())
+        parents = torch.repeat_interleave(self.first.long().diff())
         keys = torch.cat((parents * (alphabet + 1) + self.symbol, torch.tensor([torch.iinfo(torch.int64).max])))
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("keys", keys, persistent=False)
@@ -193,7 +193,7 @@ class NGram(CountingModel):
         """The node reached from each node by a symbol, -1 where there is none."""
         wanted = nodes * (len(self.ids) + 1) + codes
         at = torch.searchsorted(self.keys, wanted)
-        return torch.where(self.keys[at] == wanted, at + 1, -1)
+        return torch.where(self.keys.take(at) == wanted, at + 1, -1)
 
     def _distributions(self, contexts: Tensor) -> Tensor:
         """(N, K) nodes -> (N, V): P of every token after them."""
@@ -203,13 +203,14 @@ class NGram(CountingModel):
         result = self.unigram * left[:, :1]  # left[:, k]: what contexts longer than k leave to those of length k
         rows, lengths = seen.nonzero(as_tuple=True)
         nodes = contexts[rows, lengths]
-        begin = self.first[nodes].long()
-        sizes = self.first[nodes + 1] - begin
+        begin = self.first.index_select(0, nodes).long()
+        sizes = self.first.index_select(0, nodes + 1) - begin
         owner = torch.repeat_interleave(sizes)
-        children = torch.arange(len(owner), device=owner.device) + (begin - sizes.cumsum(0) + sizes - 1)[owner]
-        mass = self.mass[children] * left[rows, lengths + 1][owner]
-        tokens = self.ids[self.symbol[children].long()]
-        result.view(-1).index_add_(0, (rows * self.vocab_size)[owner] + tokens, mass)
+        shift = begin - sizes.cumsum(0) + sizes - 1
+        children = torch.arange(len(owner), device=owner.device) + shift.index_select(0, owner)
+        mass = self.mass.index_select(0, children) * left[rows, lengths + 1].index_select(0, owner)
+        tokens = self.ids.index_select(0, self.symbol.index_select(0, children).int())
+        result.view(-1).index_add_(0, (rows * self.vocab_size).index_select(0, owner) + tokens, mass)
         return result
 
 
