@@ -118,6 +118,7 @@ def save(
             "architecture": architecture,
             "config": model.config.to_json(),
             "vocab_size": model.vocab_size,
+            "parameters": model.parameters_count,
             "tokenizer": tokenizer.kind,
             **about,
             "files": files,

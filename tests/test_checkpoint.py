@@ -21,7 +21,7 @@ from charlm.tokenizers.characters import CharactersConfig
 TEXT = "the cat sat on the mat; the rat ate that.\n" * 10
 TOKENIZER = Characters.train([TEXT], CharactersConfig())
 V = TOKENIZER.vocab_size
-SMALL = {"width": 8, "layers": 1, "heads": 1, "window": 4, "context": 3, "embedding": 4, "order": 3}
+SMALL = {"width": 8, "layers": 1, "heads": 1, "window": 4, "embedding": 4, "order": 3}
 
 
 @cache

@@ -23,7 +23,7 @@ from charlm.tokenizers.characters import CharactersConfig
 TEXT = "abracadabra, said the cat; the crab sat on a red cart and read.\n" * 8
 TOKENIZER = Characters.train([TEXT], CharactersConfig())
 V = TOKENIZER.vocab_size
-SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 5, "context": 3, "embedding": 4, "order": 4}
+SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 3, "embedding": 4, "order": 4}
 
 
 def small(architecture, **options):
@@ -36,7 +36,7 @@ VARIANTS = {
     **{f"{name}-deep-tied": small(name, layers=2, tie=True, dropout=0.5) for name in ("rnn", "gru", "lstm")},
     "rnn-relu": small("rnn", activation="relu", layers=2),
     "feedforward-direct-tanh": small("feedforward", direct=True, activation="tanh", layers=2, dropout=0.5),
-    "feedforward-bigram": small("feedforward", context=1),
+    "feedforward-bigram": small("feedforward", window=1),
     "transformer-deep-tied": small("transformer", layers=3, tie=True, dropout=0.5),
     "transformer-window-1": small("transformer", window=1),
     "transformer-window-100": small("transformer", window=100, layers=2),
@@ -280,7 +280,7 @@ def test_recurrences_start_as_the_papers_say():
 @pytest.mark.parametrize("direct", [False, True])
 @torch.no_grad()
 def test_feed_forward_is_bengios_equation_1(direct):
-    model = network(FeedForward, layers=1, activation="tanh", direct=direct, context=3, embedding=2, width=5)
+    model = network(FeedForward, layers=1, activation="tanh", direct=direct, window=3, embedding=2, width=5)
     tokens = torch.tensor([0, 4, 2, 5, 1])
     padded, rows = [0, 0, *tokens.tolist()], []
     H, d = model.hidden[0].weight, model.hidden[0].bias
@@ -404,9 +404,7 @@ NETWORKS = {
 def test_gradients(variant, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "float", lambda tensor: tensor)  # let float64 pass through
     architecture, options = VARIANTS[variant]
-    sizes = {
-        k: v for k, v in {"width": 4, "context": 2, "embedding": 2, "heads": 1, "window": 3}.items() if k in options
-    }
+    sizes = {k: v for k, v in {"width": 4, "embedding": 2, "heads": 1, "window": 3}.items() if k in options}
     model = network(ARCHITECTURES[architecture], V=5, **{**options, **sizes})
     tokens, targets = torch.randint(5, (2, 2, 5), generator=torch.Generator().manual_seed(0))
     state = detach(model.score(tokens, targets, model.initial_state(2))[1])

@@ -28,7 +28,7 @@ SOURCE = "".join(f"line {n}: the cat sat on the mat, and the rat ate the hat {n 
 TEXT = Text.from_string(SOURCE, "cats")
 SPLIT = split(TEXT)
 TOKENIZER = Characters.train([SOURCE], CharactersConfig())
-SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 16, "context": 4, "embedding": 8, "order": 3}
+SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 16, "embedding": 8, "order": 3}
 NETWORKS = [name for name, kind in ARCHITECTURES.items() if issubclass(kind, Network)]
 
 

@@ -51,7 +51,6 @@ FOR_RUNS = {"corpora", "context", "seed", "device", "json_wanted", "csv_wanted"}
 @settings_options(
     "Architecture (given to those that have it; --size decides the rest)",
     {name: kind.Config for name, kind in ARCHITECTURES.items()},
-    skip=("context",),
 )
 @click.pass_context
 def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, csv_wanted: bool, **values: Any) -> int:
@@ -97,8 +96,7 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     names = [name.strip() for several in values["arch"] for name in several.split(",")] or list(ARCHITECTURES)
     names = [check_name(name, ARCHITECTURES, "--arch") for name in names]
     training, device = TrainingConfig(**given(values, TrainingConfig)), choose_device(values["device"])
-    # --context is how far every model may look back here, not the feed-forward network's setting
-    options = given({**values, "context": None}, *(kind.Config for kind in ARCHITECTURES.values()))
+    options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
     plan(names, values["size"], options, training, 0)  # wrong options before long work
     folder = values["output"]
     if folder and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):

@@ -52,7 +52,7 @@ def _summary(path: Path) -> dict[str, Any]:
         return {
             "run": path.name,
             "architecture": card.get("architecture"),
-            "parameters": _parameters(path, card),
+            "parameters": card.get("parameters"),
             "corpus": card.get("corpus", {}).get("name"),
             "validation_bits_per_character": _validation(path),
             "finished": card.get("progress", {}).get("finished"),
@@ -64,15 +64,10 @@ def _summary(path: Path) -> dict[str, Any]:
 
 def _content(path: Path) -> dict[str, Any]:
     """All that a run's card says, after every file was checked."""
-    model = checkpoint.load(path).model
+    checkpoint.load(path)
     card = checkpoint.read_card(path)
-    known = {"run": str(path), "parameters": model.parameters_count, "validation_bits_per_character": _validation(path)}
+    known = {"run": str(path), "validation_bits_per_character": _validation(path)}
     return {**known, **card}
-
-
-def _parameters(path: Path, card: dict[str, Any]) -> int:
-    """As the card says; where it does not, the model is loaded and asked."""
-    return int(card["parameters"] if "parameters" in card else checkpoint.load(path).model.parameters_count)
 
 
 def _validation(path: Path) -> float | None:

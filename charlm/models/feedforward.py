@@ -1,6 +1,6 @@
 """Bengio's network: the last few tokens, embedded side by side, through hidden layers.
 
-Shapes: B streams, T time steps, V vocabulary, C context in tokens, E embedding, H hidden width.
+Shapes: B streams, T time steps, V vocabulary, W window in tokens, E embedding, H hidden width.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from charlm.models.base import Dropout, Network, State
 class FeedForwardConfig(Settings):
     """What the feed-forward network can be told."""
 
-    context: int = setting(16, "tokens it sees: the n-1 of an n-gram", min=1)
+    window: int = setting(16, "tokens it sees: the n-1 of an n-gram", min=1)
     embedding: int = setting(32, "width of one token's embedding", min=1)
     width: int = setting(512, "units per hidden layer", min=1)
     layers: int = setting(2, "hidden layers; from the second on with a residual connection", min=1, max=256)
@@ -28,15 +28,15 @@ class FeedForwardConfig(Settings):
 
 
 class FeedForward(Network):
-    """y = b + W x + U tanh(d + H x), x = the embeddings of the last C tokens (Bengio et al. 2003, equation 1).
+    """y = b + W x + U tanh(d + H x), x = the embeddings of the last W tokens (Bengio et al. 2003, equation 1).
 
-    The state is the last C ids (B, C), boundary ids before the start of the text.
+    The state is the last W ids (B, W), boundary ids before the start of the text.
     """
 
     Config = FeedForwardConfig
     config: FeedForwardConfig
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 128, "layers": 1, "embedding": 16, "context": 8},
+        "tiny": {"width": 128, "layers": 1, "embedding": 16, "window": 8},
         "small": {"width": 512, "layers": 2},
         "medium": {"width": 1024, "layers": 3},
         "large": {"width": 2048, "layers": 4, "embedding": 64},
@@ -45,7 +45,7 @@ class FeedForward(Network):
     def __init__(self, config: FeedForwardConfig, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
-        inputs = config.context * config.embedding
+        inputs = config.window * config.embedding
         self.embedding = nn.Embedding(vocab_size, config.embedding)
         self.hidden = nn.ModuleList(
             nn.Linear(config.width if n else inputs, config.width) for n in range(config.layers)
@@ -56,17 +56,17 @@ class FeedForward(Network):
 
     def initial_state(self, streams: int) -> State:
         """Nothing but boundaries."""
-        shape = (streams, self.config.context)
+        shape = (streams, self.config.window)
         return (torch.full(shape, BOUNDARY, dtype=torch.int64, device=self.embedding.weight.device),)
 
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says: one window of C tokens for each position."""
-        ids = torch.cat([state[0], tokens], dim=1)  # (B, C+T)
-        windows = self.embedding(ids).unfold(1, self.config.context, 1)[:, 1:]  # (B, T, E, C)
-        x = windows.flatten(2)  # (B, T, E C)
+        """As the interface says: one window of W tokens for each position."""
+        ids = torch.cat([state[0], tokens], dim=1)  # (B, W+T)
+        windows = self.embedding(ids).unfold(1, self.config.window, 1)[:, 1:]  # (B, T, E, W)
+        x = windows.flatten(2)  # (B, T, E W)
         h = self.dropout(self.activation(self.hidden[0](x)))  # (B, T, H)
         for layer in self.hidden[1:]:
             h = h + self.dropout(self.activation(layer(h)))
         if self.config.direct:
             h = torch.cat([h, x], dim=-1)
-        return h, (ids[:, -self.config.context :],)
+        return h, (ids[:, -self.config.window :],)
