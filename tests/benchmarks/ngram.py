@@ -3,7 +3,7 @@
     python tests/benchmarks/ngram.py TEXT [--order 8] [--smoothing kneser-ney] [--sizes 1e6 1e7] [--golden FILE.json]
 
 The last 5 % of each size is held out. `--golden` compares orders with KenLM's numbers for TEXT instead: a JSON of
-{"orders": {"5": {"discounts": [{"ngrams": ..}, ..], "sum_log10": .., "first_300_log10": [..]}}}, the last 10 % held out.
+{"orders": {"5": {"discounts": [{"ngrams": ..}, ..], "sum_log10": .., "first_300_log10": [..]}}}, last 10 % held out.
 """
 
 import argparse

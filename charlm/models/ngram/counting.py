@@ -54,17 +54,23 @@ def count_ngrams(symbols: Integers, order: int) -> list[Level]:
 
 def _tries(symbols: Integers, order: int, bits: int) -> Iterator[tuple[Integers, Integers, Integers]]:
     """(parent, symbol, count) of the levels 1 to `order`."""
-    stream = np.concatenate((symbols.astype(np.uint64) + 1, np.zeros(order, np.uint64)))  # 0 lies beyond the end
+    stream: Integers = np.zeros(len(symbols) + order, np.uint16 if bits <= 16 else np.uint32)  # 0 lies beyond the end
+    stream[: len(symbols)] = symbols
+    stream[: len(symbols)] += 1
     rank: Integers = np.zeros(len(symbols), np.uint64)  # of the window at each place, among those of the length done
     done = nodes = 0
     while done < order:
         span = min(order - done, (64 - nodes.bit_length()) // bits)
         windows: Integers = rank
         for at in range(done, done + span):
-            windows = windows << bits | stream[at : at + len(rank)]
+            windows <<= bits
+            windows |= stream[at : at + len(windows)]
         done += span
         places = np.argsort(windows) if done < order else None
-        windows = np.sort(windows) if places is None else windows[places]
+        if places is None:
+            windows.sort()
+        else:
+            windows = windows[places]
         heads = _heads(windows)
         times = np.diff(heads, append=len(windows))
         windows = windows[heads]
@@ -81,9 +87,8 @@ def _tries(symbols: Integers, order: int, bits: int) -> Iterator[tuple[Integers,
             node = np.cumsum(begins, dtype=np.int32) - 1
             nodes = len(heads)
         if places is not None:
-            rank = np.empty_like(rank)
             rank[places] = np.repeat(node, times)
-            rank = rank[: max(0, len(symbols) - done + 1)]
+            rank = rank[: len(symbols) - done + 1].copy()
 
 
 def _heads(words: Integers) -> npt.NDArray[np.int64]:

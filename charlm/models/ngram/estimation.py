@@ -97,20 +97,15 @@ def _searched(held: Slice, discounts: Sequence[Discounts], k: int) -> Discounts:
     return best[0], best[1], best[2]
 
 
-def fixed(estimator: Estimator) -> Callable[[Slice, Tell], Estimator]:
-    """A smoother that has nothing to learn."""
-    return lambda _held, _tell: estimator
-
-
-SMOOTHERS: dict[str, Callable[[Slice, Tell], Estimator]] = {
-    "gated": tune_gate,
-    "kneser-ney": tune_discounts,
-    "kenlm": fixed(kenlm),
-    "absolute": fixed(absolute),
-    "witten-bell": fixed(witten_bell),
-    "add-k": fixed(add_k),
-    "stupid-backoff": fixed(stupid_backoff),
+LEARNED: dict[str, Callable[[Slice, Tell], Estimator]] = {"gated": tune_gate, "kneser-ney": tune_discounts}
+FIXED: dict[str, Estimator] = {
+    "kenlm": kenlm,
+    "absolute": absolute,
+    "witten-bell": witten_bell,
+    "add-k": add_k,
+    "stupid-backoff": stupid_backoff,
 }
+SMOOTHERS = (*LEARNED, *FIXED)
 
 
 def best_order(held: Slice, estimator: Estimator) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.models.base import CountingModel, State
 from charlm.models.ngram.counting import Integers, Level, count_ngrams
-from charlm.models.ngram.estimation import SMOOTHERS, Estimator, Slice, best_order
+from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order
 from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Estimate, Numbers
 
@@ -39,7 +39,7 @@ class NGram(CountingModel):
             min=1,
             max=16,
         )
-        smoothing: str = setting("gated", "how counts become probabilities", choices=tuple(SMOOTHERS))
+        smoothing: str = setting("gated", "how counts become probabilities", choices=SMOOTHERS)
 
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
@@ -112,13 +112,16 @@ class NGram(CountingModel):
 
     def _tuned(self, symbols: Integers, split: int, tell: Callable[[str, float], None]) -> tuple[Estimator, int]:
         """What the validation slice, symbols[split:], teaches: how to estimate, and up to which order."""
+        estimator = FIXED.get(self.config.smoothing)
+        if estimator and self.config.order:
+            return estimator, self.config.order
         tell("counting", 0.0)
         levels = count_ngrams(symbols[:split], self.config.order or LONGEST)
         known = len(levels[0])
         contexts, ngrams = matches(levels, np.minimum(symbols, known), split)
         held = Slice(levels, _base(known, self.vocab_size), contexts, ngrams)
         what = f"tuning {self.config.smoothing}"
-        estimator = SMOOTHERS[self.config.smoothing](held, lambda fraction: tell(what, fraction))
+        estimator = estimator or LEARNED[self.config.smoothing](held, lambda fraction: tell(what, fraction))
         if self.config.order or self.config.smoothing == "gated":  # the gate itself decides what long contexts count
             return estimator, self.config.order or LONGEST
         return estimator, best_order(held, estimator)
@@ -153,40 +156,43 @@ class NGram(CountingModel):
         return (torch.full((streams, self.order - 1), -1, device=self.keys.device),)
 
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says: from the longest context down to none, each adds the symbols that it has seen."""
-        contexts = self._walk(self.codes[tokens], state[0])  # (B, T, K)
+        """As the interface says: every context, from none to the longest, adds the symbols that it has seen."""
+        contexts = self._walk(self.codes[tokens], state[0], self.order - 1)  # (B, T, K)
         log_probs = self._distributions(contexts.flatten(0, 1)).log().view(*tokens.shape, -1)
         return log_probs, (contexts[:, -1],)
 
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says, without the distributions."""
-        contexts = self._walk(self.codes[tokens], state[0])  # (B, T, K)
-        codes = self.codes[targets]
+        """As the interface says, without the distributions; where targets are the next tokens, in one walk for both."""
+        K = self.order - 1
+        if torch.equal(tokens[:, 1:], targets[:, :-1]):
+            nodes = self._walk(self.codes[torch.cat((tokens, targets[:, -1:]), 1)], state[0], self.order)
+            contexts, ngrams = nodes[:, :-1, :K], nodes[:, 1:, 1:]  # both (B, T, K)
+        else:
+            contexts = self._walk(self.codes[tokens], state[0], K)
+            ngrams = self._child(contexts, self.codes[targets].unsqueeze(-1))
         probability = self.unigram[targets]
-        for k in range(self.order - 1):
-            context = contexts[..., k]
-            node = self._child(context, codes)
-            weight = torch.where(context >= 0, self.backoff[context], 1.0)
-            probability = torch.where(node >= 0, self.mass[node - 1], 0.0) + weight * probability
+        for context, ngram in zip(contexts.unbind(2), ngrams.unbind(2), strict=True):
+            weight = torch.where(context >= 0, self.backoff.take(context.clamp(min=0)), 1.0)
+            mass = torch.where(ngram >= 0, self.mass.take((ngram - 1).clamp(min=0)), 0.0)
+            probability = mass + weight * probability
         return probability.log(), (contexts[:, -1],)
 
-    def _walk(self, codes: Tensor, contexts: Tensor) -> Tensor:
-        """(B, T) symbols, (B, K) nodes before them -> (B, T, K): the nodes after each of them."""
+    def _walk(self, codes: Tensor, contexts: Tensor, longest: int) -> Tensor:
+        """(B, T) symbols, (B, K) nodes before -> (B, T, longest): the nodes after each, of lengths 1 to `longest`."""
         B, T = codes.shape
-        K = contexts.shape[1]
         root = torch.zeros(B, 1, dtype=torch.int64, device=codes.device)
-        if T <= K:
+        if longest >= T:  # short: all lengths at once, step by step
             steps = []
             for t in range(T):
-                contexts = self._child(torch.cat((root, contexts[:, :-1]), 1), codes[:, t : t + 1])[:, :K]
-                steps.append(contexts)
+                longer = self._child(torch.cat((root, contexts), 1)[:, :longest], codes[:, t : t + 1])
+                contexts = longer[:, : contexts.shape[1]]
+                steps.append(longer)
             return torch.stack(steps, 1)
+        lengths = []  # long: all steps at once, length by length
         shorter = root.expand(B, T)
-        lengths = []
-        for k in range(K):
-            longer = self._child(shorter, codes)
-            shorter = torch.cat((contexts[:, k : k + 1], longer[:, :-1]), 1)
-            lengths.append(longer)
+        for k in range(longest):
+            lengths.append(self._child(shorter, codes))
+            shorter = torch.cat((contexts[:, k : k + 1], lengths[-1][:, :-1]), 1)
         return torch.stack(lengths, 2) if lengths else contexts.unsqueeze(1).expand(B, T, 0)
 
     def _child(self, nodes: Tensor, codes: Tensor) -> Tensor:
