@@ -439,9 +439,12 @@ def test_expected_frequencies_and_the_floor(architecture):
     model.expect(counts)
     probabilities = torch.full((V,), UNSEEN, dtype=torch.float64)
     probabilities[3], probabilities[5] = 0.75, 0.25
-    log_probs, _ = model(drawn(1, 4), model.initial_state(1))
+    known, unknown = torch.full((1, 4), 3), torch.full((1, 4), 7)
+    log_probs, _ = model(known, model.initial_state(1))
     expected = (1 - model.FLOOR) * probabilities / probabilities.sum() + model.FLOOR / V
     torch.testing.assert_close(log_probs[0, -1].double(), expected.log(), rtol=0, atol=1e-5)
     model.output.bias[7] = -1000
-    log_probs, _ = model(drawn(1, 4), model.initial_state(1))
+    log_probs, _ = model(known, model.initial_state(1))
     assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR / V)] * 4)
+    log_probs, _ = model(unknown, model.initial_state(1))
+    assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR_AFTER_UNKNOWN / V)] * 4)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charlm.config import Settings
+from charlm.config import BOUNDARY, Settings
 
 State = tuple[Tensor, ...]
 """A value, never mutated. Dimension 0 of every leaf is the stream; what else a leaf holds is the model's own affair."""
@@ -112,8 +112,9 @@ class Dropout(nn.Module):
 class Network(LanguageModel):
     """A model trained by gradient descent: ids -> features -> one logit an id.
 
-    A share FLOOR of the probability is spread evenly over the vocabulary. Ids that training never showed (the bytes of
-    a character from another script) are pushed towards probability 0 by every step; the floor bounds what each costs.
+    A share FLOOR of the probability is spread evenly over the vocabulary, and half of it after an id that training never
+    showed, of which the network knows nothing. So a character from another script, spelled in bytes that do not occur,
+    costs about 22 bits for its first byte and 9 for each of the others, instead of whatever training has pushed them to.
     """
 
     recipe: ClassVar[Mapping[str, Any]] = {
@@ -124,10 +125,17 @@ class Network(LanguageModel):
         "weight_decay": 0.01,
     }
     FLOOR: ClassVar[float] = 1e-4
+    FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
 
     output: nn.Linear
+    known: Tensor  # (V,) bool: the ids that training has shown
     occurring: Tensor | None = None  # while training: the ids there is something to learn about, ascending, (K,)
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.vocab_size = vocab_size
+        self.register_buffer("known", torch.ones(vocab_size, dtype=torch.bool))
 
     @torch.no_grad()
     def expect(self, counts: Tensor) -> None:
@@ -138,6 +146,8 @@ class Network(LanguageModel):
         """
         self.output.bias.copy_((counts / counts.sum()).clamp(min=UNSEEN).log())
         self.output.weight[counts == 0] = 0.0
+        self.known.copy_(counts > 0)
+        self.known[BOUNDARY] = True
 
     @abstractmethod
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -147,7 +157,7 @@ class Network(LanguageModel):
         """As the interface says."""
         features, state = self.features(tokens, state)
         log_probs = self.output(features).float().log_softmax(-1)  # (B, T, V)
-        return self._floored(log_probs), state
+        return self._floored(log_probs, tokens.unsqueeze(-1)), state
 
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         """As the interface says, without a (B, T, V) tensor of log-probabilities."""
@@ -160,11 +170,14 @@ class Network(LanguageModel):
             wanted = torch.searchsorted(self.occurring, wanted)
         logits = nn.functional.linear(features, weight, bias).flatten(0, 1).float()  # (B T, V or K)
         log_probs = -nn.functional.cross_entropy(logits, wanted, reduction="none")
-        return self._floored(log_probs).view(targets.shape), state
+        return self._floored(log_probs.view(targets.shape), tokens), state
 
-    def _floored(self, log_probs: Tensor) -> Tensor:
-        floor = log_probs.new_tensor(math.log(self.FLOOR / self.vocab_size))
-        return torch.logaddexp(log_probs + math.log1p(-self.FLOOR), floor)
+    def _floored(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
+        """Mix in the even spread; `tokens`, the ids last read, must broadcast to `log_probs`."""
+        shares = log_probs.new_tensor([self.FLOOR_AFTER_UNKNOWN, self.FLOOR])
+        kept, spread = torch.log1p(-shares), torch.log(shares / self.vocab_size)
+        known = self.known[tokens].long()
+        return torch.logaddexp(log_probs + kept[known], spread[known])
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -43,8 +43,8 @@ class FeedForward(Network):
     }
 
     def __init__(self, config: FeedForwardConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
+        super().__init__(vocab_size)
+        self.config = config
         inputs = config.window * config.embedding
         self.embedding = nn.Embedding(vocab_size, config.embedding)
         self.hidden = nn.ModuleList(

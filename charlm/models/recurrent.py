@@ -41,8 +41,8 @@ class Recurrent(Network):
     }
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
+        super().__init__(vocab_size)
+        self.config = config
         self.embedding = nn.Embedding(vocab_size, config.width)
         self.layers = nn.ModuleList(self.layer() for _ in range(config.layers))
         self.dropout = Dropout(config.dropout)

@@ -144,8 +144,8 @@ class Transformer(Network):
     }
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config, self.vocab_size = config, vocab_size
+        super().__init__(vocab_size)
+        self.config = config
         self.embedding = nn.Embedding(vocab_size, config.width)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5 if config.tie else 1.0)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))

@@ -102,10 +102,12 @@ class Trainer:
         self.counters = Counters(steps=Budget.parse(config.budget).steps(batch * self.streams.segment_length, len(ids)))
         self._began = 0.0
 
-    def expect_frequencies(self) -> None:
-        """Start from how often each id occurs: see `Network.expect`."""
+    def expect_frequencies(self, *, anew: bool) -> None:
+        """Start from how often each id occurs (see `Network.expect`), or tell a trained network which ids are new."""
         for network in (self.model, self.working):
-            network.expect(self.counts)
+            if anew:
+                network.expect(self.counts)
+            network.known |= self.counts > 0
 
     def run(
         self,

@@ -90,8 +90,7 @@ def train(
             return _count(path, split, tokenizer, architecture, model, about, watcher)
         assert isinstance(model, Network)
         trainer = _trainer(model, split, tokenizer, training, device, watcher)
-        if start is None:
-            trainer.expect_frequencies()
+        trainer.expect_frequencies(anew=start is None)
         return _Session(path, tokenizer, architecture, model, trainer, about, watcher).run()
 
 
