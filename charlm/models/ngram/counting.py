@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.integer[Any]]
+CHUNK = 1 << 15  # windows packed at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def count_ngrams(symbols: Integers, order: int) -> list[Level]:
 
     Symbols are 0..A-1, each occurs, and symbols[0] is 0, which occurs elsewhere at most at the end.
     """
-    bits = int(symbols.max() + 1).bit_length()
+    bits = (int(symbols.max()) + 1).bit_length()
     levels: list[Level] = []
     first: Integers = np.zeros(0, np.int64)  # of each n-gram in the last level, its first symbol
     for parent, symbol, count in _tries(symbols, min(order, len(symbols)), bits):
@@ -62,9 +63,11 @@ def _tries(symbols: Integers, order: int, bits: int) -> Iterator[tuple[Integers,
     while done < order:
         span = min(order - done, (64 - nodes.bit_length()) // bits)
         windows: Integers = rank
-        for at in range(done, done + span):
-            windows <<= bits
-            windows |= stream[at : at + len(windows)]
+        for begin in range(0, len(windows), CHUNK):
+            part = windows[begin : begin + CHUNK]
+            for at in range(begin + done, begin + done + span):
+                part <<= bits
+                part |= stream[at : at + len(part)]
         done += span
         places = np.argsort(windows) if done < order else None
         if places is None:
@@ -100,7 +103,9 @@ def _suffixes(parent: Integers, symbol: Integers, first: Integers, bits: int) ->
     """For n-grams in order, the rank of each without its first symbol, which is (parent, symbol), among all such."""
     words = (parent.astype(np.uint64) << bits | symbol.astype(np.uint64)) << bits | first.astype(np.uint64)
     words.sort()
-    rank = np.cumsum(np.diff(words >> bits, prepend=words[:1] >> bits) != 0, dtype=np.int32)
     own = (words & (1 << bits) - 1).astype(np.uint16 if bits <= 16 else np.uint32)
+    words >>= bits
+    rank = np.zeros(len(words), np.int32)
+    np.cumsum(words[1:] != words[:-1], out=rank[1:])
     suffix: Integers = rank[np.argsort(own, kind="stable")]  # in order of the first symbol, then of the rest
     return suffix

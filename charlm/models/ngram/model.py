@@ -95,9 +95,10 @@ class NGram(CountingModel):
         """
         tell = progress or (lambda _what, _fraction: None)
         end = int(self.config.smoothing == "kenlm")
-        stream = np.pad(np.concatenate((tokens, validation)), (1, end), constant_values=BOUNDARY)
+        boundary = np.array([BOUNDARY], tokens.dtype)
+        stream = np.concatenate((boundary, tokens, validation, boundary[:end]), dtype=np.int32, casting="unsafe")
         ids, codes = _alphabet(stream, self.vocab_size)
-        symbols = codes[stream]
+        symbols = codes.astype(np.min_scalar_type(len(ids))).take(stream)
         estimator, order = self._tuned(symbols, 1 + len(tokens), tell)
         tell("counting", 0.0)
         levels = count_ngrams(symbols, order)
@@ -146,8 +147,8 @@ class NGram(CountingModel):
         alphabet = len(self.ids)
         codes = torch.full((self.vocab_size,), alphabet)
         codes[self.ids] = torch.arange(alphabet)
-        parents = torch.repeat_interleave(self.first.long().diff())
-        keys = torch.cat((parents * (alphabet + 1) + self.symbol, torch.tensor([torch.iinfo(torch.int64).max])))
+        keys = torch.full((len(self.symbol) + 1,), torch.iinfo(torch.int64).max)
+        torch.mul(torch.repeat_interleave(self.first.long().diff()), alphabet + 1, out=keys[:-1]).add_(self.symbol)
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("keys", keys, persistent=False)
 
