@@ -33,8 +33,9 @@ class Level:
         return len(self.parent)
 
 
-def count_ngrams(symbols: Integers, order: int) -> list[Level]:
-    """All n-grams of `symbols` (N,) of length 1 to `order`; no longer than the text.
+def count_ngrams(symbols: Integers, order: int, most: int | None = None) -> list[Level]:
+    """All n-grams of `symbols` (N,) of length 1 to `order`, no longer than the text; of fewer lengths if that keeps
+    them to `most`.
 
     Symbols are 0..A-1, each occurs, and symbols[0] is 0, which occurs elsewhere at most at the end.
     """
@@ -42,6 +43,8 @@ def count_ngrams(symbols: Integers, order: int) -> list[Level]:
     levels: list[Level] = []
     first: Integers = np.zeros(0, np.int64)  # of each n-gram in the last level, its first symbol
     for parent, symbol, count in _tries(symbols, min(order, len(symbols)), bits):
+        if most and levels and sum(map(len, levels)) + len(parent) > most:
+            break
         if not levels:
             first = suffix = symbol
         else:

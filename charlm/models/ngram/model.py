@@ -19,6 +19,7 @@ from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Estimate, Numbers
 
 LONGEST = 12  # order tried if none is asked for
+MOST = 8_000_000  # n-grams counted for that, of the text before the slice: they cost some 100 bytes each on the way
 
 
 class NGram(CountingModel):
@@ -117,15 +118,17 @@ class NGram(CountingModel):
         if estimator and self.config.order:
             return estimator, self.config.order
         tell("counting", 0.0)
-        levels = count_ngrams(symbols[:split], self.config.order or LONGEST)
+        levels = count_ngrams(symbols[:split], self.config.order or LONGEST, None if self.config.order else MOST)
         known = len(levels[0])
         contexts, ngrams = matches(levels, np.minimum(symbols, known), split)
         held = Slice(levels, _base(known, self.vocab_size), contexts, ngrams)
         what = f"tuning {self.config.smoothing}"
         estimator = estimator or LEARNED[self.config.smoothing](held, lambda fraction: tell(what, fraction))
-        if self.config.order or self.config.smoothing == "gated":  # the gate itself decides what long contexts count
-            return estimator, self.config.order or LONGEST
-        return estimator, best_order(held, estimator)
+        if self.config.order:
+            return estimator, self.config.order
+        if self.config.smoothing == "gated":  # the gate itself decides what long contexts count
+            return estimator, len(levels) if len(contexts) else LONGEST
+        return estimator, best_order(held, estimator) if len(contexts) else LONGEST
 
     @classmethod
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "NGram":
@@ -212,9 +215,10 @@ class NGram(CountingModel):
         nodes = contexts[rows, lengths]
         begin = self.first.index_select(0, nodes).long()
         sizes = self.first.index_select(0, nodes + 1) - begin
-        owner = torch.repeat_interleave(sizes)
-        shift = begin - sizes.cumsum(0) + sizes - 1
-        children = torch.arange(len(owner), device=owner.device) + shift.index_select(0, owner)
+        ends = sizes.cumsum(0)
+        entry = torch.arange(int(sizes.sum()), device=ends.device)
+        owner = torch.searchsorted(ends, entry, right=True)  # repeat_interleave would wake every core for a few entries
+        children = entry + (begin - ends + sizes - 1).index_select(0, owner)
         mass = self.mass.index_select(0, children) * left[rows, lengths + 1].index_select(0, owner)
         tokens = self.ids.index_select(0, self.symbol.index_select(0, children).int())
         result.view(-1).index_add_(0, (rows * self.vocab_size).index_select(0, owner) + tokens, mass)
