@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import Charlm
 
+import charlm as charlm_package
 from charlm import checkpoint
 from charlm.cli import COMMANDS
 from charlm.models import ARCHITECTURES
@@ -24,6 +25,11 @@ def train(charlm: Charlm, *arguments: str) -> Path:
     outcome = charlm("train", "corpus.txt", *QUICK, "--json", *arguments)
     assert outcome.code == 0, outcome.err
     return Path(json.loads(outcome.out)["run"])
+
+
+def test_public_names_are_where_they_are_said_to_be() -> None:
+    assert [name for name in charlm_package.__all__ if not hasattr(charlm_package, name)] == []
+    assert not hasattr(charlm_package, "nonsense")
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -3,7 +3,6 @@
 Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W attention window.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -112,9 +111,9 @@ class Dropout(nn.Module):
 class Network(LanguageModel):
     """A model trained by gradient descent: ids -> features -> one logit an id.
 
-    A share FLOOR of the probability is spread evenly over the vocabulary, and half of it after an id that training never
-    showed, of which the network knows nothing. So a character from another script, spelled in bytes that do not occur,
-    costs about 22 bits for its first byte and 9 for each of the others, instead of whatever training has pushed them to.
+    A share FLOOR of the probability is spread evenly over the vocabulary, and half of it after an id that training
+    never showed, of which the network knows nothing. So a character spelled in bytes that do not occur costs about 22
+    bits for its first byte and 9 for each of the others, instead of whatever training has pushed them to.
     """
 
     recipe: ClassVar[Mapping[str, Any]] = {
