@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from charlm.config import BOUNDARY, Settings
 
+torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4: let it be this one
+
 State = tuple[Tensor, ...]
 """A value, never mutated. Dimension 0 of every leaf is the stream; what else a leaf holds is the model's own affair."""
 
@@ -126,6 +128,7 @@ class Network(LanguageModel):
     FLOOR: ClassVar[float] = 1e-4
     FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
+    least_segment: int = 1  # a model that starts each segment afresh must have met its whole context in training
 
     output: nn.Linear
     known: Tensor  # (V,) bool: the ids that training has shown

@@ -24,7 +24,7 @@ class FeedForwardConfig(Settings):
     layers: int = setting(2, "hidden layers; from the second on with a residual connection", min=1, max=256)
     activation: str = setting("relu", "what follows each hidden layer; the paper has tanh", choices=("tanh", "relu"))
     direct: bool = setting(False, "also connect the embeddings straight to the output, as the paper does")
-    dropout: float = setting(0.0, "share of the hidden activations dropped while training", min=0.0, below=1.0)
+    dropout: float = setting(0.3, "share of the hidden activations dropped while training", min=0.0, below=1.0)
 
 
 class FeedForward(Network):
@@ -35,6 +35,7 @@ class FeedForward(Network):
 
     Config = FeedForwardConfig
     config: FeedForwardConfig
+    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "learning_rate": 2e-3}
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 128, "layers": 1, "embedding": 16, "window": 8},
         "small": {"width": 512, "layers": 2},

@@ -32,7 +32,7 @@ class TransformerConfig(Settings):
     width: int = setting(128, "width of the residual stream", min=2)
     layers: int = setting(4, "blocks of attention and feed-forward layer", min=1, max=256)
     heads: int = setting(4, "attention heads; they share the width", min=1)
-    window: int = setting(128, "positions that attention reaches back, its own included", min=1)
+    window: int = setting(64, "positions that attention reaches back, its own included", min=1)
     norm: str = setting("layer", "normalisation before each layer", choices=tuple(NORMS))
     activation: str = setting("relu2", "of the feed-forward layer", choices=tuple(ACTIVATIONS))
     positions: str = setting("rotary", "how it knows what is near", choices=("rotary", "sinusoidal", "none"))
@@ -139,13 +139,13 @@ class Transformer(Network):
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
         "small": {"width": 128, "layers": 4, "heads": 4},
-        "medium": {"width": 192, "layers": 4, "heads": 4},
+        "medium": {"width": 192, "layers": 4, "heads": 4, "window": 128},
         "large": {"width": 384, "layers": 6, "heads": 6, "window": 256},
     }
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
         super().__init__(vocab_size)
-        self.config = config
+        self.config, self.least_segment = config, config.window
         self.embedding = nn.Embedding(vocab_size, config.width)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5 if config.tie else 1.0)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))

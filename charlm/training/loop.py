@@ -88,8 +88,9 @@ class Trainer:
         self.model, self.config, self.learning_rate = model, config, config.learning_rate
         self.validation_ids = validation
         self.device = next(model.parameters()).device
-        batch = max(1, min(config.batch, len(ids) // config.segment))
-        self.streams = Streams(ids, batch, min(config.segment, len(ids)), config.seed)
+        segment = max(config.segment, model.least_segment)
+        batch = max(1, min(config.batch, len(ids) // segment))
+        self.streams = Streams(ids, batch, min(segment, len(ids)), config.seed)
         self.joins = config.join and not isinstance(ids, np.memmap)  # a text as long as that can spare the slice
         self.all_streams = replace(self.streams, ids=np.concatenate([ids, validation])) if self.joins else self.streams
         kind = compute_type(config.precision, self.device)

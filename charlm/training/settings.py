@@ -14,7 +14,11 @@ class TrainingConfig(Settings):
 
     budget: str = setting("2m", "how long: 90s, 5m, 2h, 10epochs, 50Mtokens or 3000steps")
     batch: int | None = setting(None, "streams read side by side", min=1)
-    segment: int | None = setting(None, "tokens of each stream per step; gradients reach back this far", min=1)
+    segment: int | None = setting(
+        None,
+        "tokens of each stream per step, as far as gradients reach; a Transformer's is never below its window",
+        min=1,
+    )
     optimizer: str | None = setting(None, "how gradients become steps", choices=tuple(OPTIMIZERS))
     learning_rate: float | None = setting(None, "highest learning rate", above=0.0)
     schedule: str = setting("warmup-stable-decay", "how the learning rate falls", choices=tuple(SCHEDULES))
