@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -33,10 +34,16 @@ def duration(seconds: float) -> str:
 
 
 def curve(values: list[float]) -> str:
-    """A line of block characters, the lowest value the lowest block."""
-    low, high = min(values), max(values)
+    """At most CURVE_POINTS of the values as block characters, the lowest value the lowest block."""
+    points = min(len(values), CURVE_POINTS)
+    shown = [values[(number + 1) * len(values) // points - 1] for number in range(points)]
+    low, high = min(shown), max(shown)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((value - low) * scale)] for value in values)
+    return "".join(BARS[round((value - low) * scale)] for value in shown)
+
+
+def _line_of(shown: ProgressBar) -> Padding:
+    return Padding(shown, 0)  # a bar by itself does not end its line
 
 
 class TrainingView:
@@ -92,7 +99,9 @@ class TrainingView:
         if (p := self.last) is None:
             what, done = self.stage
             return Panel(
-                Group(Text(what), ProgressBar(total=1.0, completed=done)), title=self.title, title_align="left"
+                Group(Text(what), _line_of(ProgressBar(total=1.0, completed=done))),
+                title=self.title,
+                title_align="left",
             )
         figures = Table.grid(padding=(0, 3))
         validation = "–" if self.validation is None else f"{self.validation:.3f}"
@@ -104,9 +113,9 @@ class TrainingView:
             f"{p.characters_per_second:,.0f}",
             "measuring" if p.seconds_left is None else duration(p.seconds_left),
         )
-        rows: list[Any] = [ProgressBar(total=p.steps or 1, completed=p.step if p.steps else 0), figures]
+        rows: list[Any] = [_line_of(ProgressBar(total=p.steps or 1, completed=p.step if p.steps else 0)), figures]
         if len(self.curve) > 1:
-            rows.append(Text(curve(self.curve[:: max(1, len(self.curve) // CURVE_POINTS)]), "cyan"))
+            rows.append(Text(curve(self.curve), "cyan"))
         if self.text:
             rows.append(Text(" ".join(self.text.split()), "italic dim", overflow="ellipsis", no_wrap=True))
         return Panel(
@@ -145,6 +154,9 @@ def stop_on_signal() -> Iterator[Any]:
 @contextmanager
 def bar(title: str) -> Iterator[Any]:
     """A progress bar for one piece of work; gives the function (what, fraction done) that moves it."""
+    if not errors.is_terminal:
+        yield lambda _what, _done: None
+        return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
