@@ -134,11 +134,12 @@ def save(
         ) from None
 
 
-def load(path: Path, *, resume: bool = False) -> Run:
+def load(path: str | Path, *, resume: bool = False) -> Run:
     """The run in a folder, every file checked; with `resume` also what is needed to go on training.
 
     Raises CheckpointError that names the file for anything missing, damaged, swapped or from a newer version.
     """
+    path = Path(path)
     card = read_card(path)
     try:
         known = card["tokenizer"] in TOKENIZERS and card["architecture"] in ARCHITECTURES

@@ -32,6 +32,14 @@ def test_public_names_are_where_they_are_said_to_be() -> None:
     assert not hasattr(charlm_package, "nonsense")
 
 
+def test_the_library_does_what_the_readme_shows(folder: Path, charlm: Charlm) -> None:
+    run = charlm_package.load(str(train(charlm, "--arch", "gru")))
+    text = charlm_package.open_corpus(["corpus.txt"])
+    assert charlm_package.evaluate(run.model, run.tokenizer, text).bits_per_character > 0
+    sampling = charlm_package.Sampling(temperature=0.8)
+    assert len(charlm_package.sample(run.model, run.tokenizer, "hello", length=20, settings=sampling)[0]) == 20
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from charlm.cli import run; assert run(['--help']) == 0 and run(['--version']) == 0;"
