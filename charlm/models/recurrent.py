@@ -4,10 +4,11 @@ Shapes: B streams, T time steps, V vocabulary, H hidden width (also the width of
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from charlm.config import Settings, setting
@@ -55,6 +56,10 @@ class Recurrent(Network):
     def layer(self) -> nn.RNNBase:
         """One layer of the recurrence, initialised."""
 
+    @abstractmethod
+    def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
+        """One step of a layer without its fused kernel: x (B, H), vectors and what they become each (B, H)."""
+
     def initial_state(self, streams: int) -> State:
         """Zeros."""
         weight = self.embedding.weight
@@ -65,9 +70,15 @@ class Recurrent(Network):
         x = self.dropout(self.embedding(tokens))  # (B, T, H)
         after: list[Tensor] = []
         for number, layer in enumerate(self.layers):
-            vectors = tuple(v.unsqueeze(0) for v in state[number * self.carried : (number + 1) * self.carried])
-            y, vectors = layer(x, vectors[0] if self.carried == 1 else vectors)
-            after += [v.squeeze(0) for v in ((vectors,) if self.carried == 1 else vectors)]
+            vectors = state[number * self.carried : (number + 1) * self.carried]
+            if tokens.shape[1] == 1 and not self.training:  # sampling: the kernels re-arrange all weights at each call
+                vectors = self.cell(x[:, 0], vectors, layer.parameters())
+                y = vectors[0].unsqueeze(1)
+            else:
+                stacked = tuple(v.unsqueeze(0) for v in vectors)
+                y, stacked = layer(x, stacked[0] if self.carried == 1 else stacked)
+                vectors = tuple(v.squeeze(0) for v in ((stacked,) if self.carried == 1 else stacked))
+            after += vectors
             x = x + self.dropout(y)
         return x, tuple(after)
 
@@ -99,6 +110,11 @@ class RNN(Recurrent):
                 nn.init.zeros_(bias)
         return layer
 
+    def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
+        """As `layer` does it."""
+        step = torch.rnn_tanh_cell if self.config.activation == "tanh" else torch.rnn_relu_cell
+        return (step(x, vectors[0], *weights),)
+
 
 class GRU(Recurrent):
     """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
@@ -106,6 +122,10 @@ class GRU(Recurrent):
     def layer(self) -> nn.RNNBase:
         """One layer, in torch's variant: what is read of h is decided after the matrix product, not before."""
         return nn.GRU(self.config.width, self.config.width, batch_first=True)
+
+    def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
+        """As `layer` does it."""
+        return (torch.gru_cell(x, vectors[0], *weights),)
 
 
 class LSTM(Recurrent):
@@ -125,3 +145,7 @@ class LSTM(Recurrent):
         nn.init.zeros_(input_bias)
         nn.init.ones_(input_bias[width : 2 * width])
         return layer
+
+    def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
+        """As `layer` does it."""
+        return torch.lstm_cell(x, vectors, *weights)
