@@ -530,3 +530,9 @@ def test_fine_tuning_unlearns_what_the_new_text_has_not(tmp_path):
     assert log_probs[..., ids.unique()].double().exp().sum(-1).mean() > 0.97
     half = trained(tmp_path / "third", "gru", watcher=stop_after(20), **options)
     assert same(resume(load(half.path, resume=True), narrow).model, done.model)
+
+
+def test_counting_can_be_interrupted_and_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, "ngram", "1s", watcher=Watcher(should_stop=lambda: True))
+    assert not list(tmp_path.iterdir())

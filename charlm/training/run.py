@@ -141,8 +141,14 @@ def _count(
     watcher: Watcher,
 ) -> Trained:
     began = time.monotonic()
-    ids = encode(split.train, tokenizer, progress=watcher.stage)
-    model.fit(ids, encode(split.validation, tokenizer), watcher.stage)
+
+    def stage(what: str, done: float) -> None:
+        if watcher.should_stop():
+            raise KeyboardInterrupt  # half a count is of no use: there is nothing to save
+        watcher.stage(what, done)
+
+    ids = encode(split.train, tokenizer, progress=stage)
+    model.fit(ids, encode(split.validation, tokenizer), stage)
     seconds = time.monotonic() - began
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
     checkpoint.save(path, architecture, model, tokenizer, {**about, "progress": progress})
