@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import Charlm
 
 import charlm as charlm_package
-from charlm import checkpoint
+from charlm import checkpoint, cli
 from charlm.cli import COMMANDS
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
@@ -38,6 +39,14 @@ def test_the_library_does_what_the_readme_shows(folder: Path, charlm: Charlm) ->
     assert charlm_package.evaluate(run.model, run.tokenizer, text).bits_per_character > 0
     sampling = charlm_package.Sampling(temperature=0.8)
     assert len(charlm_package.sample(run.model, run.tokenizer, "hello", length=20, settings=sampling)[0]) == 20
+
+
+@pytest.mark.parametrize(("setting", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_respected(setting: str, coloured: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", setting)
+    with CliRunner().isolation(color=True) as streams:
+        assert cli.run(["train", "missing.txt"]) == 3
+        assert (b"\x1b[" in streams[1].getvalue()) is coloured
 
 
 def test_help_imports_nothing_heavy() -> None:

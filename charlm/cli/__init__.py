@@ -4,6 +4,7 @@ Only this room prints and exits. Commands write data to standard output and all 
 """
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors become one or two lines on standard error, never a traceback."""
     try:
-        code = cli.main(arguments, prog_name="charlm", standalone_mode=False)
+        code = cli.main(arguments, prog_name="charlm", standalone_mode=False, color=_color())
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as ending:
@@ -85,5 +86,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=_color())
     return code
+
+
+def _color() -> bool | None:
+    """What click does not ask by itself: none where NO_COLOR says so (no-color.org), else as the terminal is."""
+    return False if os.environ.get("NO_COLOR") else None
