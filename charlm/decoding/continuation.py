@@ -14,7 +14,7 @@ from torch import Tensor
 
 from charlm.config import BOUNDARY
 from charlm.errors import TrainingFault, UsageError
-from charlm.models.base import LanguageModel, State, device_of
+from charlm.models.base import LanguageModel, State, device_of, evaluating
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
 
 Floats = npt.NDArray[np.float64]
@@ -27,13 +27,8 @@ CHUNK = 1024
 @contextmanager
 def reading(model: LanguageModel) -> Iterator[None]:
     """No gradients and no dropout; the model is left as it was found."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
+    with evaluating(model), torch.inference_mode():
+        yield
 
 
 def read(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> tuple[Tensor, State]:
@@ -92,7 +87,6 @@ class Continuation:
         """One that goes on from here on its own."""
         other = copy(self)
         other.decoder = copy(self.decoder)
-        vars(other.decoder).update({name: copy(part) for name, part in vars(self.decoder).items()})
         return other
 
     def _undecided(self, text: str) -> int:

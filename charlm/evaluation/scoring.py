@@ -5,7 +5,6 @@ Shapes: B windows, N tokens, V vocabulary.
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from charlm.config import BOUNDARY
 from charlm.corpus import Stream
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation.bootstrap import Floats, Indices
-from charlm.models.base import LanguageModel, State, device_of
+from charlm.models.base import LanguageModel, State, device_of, evaluating
 from charlm.tokenizers.base import Tokenizer
 
 SEGMENT = 2**15
@@ -85,17 +84,6 @@ def _characters(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
     begun = [len(piece) - sum(piece) for piece in continued]
     within = [int(piece[:1] == [True]) for piece in continued]
     return np.array(begun, dtype=np.int64), np.array(within, dtype=np.int64)
-
-
-@contextmanager
-def evaluating(model: LanguageModel) -> Iterator[None]:
-    """Dropout off, and back to what it was."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 @torch.inference_mode()

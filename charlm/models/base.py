@@ -4,7 +4,8 @@ Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -185,3 +186,14 @@ class Network(LanguageModel):
 def device_of(model: nn.Module) -> torch.device:
     """The device that the model's numbers live on."""
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Dropout off, and back to what it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
