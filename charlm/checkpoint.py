@@ -4,7 +4,7 @@
     weights-<digest>.safetensors  the model's numbers
     tokenizer.*                   what the tokenizer needs
     resume-<digest>.safetensors   of a run that has not finished: optimizer, random state, place in the text
-    metrics.jsonl                 what was measured on the way, one line each (not verified, never read back)
+    metrics.jsonl                 what was measured on the way, one line each (not verified; `charlm info` shows the best)
 
 A save writes the new weights beside the old and then replaces checkpoint.json, which is the moment it happens; what it
 no longer names is then removed. Nothing here is executed: the weights are safetensors, the rest is JSON.
@@ -41,7 +41,7 @@ CARD_LIMIT = 16 << 20  # bytes; no honest card comes near
 
 @dataclass(frozen=True)
 class Run:
-    """A run as loaded. `about` is what was known when it was saved: corpus, training settings, progress, metrics."""
+    """A run as loaded. `about` is what was known when it was saved: corpus, training settings, progress."""
 
     path: Path
     architecture: str
