@@ -4,7 +4,7 @@
     weights-<digest>.safetensors  the model's numbers
     tokenizer.*                   what the tokenizer needs
     resume-<digest>.safetensors   of a run that has not finished: optimizer, random state, place in the text
-    metrics.jsonl                 what was measured on the way, one line each (not verified; `charlm info` shows the best)
+    metrics.jsonl                 what was measured on the way, a line each (not verified; `charlm info` shows the best)
 
 A save writes the new weights beside the old and then replaces checkpoint.json, which is the moment it happens; what it
 no longer names is then removed. Nothing here is executed: the weights are safetensors, the rest is JSON.
