@@ -7,6 +7,7 @@ from itertools import cycle, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -448,3 +449,37 @@ def test_expected_frequencies_and_the_floor(architecture):
     assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR / V)] * 4)
     log_probs, _ = model(unknown, model.initial_state(1))
     assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR_AFTER_UNKNOWN / V)] * 4)
+
+
+@every_variant
+@pytest.mark.parametrize("streams", [1, 3])
+@torch.no_grad()
+def test_a_stepper_says_what_forward_says(variant, stage, streams):
+    model, tokens = stage(variant), drawn(streams, 40)
+    _, start = model(tokens[:, :5], model.initial_state(streams))
+    step, state = model.stepper(start)
+    expected, _ = model(tokens[:, 5:], start)
+    states = []
+    for column, row in zip(tokens[:, 5:].unbind(1), expected.unbind(1), strict=True):
+        states.append((state, [leaf.clone() for leaf in state], column.numpy(), row))
+        log_probs, state = step(column.numpy(), state)
+        assert log_probs.dtype == np.float32
+        np.testing.assert_allclose(log_probs, row, rtol=0, atol=1e-4)
+    for state, kept, column, row in [*states[::-7], *states[:3]]:  # values: stepping on from them changed nothing
+        assert all(torch.equal(leaf, old) for leaf, old in zip(state, kept, strict=True))
+        np.testing.assert_allclose(step(column, state)[0], row, rtol=0, atol=1e-4)
+
+
+@every_variant
+@torch.no_grad()
+def test_select_commutes_with_steps(variant, stage):
+    model, tokens = stage(variant), drawn(3, 20).numpy()
+    step, state = model.stepper(model.initial_state(3))
+    for column in tokens[:, :10].T:
+        _, state = step(column, state)
+    for order in ([2, 0, 0, 1], [1]):
+        expected, selected = state, select(state, torch.tensor(order))
+        for column in tokens[:, 10:].T:
+            log_probs, expected = step(column, expected)
+            found, selected = step(column[order], selected)
+            np.testing.assert_allclose(found, log_probs[order], rtol=0, atol=1e-5)

@@ -60,8 +60,9 @@ def beam_search(
     alive, totals, found = [_Branch("", start)], np.zeros(1), dict[str, Hypothesis]()
     with reading(model):
         log_probs, state = read(model, tokenizer, prompt)
+        step, state = model.stepper(state)
         while not _settled(found, wanted, totals, length, length_penalty):
-            parents, tokens, totals = _best(totals[:, None] + log_probs.double().cpu().numpy(), beams)
+            parents, tokens, totals = _best(totals[:, None] + log_probs.astype(np.float64), beams)
             alive = [alive[parent].grown(token) for parent, token in zip(parents, tokens.tolist(), strict=True)]
             for branch, total in zip(alive, totals.tolist(), strict=True):
                 score = _score(total, len(branch.text), length_penalty)
@@ -71,8 +72,7 @@ def beam_search(
             alive, totals = [branch for branch in alive if not branch.continuation.ended], totals[going]
             if alive:
                 state = select(state, torch.from_numpy(parents[going]).to(device))
-                log_probs, state = model(torch.from_numpy(tokens[going]).to(device).unsqueeze(1), state)
-                log_probs = log_probs[:, -1]
+                log_probs, state = step(tokens[going], state)
     return sorted(found.values(), key=lambda hypothesis: -hypothesis.score)[:wanted]
 
 

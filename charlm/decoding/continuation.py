@@ -10,11 +10,10 @@ from copy import copy
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from charlm.config import BOUNDARY
 from charlm.errors import TrainingFault, UsageError
-from charlm.models.base import LanguageModel, State, device_of, evaluating
+from charlm.models.base import LanguageModel, LogProbs, State, device_of, evaluating
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
 
 Floats = npt.NDArray[np.float64]
@@ -31,7 +30,7 @@ def reading(model: LanguageModel) -> Iterator[None]:
         yield
 
 
-def read(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> tuple[Tensor, State]:
+def read(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> tuple[LogProbs, State]:
     """The log-probabilities (1, V) of what follows the boundary and the prompt, and the state after both."""
     ids = np.concatenate([[BOUNDARY], tokenizer.encode(prompt)], dtype=np.int64)
     stream = torch.from_numpy(ids).to(device_of(model)).unsqueeze(0)  # (1, N)
@@ -40,7 +39,7 @@ def read(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> tuple[Tenso
         window = stream[:, begin : begin + CHUNK + 1]
         _, state = model.score(window[:, :-1], window[:, 1:], state)
     log_probs, state = model(stream[:, -1:], state)
-    return log_probs[:, -1], state
+    return log_probs[:, -1].cpu().numpy(), state
 
 
 def broken() -> TrainingFault:
@@ -69,9 +68,9 @@ class Continuation:
         self.held = ""
         self.ended = length == 0
 
-    def push(self, token: int) -> str:
-        """The characters that `token` makes certain; sets `ended` when they are the last."""
-        text = (self.held + self.decoder.push(token))[: self.left]
+    def push(self, *tokens: int) -> str:
+        """The characters that these ids make certain; sets `ended` when they are the last."""
+        text = (self.held + self.decoder.push(*tokens))[: self.left]
         self.ended, self.held = len(text) == self.left, ""
         if self.stop:
             found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]

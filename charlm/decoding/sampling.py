@@ -5,16 +5,19 @@ Shapes: B streams, V vocabulary.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.decoding.continuation import Continuation, Floats, Indices, broken, read, reading
 from charlm.errors import UsageError
-from charlm.models.base import LanguageModel, device_of, select
+from charlm.models.base import LanguageModel, LogProbs, device_of, select
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
+
+Numbers = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -56,71 +59,103 @@ def sample(
     continuations = [Continuation(StreamDecoder(tokenizer), length, stop) for _ in range(streams)]
     parts: list[list[str]] = [[] for _ in range(streams)]
     device, uniforms = device_of(model), _uniforms(streams, generator)
-    alive = list(range(streams if length else 0))
+    longest = None if stop or on_text else int(tokenizer.byte_lengths().max())
+    alive, last = np.arange(streams if length else 0), None
     with reading(model):
         log_probs, state = read(model, tokenizer, prompt)
-        state = select(state, torch.zeros(streams, dtype=torch.int64, device=device))
-        log_probs = log_probs.expand(streams, -1)
-        while alive:
-            tokens = draw(log_probs, settings, next(uniforms)[alive])
-            for stream, token in zip(alive, tokens.tolist(), strict=True):
-                text = continuations[stream].push(token)
+        step, state = model.stepper(select(state, torch.zeros(streams, dtype=torch.int64, device=device)))
+        log_probs = log_probs.repeat(streams, 0)
+        while len(alive):
+            drawn = []
+            for _ in range(_steps(continuations, alive, longest)):
+                if last is not None:
+                    log_probs, state = step(last, state)
+                last = draw(log_probs, settings, next(uniforms)[alive])
+                drawn.append(last)
+            for stream, tokens in zip(alive.tolist(), np.transpose(drawn).tolist(), strict=True):
+                text = continuations[stream].push(*tokens)
                 if text:
                     parts[stream].append(text)
                     if on_text:
                         on_text(stream, text)
             going = [row for row, stream in enumerate(alive) if not continuations[stream].ended]
             if len(going) < len(alive):
-                alive, tokens = [alive[row] for row in going], tokens[going]
+                alive, last = alive[going], drawn[-1][going]
                 state = select(state, torch.tensor(going, dtype=torch.int64, device=device))
-            if alive:
-                log_probs, state = model(torch.from_numpy(tokens).to(device).unsqueeze(1), state)
-                log_probs = log_probs[:, -1]
     return ["".join(part) for part in parts]
 
 
-def draw(log_probs: Tensor, settings: Sampling, uniforms: Floats) -> Indices:
+def _steps(continuations: Sequence[Continuation], alive: Indices, longest: int | None) -> int:
+    """How many ids may be drawn before one must look whether a text has ended; `longest`: bytes of an id, at most.
+
+    No id brings more characters than it has bytes, but for the up to three of a broken character before it.
+    """
+    if longest is None:
+        return 1
+    least: int = min(continuations[stream].left for stream in alive.tolist())
+    return max(1, (least - 3) // longest)
+
+
+def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats) -> Indices:
     """One id for each row of log_probs (B, V), never the boundary; uniforms (B,) in [0, 1) decide which.
 
     Raises TrainingFault for rows that are not numbers.
     """
     first = BOUNDARY + 1
     plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
-    scores = (log_probs if plain else filter_log_probs(log_probs, settings))[:, first:].cpu().numpy()
+    scores: Numbers = (log_probs if plain else filter_log_probs(log_probs, settings))[:, first:]
     if settings.temperature == 0:
         best: Indices = scores.argmax(1)
         if np.isnan(scores[np.arange(len(scores)), best]).any():
             raise broken()
         return best + first
     if plain and settings.temperature != 1:
-        scores = (scores - scores.max(1, keepdims=True)) / settings.temperature
-    sums = np.exp(scores).cumsum(1, dtype=np.float64)
-    if not (sums[:, -1] > 0).all():
+        scores = _cooled(scores, scores.max(1, keepdims=True), settings.temperature)
+    sums = torch.from_numpy(np.exp(scores)).cumsum(1, dtype=torch.float64).numpy()  # a fifth of numpy's time
+    totals = sums[:, -1]
+    if not (totals > 0).all():
         raise broken()
-    tokens: Indices = (sums[:, :-1] <= (uniforms * sums[:, -1])[:, None]).sum(1, dtype=np.int64)
+    targets = np.minimum(uniforms * totals, np.nextafter(totals, 0))  # below the total, which rounding may reach
+    tokens: Indices = (sums > targets[:, None]).argmax(1)
     return tokens + first
 
 
-def filter_log_probs(log_probs: Tensor, settings: Sampling) -> Tensor:
+def filter_log_probs(log_probs: LogProbs, settings: Sampling) -> LogProbs:
     """(B, V) -> (B, V): the normalised distribution that is drawn from, -inf for the boundary and all that is left out.
 
     Temperature divides the log-probabilities (0: the likeliest has them all); top-k keeps the k likeliest (Fan et al.
     2018); top-p the fewest whose sum reaches p (Holtzman et al. 2020); min-p those of at least p times the likeliest
     (Nguyen et al. 2024). Of equals the lower id goes first.
     """
-    ranked, order = log_probs[:, BOUNDARY + 1 :].sort(dim=1, descending=True, stable=True)
+    order = np.argsort(-log_probs[:, BOUNDARY + 1 :], axis=1, kind="stable") + BOUNDARY + 1
+    ranked: Numbers = np.take_along_axis(log_probs, order, 1)
     if settings.temperature == 0:
-        ranked[:, 1:] = -torch.inf
+        ranked[:, 1:] = -np.inf
     else:
-        ranked = (ranked - ranked[:, :1]) / settings.temperature
+        ranked = _cooled(ranked, ranked[:, :1], settings.temperature)
     if settings.top_k:
-        ranked[:, settings.top_k :] = -torch.inf
-    probabilities = ranked.softmax(1)
+        ranked[:, settings.top_k :] = -np.inf
+    probabilities = _normalised(np.exp(ranked - ranked[:, :1]))
     dropped = probabilities < settings.min_p * probabilities[:, :1]
     if settings.top_p < 1:
         dropped |= probabilities.cumsum(1) - probabilities >= settings.top_p
-    kept = ranked.masked_fill(dropped, -torch.inf).log_softmax(1)
-    return torch.full_like(log_probs, -torch.inf).scatter_(1, order + BOUNDARY + 1, kept)
+    kept = np.zeros_like(log_probs)
+    np.put_along_axis(kept, order, _normalised(np.where(dropped, 0, probabilities)), 1)
+    with np.errstate(divide="ignore"):
+        found: LogProbs = np.log(kept)
+    return found
+
+
+def _cooled(scores: Numbers, best: Numbers, temperature: float) -> Floats:
+    """What is left of log-probabilities (B, V), the greatest of each row being `best`, at a temperature."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        cooled: Floats = (scores - best).astype(np.float64) / temperature
+    return cooled
+
+
+def _normalised(weights: Floats) -> Floats:
+    sums: Floats = weights / weights.sum(1, keepdims=True)
+    return sums
 
 
 def _uniforms(streams: int, generator: torch.Generator | None) -> Iterator[Floats]:

@@ -12,7 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from charlm.config import Settings, setting
-from charlm.models.base import Dropout, Network, State
+from charlm.models.base import Dropout, LogProbs, Network, State, Step, Tokens, device_of
+from charlm.models.stepping import Array, One, by_streams, output
+
+TABULATED = 2048
+"""Ids up to which it pays to compute beforehand what the first layer makes of each."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Recurrent(Network):
     Config = RecurrentConfig
     config: RecurrentConfig
     carried: ClassVar[int] = 1  # vectors that a layer hands to its next step: (h,) or (h, c)
+    sigmoids: ClassVar[tuple[int, ...]] = ()  # which of a layer's gates they are
+    one_bias: ClassVar[bool] = True  # whether b and c are only ever added to each other
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 128, "layers": 1},
         "small": {"width": 384, "layers": 1},
@@ -60,6 +66,10 @@ class Recurrent(Network):
     def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
         """One step of a layer without its fused kernel: x (B, H), vectors and what they become each (B, H)."""
 
+    @abstractmethod
+    def advance(self, xp: One, x: Array, U: Array, c: Array, vectors: tuple[Array, ...], /) -> tuple[Array, ...]:
+        """One step in the arithmetic of `xp`: from x, W x + b of the equations (B, G), and a layer `_laid_out`."""
+
     def initial_state(self, streams: int) -> State:
         """Zeros."""
         weight = self.embedding.weight
@@ -81,6 +91,43 @@ class Recurrent(Network):
             after += vectors
             x = x + self.dropout(y)
         return x, tuple(after)
+
+    def stepper(self, state: State) -> tuple[Step, State]:
+        """As the interface says. What the first layer makes of each id is looked up, where the vocabulary is small."""
+        if device_of(self).type != "cpu":
+            return super().stepper(state)
+        return by_streams(self._step), tuple(leaf.float() for leaf in state)
+
+    def _step(self, xp: One) -> Step:
+        embedding = self.embedding.weight.detach().float()
+        laid_out = [self._laid_out(layer) for layer in self.layers]
+        W, b, *_ = laid_out[0]
+        inputs = xp.weight(torch.addmm(b, embedding, W)) if self.vocab_size <= TABULATED else None
+        table, layers = xp.weight(embedding), [[xp.weight(weight) for weight in layer] for layer in laid_out]
+        width, carried = self.config.width, self.carried
+        log_probs = output(xp, self, torch.ones(width), torch.zeros(width))
+
+        def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
+            x, after = xp.rows(table, tokens), []
+            for number, (W, b, U, c) in enumerate(layers):
+                vectors = tuple(xp.read(leaf) for leaf in state[number * carried : (number + 1) * carried])
+                looked_up = number == 0 and inputs is not None
+                gates = xp.rows(inputs, tokens) if looked_up else xp.linear(x, W, b)
+                vectors = self.advance(xp, gates, U, c, vectors)
+                after += [xp.leaf(vector) for vector in vectors]
+                x = x + vectors[0]
+            return log_probs(x, tokens), tuple(after)
+
+        return step
+
+    def _laid_out(self, layer: nn.Module) -> list[Tensor]:
+        """W (H, G), b (G,), U (H, G), c (G,) of a layer, halved for sigmoids, which are (1 + tanh(x/2)) / 2."""
+        W, U, b, c = (weight.detach().float() for weight in layer.parameters())
+        scale = torch.ones(len(b)).view(-1, self.config.width)
+        scale[list(self.sigmoids)] = 0.5
+        scale = scale.flatten()
+        b = b + c if self.one_bias else b
+        return [(W.T * scale).contiguous(), b * scale, (U.T * scale).contiguous(), c * scale]
 
 
 @dataclass(frozen=True)
@@ -115,9 +162,17 @@ class RNN(Recurrent):
         step = torch.rnn_tanh_cell if self.config.activation == "tanh" else torch.rnn_relu_cell
         return (step(x, vectors[0], *weights),)
 
+    def advance(self, xp: One, x: Array, U: Array, _c: Array, vectors: tuple[Array, ...], /) -> tuple[Array, ...]:
+        """As `layer` does it."""
+        h = xp.linear(vectors[0], U, x)
+        return (xp.tanh(h) if self.config.activation == "tanh" else xp.relu(h),)
+
 
 class GRU(Recurrent):
     """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
+
+    sigmoids = (0, 1)
+    one_bias = False
 
     def layer(self) -> nn.RNNBase:
         """One layer, in torch's variant: what is read of h is decided after the matrix product, not before."""
@@ -127,6 +182,13 @@ class GRU(Recurrent):
         """As `layer` does it."""
         return (torch.gru_cell(x, vectors[0], *weights),)
 
+    def advance(self, xp: One, x: Array, U: Array, c: Array, vectors: tuple[Array, ...], /) -> tuple[Array, ...]:
+        """As `layer` does it."""
+        H, h = self.config.width, xp.linear(vectors[0], U, c)
+        gates = xp.tanh(x[..., : 2 * H] + h[..., : 2 * H])
+        new = xp.tanh(x[..., 2 * H :] + (gates[..., :H] + 1) * h[..., 2 * H :] * 0.5)
+        return (new + (gates[..., H:] + 1) * (vectors[0] - new) * 0.5,)
+
 
 class LSTM(Recurrent):
     """A cell c that is added to, not rewritten, behind three gates (Hochreiter & Schmidhuber 1997).
@@ -135,6 +197,7 @@ class LSTM(Recurrent):
     """
 
     carried = 2
+    sigmoids = (0, 1, 3)
 
     def layer(self) -> nn.RNNBase:
         """One layer with forget bias 1; torch orders the gates input, forget, cell, output."""
@@ -149,3 +212,11 @@ class LSTM(Recurrent):
     def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
         """As `layer` does it."""
         return torch.lstm_cell(x, vectors, *weights)
+
+    def advance(self, xp: One, x: Array, U: Array, _c: Array, vectors: tuple[Array, ...], /) -> tuple[Array, ...]:
+        """As `layer` does it."""
+        H = self.config.width
+        gates = xp.tanh(xp.linear(vectors[0], U, x))
+        i, f, g, o = (gates[..., at : at + H] for at in range(0, 4 * H, H))
+        c = ((f + 1) * vectors[1] + (i + 1) * g) * 0.5
+        return (o + 1) * xp.tanh(c) * 0.5, c

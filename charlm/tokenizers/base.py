@@ -152,9 +152,9 @@ class StreamDecoder:
         self._pieces = tokenizer.pieces()
         self._begun = b""  # the first bytes of a character that is not complete
 
-    def push(self, token: int) -> str:
-        """The characters that this id completes; "" while one is still incomplete."""
-        self._begun += self._pieces[token]
+    def push(self, *tokens: int) -> str:
+        """The characters that these ids complete; "" while one is still incomplete."""
+        self._begun += b"".join([self._pieces[token] for token in tokens])
         text, used = codecs.utf_8_decode(self._begun, _ERRORS, False)
         self._begun = self._begun[used:]
         return text

@@ -1,0 +1,181 @@
+"""Reading one id after another, quickly: what sampling spends its time on.
+
+A step holds a network's weights laid out for it. One stream is computed by numpy, whose calls cost least, several by
+torch, which shares the work among threads; both through the same equations, and `One` and `Many` are where they differ.
+
+Shapes: B streams (`One` does without this dimension), V vocabulary, D features, N heads of d = D/N, C positions.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.models.base import LogProbs, Network, State, Step, Tokens
+
+Array = Any  # an array of numpy for `One`, a tensor for `Many`
+
+
+class One:
+    """A single stream, by numpy."""
+
+    def weight(self, tensor: Tensor) -> Array:
+        """The numbers of a tensor, not copied."""
+        return tensor.numpy()
+
+    def read(self, leaf: Tensor) -> Array:
+        """A leaf of the state."""
+        return leaf.numpy()[0]
+
+    def leaf(self, array: Array) -> Tensor:
+        """And back."""
+        return torch.from_numpy(array[None])
+
+    def rows(self, table: Array, tokens: Tokens) -> Array:
+        """(V, D) -> (B, D)."""
+        return table[tokens[0]]
+
+    def linear(self, x: Array, matrix: Array, offset: Array) -> Array:
+        """(B, D), (D, G) and (G,) -> (B, G)."""
+        y = x @ matrix
+        y += offset
+        return y
+
+    def tanh(self, x: Array) -> Array:
+        """Of each number."""
+        return np.tanh(x)
+
+    def relu(self, x: Array) -> Array:
+        """Of each number."""
+        return np.maximum(x, np.float32(0))
+
+    def apply(self, function: Callable[[Tensor], Tensor], x: Array) -> Array:
+        """A function of torch to each number."""
+        return function(torch.from_numpy(x)).numpy()
+
+    def unit(self, x: Array, epsilon: float) -> Array:
+        """(B, D) divided by the root of its mean square."""
+        return x * np.float32((float(x @ x) / len(x) + epsilon) ** -0.5)
+
+    def turned(self, x: Array, factors: Array) -> Array:
+        """(B, N d), neighbours as complex numbers, times factors (N, d/2): (B, N, d)."""
+        return (x.view(np.complex64).reshape(factors.shape) * factors).view(np.float32)
+
+    def attend(self, q: Array, keys: Array, values: Array) -> Array:
+        """Queries (B, N, d), keys and values (B, N, C, d): weighted means of the values, (B, N d)."""
+        weights = keys @ q[:, :, None]  # (N, C, 1)
+        weights -= np.maximum.reduce(weights, 1, keepdims=True)
+        np.exp(weights, weights)
+        y = weights.transpose(0, 2, 1) @ values  # (N, 1, d)
+        y /= np.add.reduce(weights, 1, keepdims=True)
+        return y.ravel()
+
+    def spread(self, values: Array, places: Array, rest: Array) -> Array:
+        """(V,) `rest` with values (B, K) at the places (K,): (B, V)."""
+        whole = rest.copy()
+        whole[places] = values
+        return whole
+
+    def log_softmax(self, logits: Array, share: Array) -> LogProbs:
+        """(B, V), a share (B, 1) of the probability spread evenly."""
+        p = logits - np.maximum.reduce(logits)
+        np.exp(p, p)
+        p *= (1 - share) / np.add.reduce(p)
+        p += share / len(p)
+        found: LogProbs = np.log(p, p)[None]
+        return found
+
+
+class Many(One):
+    """Several streams, by torch."""
+
+    def weight(self, tensor: Tensor) -> Array:
+        """The tensor itself."""
+        return tensor
+
+    def read(self, leaf: Tensor) -> Array:
+        """The leaf itself."""
+        return leaf
+
+    def leaf(self, array: Array) -> Tensor:
+        """The array itself."""
+        found: Tensor = array
+        return found
+
+    def rows(self, table: Array, tokens: Tokens) -> Array:
+        """As above."""
+        return table.index_select(0, torch.from_numpy(tokens))
+
+    def linear(self, x: Array, matrix: Array, offset: Array) -> Array:
+        """As above."""
+        return torch.addmm(offset, x, matrix)
+
+    def tanh(self, x: Array) -> Array:
+        """As above."""
+        return torch.tanh(x)
+
+    def relu(self, x: Array) -> Array:
+        """As above."""
+        return torch.relu(x)
+
+    def apply(self, function: Callable[[Tensor], Tensor], x: Array) -> Array:
+        """As above."""
+        return function(x)
+
+    def unit(self, x: Array, epsilon: float) -> Array:
+        """As above."""
+        return x * (x.square().mean(-1, keepdim=True) + epsilon).rsqrt()
+
+    def turned(self, x: Array, factors: Array) -> Array:
+        """As above."""
+        pairs = torch.view_as_complex(x.view(len(x), len(factors), -1, 2))
+        return torch.view_as_real(pairs * factors).flatten(2)
+
+    def attend(self, q: Array, keys: Array, values: Array) -> Array:
+        """As above."""
+        weights = (q.unsqueeze(2) @ keys.transpose(2, 3)).softmax(-1)  # (B, N, 1, C)
+        return (weights @ values).flatten(1)
+
+    def spread(self, values: Array, places: Array, rest: Array) -> Array:
+        """As above."""
+        return rest.expand(len(values), -1).index_copy(1, places, values)
+
+    def log_softmax(self, logits: Array, share: Array) -> LogProbs:
+        """As above."""
+        found: LogProbs = (logits.softmax(-1) * (1 - share) + share / logits.shape[-1]).log_().numpy()
+        return found
+
+
+def by_streams(make: Callable[[One], Step]) -> Step:
+    """The step that `make` gives for one stream or for many, whichever it is called with; made when it is needed."""
+    made: dict[bool, Step] = {}
+
+    def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
+        alone = len(tokens) == 1
+        if alone not in made:
+            made[alone] = make(One() if alone else Many())
+        return made[alone](tokens, state)
+
+    return step
+
+
+def output(xp: One, model: Network, gain: Tensor, shift: Tensor) -> Callable[[Array, Tokens], LogProbs]:
+    """The output layer on features times gain (D,) plus shift (D,), and the floor: (B, D), the ids last read -> (B, V).
+
+    Ids whose row of weights is zero, those that training never had to tell apart, cost no product.
+    """
+    weight, bias = model.output.weight.detach().float(), model.output.bias.detach().float()
+    learned = weight.any(1).nonzero().squeeze(1)  # (K,)
+    matrix = xp.weight((weight[learned] * gain).T.contiguous())  # (D, K)
+    offset = xp.weight(weight[learned] @ shift + bias[learned])
+    places, rest = xp.weight(learned), xp.weight(bias)
+    shares = torch.where(model.known, model.FLOOR, model.FLOOR_AFTER_UNKNOWN)
+    share = xp.weight(shares.float().unsqueeze(1))
+
+    def log_probs(features: Array, tokens: Tokens) -> LogProbs:
+        logits = xp.spread(features @ matrix + offset, places, rest)
+        return xp.log_softmax(logits, xp.rows(share, tokens))
+
+    return log_probs

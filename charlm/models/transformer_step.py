@@ -1,0 +1,150 @@
+"""The Transformer, one id a stream at a time, with all that does not depend on the ids worked out beforehand.
+
+A normalisation scales its input and is followed by a matrix, into which its gains and shifts are multiplied; the mean
+that it takes out is taken out of whatever is written instead. Keys are cached as they are used, turned by their
+position, so that a step turns one of them and not all.
+
+Shapes: B streams, L layers, N heads of d numbers, D = N d width, C cached positions, S slots, W attention window.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from charlm.models.base import LogProbs, State, Step, Tokens
+from charlm.models.positions import frequencies, sinusoids
+from charlm.models.stepping import Array, One, by_streams, output
+
+if TYPE_CHECKING:
+    from charlm.models.transformer import Transformer
+
+
+def stepper(model: "Transformer", state: State) -> tuple[Step, State]:
+    """As the interface says; the step's states are keys and values (B, L, 2, N, C, d), then the ids read (B, 1)."""
+    *caches, position = state
+    (B, C, D), N = caches[0].shape, model.config.heads
+    both = torch.stack([cache.float() for cache in caches], 1)
+    keys, values = both.view(B, len(model.blocks), 2, C, N, D // N).unbind(2)  # (B, L, C, N, d)
+    pairs = torch.stack(keys.chunk(2, -1), -1)  # (B, L, C, N, d/2, 2)
+    turns = _turns(model, int(position[0, 0]) - C, C)[:, N : 2 * N]
+    keys = torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
+    state = torch.stack([keys, values], 2).transpose(3, 4), position
+    return by_streams(partial(_step, model)), state
+
+
+class _Cache:
+    """Slots for keys and values, filled in place behind those that states show: what a state shows never changes."""
+
+    def __init__(self, model: "Transformer", xp: One) -> None:
+        self.model, self.xp, self.reach = model, xp, model.config.window - 1
+        self.latest: State | None = None
+        self.free = self.filled = 0
+
+    def open(self, state: State) -> None:
+        """See to it that slot `end` is free and all before it, from `begin` on, are those of `state`."""
+        if state is self.latest and self.free:
+            return
+        shown, position = state
+        self.begin, self.end = 0, shown.shape[4]
+        self.free = min(4 * self.reach, 2 * self.filled) + 1  # beams are re-ordered at each step and fill but one
+        self.filled = 0
+        B, L, _, N, C, d = shown.shape
+        self.slots = shown.new_empty(L, 2, B, N, C + self.free, d).permute(2, 0, 1, 3, 4, 5)
+        self.slots[..., :C, :] = shown
+        self.layers = [[self.xp.read(self.slots[:, layer, kind]) for kind in (0, 1)] for layer in range(L)]
+        self.turns = self.xp.weight(_turns(self.model, int(position[0, 0]), self.free))  # the same for all streams
+        self.positions = (position + torch.arange(self.free + 1)[:, None, None]).unbind()
+
+    def close(self) -> State:
+        """The state that shows slot `end`, now filled, too."""
+        self.filled, self.free, self.end = self.filled + 1, self.free - 1, self.end + 1
+        self.begin = max(0, self.end - self.reach)
+        self.latest = self.slots.narrow(4, self.begin, self.end - self.begin), self.positions[self.filled]
+        return self.latest
+
+
+def _step(model: "Transformer", xp: One) -> Step:
+    config, N = model.config, model.config.heads
+    blocks = [_laid_out(model, block, xp) for block in model.blocks]
+    table = xp.weight(_centred(model, model.embedding.weight.detach().float()))
+    waves = None
+    if config.positions == "sinusoidal":
+        places = torch.arange(4 * config.window)
+        waves = xp.weight(_centred(model, sinusoids(places, config.width, 4 * config.window).float()))
+    epsilon = model.norm.eps or torch.finfo(torch.float32).eps
+    log_probs = output(xp, model, *_gain_and_shift(model.norm))
+    cache = _Cache(model, xp)
+
+    def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
+        cache.open(state)
+        end, turn = cache.end, cache.turns[cache.filled]
+        seen = slice(cache.begin, end + 1)
+        x = xp.rows(table, tokens)
+        if waves is not None:
+            x = x + waves[int(cache.positions[cache.filled][0, 0]) % len(waves)]
+        for (project, offset, out, feedforward), (keys, values) in zip(blocks, cache.layers, strict=True):
+            qkv = xp.turned(xp.linear(xp.unit(x, epsilon), project, offset), turn)  # (B, 3 N, d)
+            keys[..., end, :], values[..., end, :] = qkv[..., N : 2 * N, :], qkv[..., 2 * N :, :]
+            x = x + xp.attend(qkv[..., :N, :], keys[..., seen, :], values[..., seen, :]) @ out
+            x = x + feedforward(xp.unit(x, epsilon))
+        return log_probs(xp.unit(x, epsilon), tokens), cache.close()
+
+    return step
+
+
+def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, Array, Callable[[Array], Array]]:
+    """Of a block: (D, 3 D) and (3 D,) for queries, keys and values, (D, D) after attention, the feed-forward layer."""
+    config, attention, hidden = model.config, block.attention, block.feedforward
+    learned = attention.project.weight.detach() if config.attention == "qkv" else torch.eye(config.width).repeat(3, 1)
+    q, k, v = learned.float().chunk(3)
+    q = q * (0 if config.attention == "mean" else (config.width // config.heads) ** -0.5)
+    order = torch.arange(config.width).view(config.heads, 2, -1).transpose(1, 2).flatten()  # pairs side by side
+    project, offset = _absorbed(block.norm_attention, torch.cat([q[order], k[order], v]))
+    inner, bias = _absorbed(block.norm_feedforward, hidden.inner.weight.detach().float())
+    out, last = (_centred(model, layer.weight.detach().float().T) for layer in (attention.out, hidden.out))
+    weights = [xp.weight(weight.contiguous()) for weight in (project, offset, out, inner, bias, last)]
+    project, offset, out, inner, bias, last = weights
+
+    def feedforward(x: Array) -> Array:
+        h = xp.linear(x, inner, bias)
+        if hidden.gated:
+            width = h.shape[-1] // 2
+            h = xp.apply(hidden.activation, h[..., :width]) * h[..., width:]
+        elif config.activation == "relu2":
+            h = xp.relu(h)
+            h *= h
+        else:
+            h = xp.apply(hidden.activation, h)
+        return h @ last
+
+    return project, offset, out, feedforward
+
+
+def _gain_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
+    gain = norm.weight.detach().float()
+    return gain, norm.bias.detach().float() if isinstance(norm, nn.LayerNorm) else torch.zeros_like(gain)
+
+
+def _absorbed(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix (D, out) and a vector (out,) that do to a bare unit vector what norm and weight (out, D) do."""
+    gain, shift = _gain_and_shift(norm)
+    return (weight * gain).T, weight @ shift
+
+
+def _centred(model: "Transformer", rows: Tensor) -> Tensor:
+    """Rows (…, D) that are added to the stream, without their mean if every reader takes it out."""
+    return rows - rows.mean(-1, keepdim=True) if isinstance(model.norm, nn.LayerNorm) else rows
+
+
+def _turns(model: "Transformer", first: int, count: int) -> Tensor:
+    """(count, 3 N, d/2): what turns queries, keys and values at the positions from `first` on, as complex numbers."""
+    heads, size = model.config.heads, model.config.width // model.config.heads
+    turns = torch.ones(count, 3 * heads, size // 2, dtype=torch.complex64)
+    if model.config.positions == "rotary":
+        positions = torch.arange(first, first + count, dtype=torch.float64)
+        angles = positions[:, None] * frequencies(size, positions.device)  # (count, d/2)
+        turns[:, : 2 * heads] = torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
+    return turns
