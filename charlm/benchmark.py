@@ -1,0 +1,155 @@
+"""How fast each architecture is on this machine: training, scoring, sampling, searching; in characters a second."""
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charlm import __version__
+from charlm.corpus import Split, open_corpus, split
+from charlm.decoding import beam_search, sample
+from charlm.evaluation import evaluate
+from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.tokenizers import TOKENIZERS, Tokenizer
+from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, train
+from charlm.training.loop import bfloat16_reason, compute_type
+
+CORPUS = "builtin:python-reference"
+ENDLESS = "1000000000steps"  # the clock ends it
+WARM_STEPS = 3  # of training, slower than the rest
+STREAMS, BEAMS = 64, 5
+LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = 1000, 250, 100  # characters of a text that is drawn or searched
+SCORED = 20_000  # characters
+
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Of one architecture, in characters a second; `sampling_many` of `STREAMS` texts together, `beam` of one text."""
+
+    architecture: str
+    parameters: int
+    training: float
+    scoring: float
+    sampling: float
+    sampling_many: float
+    beam: float
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What was measured on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "bfloat16": bfloat16_reason()[1],
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "training_precision": str(compute_type("auto", device)).removeprefix("torch."),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "charlm": __version__,
+    }
+
+
+def benchmark(
+    architectures: Iterable[str],
+    *,
+    size: str,
+    seconds: float,
+    device: torch.device,
+    progress: Told = lambda _what, _done: None,
+) -> Iterator[Speeds]:
+    """The speeds of each architecture, about `seconds` for each of the five; `progress` is told (what, fraction done).
+
+    The text is `CORPUS`; a counting model counts all of it, however long that takes. Drawing and searching include
+    the reading of a prompt of one character.
+    """
+    names = list(architectures)
+    parts = split(open_corpus([CORPUS]))
+    kind = TOKENIZERS["characters"]
+    tokenizer = kind.train(parts.training.chunks(), kind.Config())
+    for number, name in enumerate(names):
+
+        def told(what: str, done: float, name: str = name, number: int = number) -> None:
+            progress(f"{name}: {what}", (number + done) / len(names))
+
+        told("training", 0.0)
+        model, training = _trained(name, size, seconds, parts, tokenizer, device)
+        yield Speeds(
+            name, model.parameters_count, training, **_speeds(model.to(device), tokenizer, parts, seconds, told)
+        )
+
+
+def _trained(
+    name: str, size: str, seconds: float, parts: Split, tokenizer: Tokenizer, device: torch.device
+) -> tuple[LanguageModel, float]:
+    """A model that has learned for a while, and how fast it did."""
+    marks: list[Progress] = []
+    counting = issubclass(ARCHITECTURES[name], CountingModel)
+    watcher = Watcher(
+        progress=lambda mark: marks.append(mark) if mark.step >= WARM_STEPS else None,
+        should_stop=lambda: not counting and len(marks) > 1 and marks[-1].seconds - marks[0].seconds >= seconds,
+    )
+    config = model_config(name, size, {}, parts.training.characters, Budget.parse(TrainingConfig().budget))
+    training = complete(TrainingConfig(budget=ENDLESS), name)
+    with tempfile.TemporaryDirectory() as folder:
+        trained = train(
+            Path(folder), parts, tokenizer, name, config, training, about={}, device=device, watcher=watcher
+        )
+    if counting:
+        return trained.model, parts.training.characters / trained.seconds
+    first, last = marks[0], marks[-1]
+    learned = last.characters_per_second * last.seconds - first.characters_per_second * first.seconds
+    return trained.model, learned / (last.seconds - first.seconds)
+
+
+def _speeds(
+    model: LanguageModel, tokenizer: Tokenizer, parts: Split, seconds: float, told: Told
+) -> Mapping[str, float]:
+    text, draws = parts.held_out.slice(0, SCORED), torch.Generator().manual_seed(0)
+
+    def draw(length: int, streams: int) -> int:
+        sample(model, tokenizer, "\n", length=length, streams=streams, generator=draws)
+        return length * streams
+
+    def search() -> int:
+        beam_search(model, tokenizer, "\n", length=LENGTH_OF_BEAMS, beams=BEAMS)
+        return LENGTH_OF_BEAMS
+
+    work: dict[str, Callable[[], int]] = {
+        "scoring": lambda: evaluate(model, tokenizer, text).characters,
+        "sampling": lambda: draw(LENGTH, 1),
+        "sampling_many": lambda: draw(LENGTH_OF_MANY, STREAMS),
+        "beam": search,
+    }
+    found = {}
+    for number, (name, function) in enumerate(work.items(), 1):
+        told(name.replace("_", " "), number / (len(work) + 1))
+        found[name] = _rate(function, seconds)
+    return found
+
+
+def _rate(work: Callable[[], int], seconds: float) -> float:
+    """Characters a second of work that is done again and again for `seconds`, once before the clock starts."""
+    work()
+    begin, characters = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - begin) < seconds or not characters:
+        characters += work()
+    return characters / elapsed
+
+
+def _processor() -> str:
+    """Its name, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

@@ -1,0 +1,64 @@
+"""`charlm bench`: how fast each architecture is on this machine."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from charlm.benchmark import BEAMS, STREAMS, Speeds, benchmark, machine
+from charlm.cli.live import bar
+from charlm.cli.options import GroupedCommand, check_name, option
+from charlm.models import ARCHITECTURES
+from charlm.training import SIZES, choose_device
+
+WIDE = 1000  # columns, where no terminal says how many there are
+HEADINGS = {"sampling_many": f"{STREAMS} samples", "beam": f"beam of {BEAMS}"}
+
+
+@click.command("bench", cls=GroupedCommand)
+@option("--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all]")
+@option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
+@option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=2.0,
+    show_default=True,
+    help="For each of the five things that each architecture does.",
+)
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_json: bool) -> None:
+    """Measure how fast this machine trains, scores, samples and searches, in characters a second.
+
+    Each architecture learns from a text that every Python brings, just long enough to be timed. Let nothing else run
+    meanwhile.
+    """
+    named = [name.strip() for several in arch for name in several.split(",")] or list(ARCHITECTURES)
+    names = list(dict.fromkeys(check_name(name, ARCHITECTURES, "--arch") for name in named))
+    target = choose_device(device)
+    with bar("bench") as progress:
+        rows = list(benchmark(names, size=size, seconds=seconds, device=target, progress=progress))
+    if as_json:
+        click.echo(json.dumps({"machine": machine(target), "rows": [asdict(row) for row in rows]}))
+    else:
+        _print(machine(target), rows)
+
+
+def _print(about: Mapping[str, Any], rows: Sequence[Speeds]) -> None:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    figures = [name for name in asdict(rows[0]) if name != "architecture"]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("characters/s")
+    for name in figures:
+        table.add_column(HEADINGS.get(name, name), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(row.architecture, *(f"{getattr(row, name):,.0f}" for name in figures))
+    console.print(table)
+    console.print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in about.items()), style="dim")
