@@ -3,7 +3,7 @@
 Shapes: B streams, T time steps, V vocabulary, K = order - 1 contexts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.models.base import CountingModel, State
-from charlm.models.ngram.counting import Integers, Level, count_ngrams
+from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
 from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order
 from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Estimate, Numbers
@@ -95,14 +95,14 @@ class NGram(CountingModel):
         With kenlm smoothing another boundary follows, which stands for the </s> that KenLM predicts at the end.
         """
         tell = progress or (lambda _what, _fraction: None)
-        end = int(self.config.smoothing == "kenlm")
         boundary = np.array([BOUNDARY], tokens.dtype)
-        stream = np.concatenate((boundary, tokens, validation, boundary[:end]), dtype=np.int32, casting="unsafe")
-        ids, codes = _alphabet(stream, self.vocab_size)
-        symbols = codes.astype(np.min_scalar_type(len(ids))).take(stream)
+        parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
+        tell("counting", 0.0)
+        ids, symbols = _alphabet(parts, self.vocab_size)
         estimator, order = self._tuned(symbols, 1 + len(tokens), tell)
         tell("counting", 0.0)
         levels = count_ngrams(symbols, order)
+        del symbols
         tell("estimating", 0.0)
         base = _base(len(ids), self.vocab_size)
         estimates = estimator(levels, base)
@@ -225,16 +225,21 @@ class NGram(CountingModel):
         return result
 
 
-def _alphabet(stream: np.ndarray[Any, Any], vocab_size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The tokens that occur, ordered by where they first do; and each token's symbol, its place among them."""
-    codes = np.full(vocab_size, -1)
-    ids = np.zeros(0, np.int64)
-    for start in range(0, len(stream), 1 << 20):
-        chunk = stream[start : start + (1 << 20)]
-        fresh, at = np.unique(chunk[codes[chunk] < 0], return_index=True)
-        ids = np.append(ids, fresh[np.argsort(at)])
-        codes[ids] = np.arange(len(ids))
-    return ids, codes
+def _alphabet(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
+    """The tokens that occur, and all parts in one with the place of each among them, its symbol."""
+    frequencies = np.zeros(vocab_size, np.int64)
+    for part in parts:
+        for begin in range(0, len(part), 1 << 20):
+            frequencies += np.bincount(part[begin : begin + (1 << 20)], minlength=vocab_size)
+    ids = alphabet_of(frequencies)
+    codes = np.zeros(vocab_size, np.min_scalar_type(len(ids)))
+    codes[ids] = np.arange(len(ids))
+    symbols = np.empty(sum(map(len, parts)), codes.dtype)
+    begin = 0
+    for part in parts:
+        codes.take(part, out=symbols[begin : begin + len(part)], mode="clip")
+        begin += len(part)
+    return ids, symbols
 
 
 def _base(alphabet: int, vocab_size: int) -> Numbers:
