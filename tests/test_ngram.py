@@ -44,7 +44,7 @@ def random_ids(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
 def test_every_ngram_is_counted(size: int, alphabet: int) -> None:
     drawn = np.random.default_rng(size).integers(1, alphabet, size)
     symbols = np.unique(np.append(0, drawn), return_inverse=True)[1]
-    levels = count_ngrams(symbols, 16)
+    levels = count_ngrams(symbols, int(symbols.max()) + 1, 16)
     grams: list[list[tuple[int, ...]]] = [[()]]
     for n, level in enumerate(levels, 1):
         grams.append([(*grams[-1][p], int(s)) for p, s in zip(level.parent, level.symbol, strict=True)])
@@ -57,7 +57,7 @@ def test_every_ngram_is_counted(size: int, alphabet: int) -> None:
 
 def test_adjusted_counts_are_what_precedes() -> None:
     symbols = np.append(0, encoded("abracadabra") - 2)
-    levels = count_ngrams(np.unique(symbols, return_inverse=True)[1], 3)
+    levels = count_ngrams(np.unique(symbols, return_inverse=True)[1], len(set(symbols)), 3)
     triples = {tuple(symbols[i : i + 3]) for i in range(len(symbols) - 2)}
     pairs = sorted(set(pairwise(symbols)))
     expected = [1 if p == tuple(symbols[:2]) else sum(t[1:] == p for t in triples) for p in pairs]
@@ -91,7 +91,7 @@ def test_kneser_ney_is_the_textbook() -> None:
     ids = encoded("abracadabra abracadabra bar a cad")
     model = NGram(NGram.Config(order=3, smoothing="kenlm"), V)
     model.fit(ids[:20], ids[20:])
-    levels = count_ngrams(np.unique(np.concatenate(([0], ids, [0])), return_inverse=True)[1], 3)
+    levels = count_ngrams(np.unique(np.concatenate(([0], ids, [0])), return_inverse=True)[1], 7, 3)
     discounts = [closed_form_discounts(counts) or FALLBACK for counts in adjusted_counts(levels)]
     slow = slow_kneser_ney(ids, 3, discounts)
     read = torch.from_numpy(np.append(0, ids)).long()[None]
@@ -152,7 +152,7 @@ must agree. Where it did not (the whole of Tiny Shakespeare, benchmarks/ngram.py
 def test_kenlm_numbers() -> None:
     letters = sorted(set(BEGINNING))
     symbols = np.array([0, *(letters.index(c) + 1 for c in BEGINNING), 0])
-    levels = count_ngrams(symbols, 4)
+    levels = count_ngrams(symbols, len(letters) + 1, 4)
     sizes, *lines = LMPLZ.strip().split("\n")
     assert [len(level) for level in levels] == [int(sizes.split()[0]) - 2, *map(int, sizes.split()[1:])]
     base = np.full(len(letters) + 1, 1 / (len(letters) + 2))

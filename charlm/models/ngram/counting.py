@@ -10,7 +10,9 @@ quick; those of the shorter ones follow, for the suffix of a prefix is the prefi
 why: Heafield et al. 2013, Scalable Modified Kneser-Ney Language Model Estimation.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -27,7 +29,7 @@ ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 class Level:
     """The distinct n-grams of one length, each after its prefix: M of them, one row each.
 
-    At length 1, row s is the symbol s, and its suffix is row 0, the empty n-gram.
+    At length 1 there is a row for each symbol that occurs, its parent is 0 and its suffix its own row.
     """
 
     parent: Integers  # (M,) ascending: row of the n-gram without its last symbol, one level down
@@ -49,7 +51,8 @@ class Code(NamedTuple):
         """What stands at the front of a word, looked up by so many of its top bits."""
         width = int(self.bits.max())
         runs = np.diff(self.words >> np.uint64(64 - width), append=np.uint64(1 << width))
-        return np.repeat(np.arange(len(runs), dtype=np.int32), runs.astype(np.int64)), width
+        symbols = np.arange(len(runs), dtype=np.min_scalar_type(len(runs)))
+        return np.repeat(symbols, runs.astype(np.int64)), width
 
 
 def code(alphabet: int) -> Code:
@@ -85,18 +88,20 @@ class Windows(NamedTuple):
     rows: Integers  # (L, order) their symbols; A lies beyond the end of the text
 
 
-def count_ngrams(symbols: Integers, order: int, most: int | None = None, room: int = 1 << 30) -> list[Level]:
+def count_ngrams(
+    symbols: Integers, alphabet: int, order: int, most: int | None = None, room: int = 1 << 30
+) -> list[Level]:
     """All n-grams of `symbols` (N,) of length 1 to `order`, no longer than the text; of fewer lengths if that keeps
-    them to `most`. No more than `room` windows of the text are held at once.
+    them to `most`. No more than about `room` windows of the text are held at once.
 
-    Symbols are 0..A-1, and each occurs. It takes least time and memory if `alphabet_of` has chosen them.
+    Symbols are 0..alphabet-1. It takes least time and memory if `alphabet_of` has chosen them.
     """
     order = min(order, len(symbols))
     if most and order > 8:  # most texts stop before 8, up to which a window fits a word
-        levels = count_ngrams(symbols, 8, most, room)
+        levels = count_ngrams(symbols, alphabet, 8, most, room)
         if len(levels) < 8 or sum(map(len, levels)) >= most:
             return levels
-    book = code(int(symbols.max()) + 2)
+    book = code(alphabet + 1)
     return _trie(_counted(symbols, order, book, most, room), book, symbols[-order:])
 
 
@@ -145,7 +150,7 @@ def _packed(symbols: Integers, order: int, book: Code, low: Any, high: Any) -> t
 
     A window that the end of the text cuts short counts as one that does not fit.
     """
-    fitting, places = [], []
+    packed, filled, places = np.empty(len(symbols), np.uint64), 0, []
     for begin in range(0, len(symbols), CHUNK):
         size = min(CHUNK, len(symbols) - begin)
         piece = symbols[begin : begin + size + order - 1]
@@ -159,9 +164,11 @@ def _packed(symbols: Integers, order: int, book: Code, low: Any, high: Any) -> t
         fits = used <= 64
         fits[size - beyond :] = False
         inside = (windows >= low) & (windows < high)
-        fitting.append(windows[inside & fits])
         places.append(begin + np.flatnonzero(inside & ~fits))
-    return np.concatenate(fitting), np.concatenate(places)
+        windows = windows[inside & fits]
+        packed[filled : filled + len(windows)] = windows
+        filled += len(windows)
+    return packed[:filled], np.concatenate(places)
 
 
 def _long(symbols: Integers, places: Integers, order: int, book: Code) -> tuple[Integers, Integers, Integers]:
@@ -259,10 +266,12 @@ def _trie(windows: Windows, book: Code, end: Integers) -> list[Level]:
             np.cumsum(begins, out=node)
             node -= 1
     if order == 1:
-        return [Level(*rows[0], rows[0].symbol)]
+        return [Level(*rows[0], np.arange(len(heads)))]
     words = windows.words[heads] & ~(ALL >> used)
     words <<= book.bits[symbols[words >> np.uint64(64 - width)]]
-    longest = np.searchsorted(prefixes, words).astype(np.int32)
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(partial(np.searchsorted, prefixes), np.array_split(words, 1 + len(words) // CHUNK))
+        longest = np.concatenate(list(found)).astype(np.int32)
     deep = np.flatnonzero(used > 64)
     longest[deep] = _walk(rows, windows.rows[np.searchsorted(windows.long, heads[deep]), 1:])
     return _linked(rows, longest, end)
@@ -279,14 +288,14 @@ def _linked(rows: list[_Rows], longest: Integers, end: Integers) -> list[Level]:
         if len(begins) < len(suffix):  # the end of the text, if it occurs nowhere else, has nothing behind it
             suffix[suffix < 0] = _walk(rows, end[None, len(end) - k + 1 :])
         suffixes.append(suffix)
-    suffixes.append(rows[0].symbol)
+    suffixes.append(np.arange(len(rows[0].symbol)))
     return [Level(*row, suffix) for row, suffix in zip(rows, reversed(suffixes), strict=True)]
 
 
 def _walk(rows: list[_Rows], ngrams: Integers) -> Integers:
     """The rows of n-grams (L, n), which all occur."""
-    node: Integers = ngrams[:, 0].astype(np.int64)
-    radix = len(rows[0].parent)
+    node: Integers = np.searchsorted(rows[0].symbol, ngrams[:, 0])
+    radix = int(rows[0].symbol[-1]) + 1
     for row, symbol in zip(rows[1:], ngrams.T[1:], strict=False) if len(ngrams) else ():
         node = np.searchsorted(row.parent.astype(np.int64) * radix + row.symbol, node * radix + symbol)
     return node

@@ -71,7 +71,7 @@ class Gate:
         inputs = 4 * (CLASSES + 5)
         self.inward = torch.randn(inputs, HIDDEN, generator=generator) / inputs**0.5
         self.length = torch.zeros(len(levels), HIDDEN)
-        self.symbol = torch.zeros(len(levels[0]) + 1, HIDDEN)
+        self.symbol = torch.zeros(int(levels[0].symbol[-1]) + 2, HIDDEN)
         self.outward = torch.zeros(HIDDEN, 2 * CLASSES + 1)
         self.bias = torch.logit(torch.tensor([_initial(*counts) for counts in _kinds(levels)]))  # (K, 2 CLASSES + 1)
 

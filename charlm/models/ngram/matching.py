@@ -10,32 +10,31 @@ PIECE = 4096  # symbols looked up in one go
 PIECES = 32  # at most so many, evenly spread
 
 
-def matches(levels: Sequence[Level], stream: Integers, start: int) -> tuple[Integers, Integers]:
+def matches(levels: Sequence[Level], alphabet: int, stream: Integers, start: int) -> tuple[Integers, Integers]:
     """For places of stream[start:], all or an even sample: rows of contexts and of n-grams, both (P, K), -1 if unseen.
 
     Column k - 1 has the row of the k - 1 symbols before the place, in the level of that length, and of the n-gram
-    that they make with the symbol there. Symbols are 0..A-1, or A for one the levels do not know.
+    that they make with the symbol there. Symbols are 0..alphabet-1.
     """
-    radix = len(levels[0]) + 1
-    keys = [level.parent.astype(np.int64) * radix + level.symbol for level in levels]
+    keys = [level.parent.astype(np.int64) * alphabet + level.symbol for level in levels]
     starts = np.arange(start, len(stream), PIECE)
     if len(starts) > PIECES:
         starts = starts[np.linspace(0, len(starts) - 1, PIECES).astype(int)]
     contexts: list[Integers] = [np.zeros((0, len(keys)), np.int64)]
     ngrams = contexts.copy()
     for begin in starts.tolist():
-        pair = _match(keys, radix, stream, begin, min(begin + PIECE, len(stream)))
+        pair = _match(keys, alphabet, stream, begin, min(begin + PIECE, len(stream)))
         contexts.append(pair[0])
         ngrams.append(pair[1])
     return np.concatenate(contexts), np.concatenate(ngrams)
 
 
-def _match(keys: Sequence[Integers], radix: int, stream: Integers, begin: int, end: int) -> tuple[Integers, Integers]:
+def _match(keys: Sequence[Integers], alphabet: int, stream: Integers, begin: int, end: int) -> tuple[Integers, Integers]:
     lead = max(0, begin - len(keys))
     context: Integers = np.zeros(end - lead, np.int64)
     contexts, ngrams = [], []
     for known in keys:
-        wanted = np.where(context >= 0, context * radix + stream[lead:end], -1)
+        wanted = np.where(context >= 0, context * alphabet + stream[lead:end], -1)
         at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
         ngram = np.where(known[at] == wanted, at, -1)
         contexts.append(context[begin - lead :])

@@ -53,9 +53,7 @@ class NGram(CountingModel):
     backoff: Tensor  # (C,) float32
     unigram: Tensor  # (V,) float32: P of each token in no context, those never seen included
     codes: Tensor  # (V,) int64: the symbol of each token, A for those never seen
-    keys: (
-        Tensor  # (M + 1,) int64, ascending: parent * (A + 1) + symbol of each node from 1 on, then a number beyond all
-    )
+    keys: Tensor  # (M + 1,) int64: what `_keys` says
 
     def __init__(self, config: Config, vocab_size: int) -> None:
         super().__init__()
@@ -99,9 +97,9 @@ class NGram(CountingModel):
         parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
         tell("counting", 0.0)
         ids, symbols = _alphabet(parts, self.vocab_size)
-        estimator, order = self._tuned(symbols, 1 + len(tokens), tell)
+        estimator, order = self._tuned(symbols, len(ids), 1 + len(tokens), tell)
         tell("counting", 0.0)
-        levels = count_ngrams(symbols, order)
+        levels = count_ngrams(symbols, len(ids), order)
         del symbols
         tell("estimating", 0.0)
         base = _base(len(ids), self.vocab_size)
@@ -112,16 +110,18 @@ class NGram(CountingModel):
         self._install(_tensors(ids, levels, estimates, unigram))
         tell("estimating", 1.0)
 
-    def _tuned(self, symbols: Integers, split: int, tell: Callable[[str, float], None]) -> tuple[Estimator, int]:
+    def _tuned(
+        self, symbols: Integers, alphabet: int, split: int, tell: Callable[[str, float], None]
+    ) -> tuple[Estimator, int]:
         """What the validation slice, symbols[split:], teaches: how to estimate, and up to which order."""
         estimator = FIXED.get(self.config.smoothing)
         if estimator and self.config.order:
             return estimator, self.config.order
         tell("counting", 0.0)
-        levels = count_ngrams(symbols[:split], self.config.order or LONGEST, None if self.config.order else MOST)
-        known = len(levels[0])
-        contexts, ngrams = matches(levels, np.minimum(symbols, known), split)
-        held = Slice(levels, _base(known, self.vocab_size), contexts, ngrams)
+        longest, most = (self.config.order, None) if self.config.order else (LONGEST, MOST)
+        levels = count_ngrams(symbols[:split], alphabet, longest, most)
+        contexts, ngrams = matches(levels, alphabet, symbols, split)
+        held = Slice(levels, _base(len(levels[0]), self.vocab_size), contexts, ngrams)
         what = f"tuning {self.config.smoothing}"
         estimator = estimator or LEARNED[self.config.smoothing](held, lambda fraction: tell(what, fraction))
         if self.config.order:
@@ -150,8 +150,7 @@ class NGram(CountingModel):
         alphabet = len(self.ids)
         codes = torch.full((self.vocab_size,), alphabet)
         codes[self.ids] = torch.arange(alphabet)
-        keys = torch.full((len(self.symbol) + 1,), torch.iinfo(torch.int64).max)
-        torch.mul(torch.repeat_interleave(self.first.long().diff()), alphabet + 1, out=keys[:-1]).add_(self.symbol)
+        keys = torch.from_numpy(_keys(self.first.numpy(), self.symbol.numpy(), alphabet))
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("keys", keys, persistent=False)
 
@@ -192,12 +191,23 @@ class NGram(CountingModel):
                 contexts = longer[:, : contexts.shape[1]]
                 steps.append(longer)
             return torch.stack(steps, 1)
-        lengths = []  # long: all steps at once, length by length
-        shorter = root.expand(B, T)
+        lengths = []  # long: all steps at once, length by length, in the order of what they begin with
+        shorter, begins = root.expand(B, T), self._sorted(codes)
         for k in range(longest):
-            lengths.append(self._child(shorter, codes))
+            places = (begins + k) % (B * T)
+            found = torch.empty(B * T, dtype=torch.int64, device=codes.device)
+            found[places] = self._child(shorter.flatten()[places], codes.flatten()[places])
+            lengths.append(found.view(B, T))
             shorter = torch.cat((contexts[:, k : k + 1], lengths[-1][:, :-1]), 1)
         return torch.stack(lengths, 2) if lengths else contexts.unsqueeze(1).expand(B, T, 0)
+
+    def _sorted(self, codes: Tensor) -> Tensor:
+        """(B, T) -> (B T,): the places ordered by the symbols from there on, so that neighbours are looked up nearby."""
+        flat, bits = codes.flatten(), len(self.ids).bit_length()
+        words = flat.clone()
+        for k in range(1, 62 // max(1, bits)):
+            words.mul_(1 << bits)[:-k] += flat[k:]
+        return words.argsort()
 
     def _child(self, nodes: Tensor, codes: Tensor) -> Tensor:
         """The node reached from each node by a symbol, -1 where there is none."""
@@ -267,22 +277,30 @@ def _tensors(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: 
 
 def _check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
     """Raises ValueError unless the tensors describe one trie whose contexts each give away a probability of 1."""
-    ids, levels, first, symbol = (tensors[name].long() for name in ("ids", "levels", "first", "symbol"))
+    ids, levels, first, symbol, mass, backoff, unigram = (
+        tensors[name].numpy() for name in ("ids", "levels", "first", "symbol", "mass", "backoff", "unigram")
+    )
     sound = (
         all(tensor.dim() == 1 for tensor in tensors.values())
-        and len(tensors["unigram"]) == vocab_size
-        and len(symbol) == len(tensors["mass"])
-        and len(first) == len(tensors["backoff"]) + 1
+        and len(unigram) == vocab_size
+        and len(symbol) == len(mass)
+        and len(first) == len(backoff) + 1
         and levels[:1].tolist() == first[:1].tolist() == [1]
         and levels[-1:].tolist() == first[-1:].tolist() == [len(symbol) + 1]
-        and all(bool((numbers.diff() >= 0).all()) for numbers in (levels, first))
-        and all(bool(((numbers >= 0) & (numbers < n)).all()) for numbers, n in ((ids, vocab_size), (symbol, len(ids))))
-        and len(set(ids.tolist())) == len(ids)
+        and all((numbers[1:] >= numbers[:-1]).all() for numbers in (levels, first))
+        and all(((numbers >= 0) & (numbers < n)).all() for numbers, n in ((ids, vocab_size), (symbol, len(ids))))
+        and len(np.unique(ids)) == len(ids)
     )
-    if not sound or not bool(((torch.repeat_interleave(first.diff()) * len(ids) + symbol).diff() > 0).all()):
+    if not sound or not (np.diff(_keys(first, symbol, len(ids))) > 0).all():
         raise ValueError("the tensors of the n-gram model contradict each other")
-    given = torch.cat((torch.zeros(1, dtype=torch.float64), tensors["mass"].double().cumsum(0)))[first - 1].diff()
-    totals = torch.cat((given + tensors["backoff"], tensors["unigram"].double().sum(0, keepdim=True)))
-    least = min(float(tensors[name].min()) for name in ("backoff", "unigram"))
-    if not (least > 0 and bool(((totals - 1).abs() < 1e-3).all())):
+    given = np.append(0, mass.cumsum(dtype=np.float64))[first - 1]
+    off = np.abs(np.diff(given) + backoff - 1).max()
+    if not (off < 1e-3 and abs(unigram.sum(dtype=np.float64) - 1) < 1e-3 and min(backoff.min(), unigram.min()) > 0):
         raise ValueError("the probabilities of the n-gram model do not add up to 1")
+
+
+def _keys(first: Integers, symbol: Integers, alphabet: int) -> Integers:
+    """(M + 1,) int64: parent * (A + 1) + symbol of each node from 1 on, which ascend; then a number beyond all."""
+    keys = np.repeat(np.arange(0, len(first) * (alphabet + 1), alphabet + 1), np.diff(first, append=first[-1] + 1))
+    keys[:-1] += symbol
+    return keys

@@ -43,10 +43,11 @@ def with_contexts(levels: Sequence[Level]) -> Iterator[tuple[Level, int]]:
 
 def shares(values: Numbers | Integers, level: Level, counts: Integers, contexts: int) -> tuple[Numbers, Numbers]:
     """`values` (M,) over their context's total count, and what they leave of 1 (C,): all where nothing follows."""
-    total = np.maximum(np.bincount(level.parent, counts, contexts), 1e-30)
-    mass = values / total[level.parent]
-    left = np.bincount(level.parent, counts - values, contexts) / total
-    return mass, np.where(total >= 1, left, 1.0)
+    total = np.bincount(level.parent, counts, contexts)
+    followed = total > 0
+    total[~followed] = 1
+    left = np.where(followed, np.bincount(level.parent, counts - values, contexts) / total, 1.0)
+    return values / total.astype(np.float32)[level.parent], left.astype(np.float32)
 
 
 def adjusted_counts(levels: Sequence[Level]) -> list[Integers]:
@@ -75,7 +76,7 @@ def modified_kneser_ney(levels: Sequence[Level], discounts: Sequence[Discounts])
     """Interpolated modified Kneser-Ney, the discounts given for each level (Chen & Goodman 1999, section 4.1.6)."""
     estimates = []
     for (level, contexts), counts, less in zip(with_contexts(levels), adjusted_counts(levels), discounts, strict=True):
-        kept = counts - np.array((0.0, *less))[counts.clip(0, 3)]
+        kept = counts - np.array((0.0, *less), np.float32)[counts.clip(0, 3)]
         estimates.append(Estimate(*shares(kept, level, counts, contexts)))
     return estimates
 
