@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from charlm.errors import UsageError
 from charlm.models.base import select
 from charlm.models.ngram import NGram
-from charlm.models.ngram.counting import count_ngrams
+from charlm.models.ngram.counting import Level, alphabet_of, code, count_ngrams
 from charlm.models.ngram.estimation import SMOOTHERS
 from charlm.models.ngram.smoothing import (
     FALLBACK,
@@ -40,11 +41,16 @@ def random_ids(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
     return torch.randint(0, V, shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize(("size", "alphabet"), [(300, 3), (300, 40), (40, 2), (3, 2), (500, 300)])
-def test_every_ngram_is_counted(size: int, alphabet: int) -> None:
-    drawn = np.random.default_rng(size).integers(1, alphabet, size)
-    symbols = np.unique(np.append(0, drawn), return_inverse=True)[1]
-    levels = count_ngrams(symbols, int(symbols.max()) + 1, 16)
+def drawn(size: int, alphabet: int) -> np.ndarray:
+    return np.append(0, np.random.default_rng(size).integers(1, alphabet, size))
+
+
+@pytest.mark.parametrize(("size", "alphabet"), [(300, 3), (300, 40), (40, 2), (3, 2), (2000, 900), (20_000, 60_000)])
+@pytest.mark.parametrize("order", [1, 2, 7, 16])
+def test_every_ngram_is_counted(size: int, alphabet: int, order: int) -> None:
+    symbols = drawn(size, alphabet)
+    levels = count_ngrams(symbols, alphabet, order)
+    assert len(levels) == min(order, len(symbols))
     grams: list[list[tuple[int, ...]]] = [[()]]
     for n, level in enumerate(levels, 1):
         grams.append([(*grams[-1][p], int(s)) for p, s in zip(level.parent, level.symbol, strict=True)])
@@ -53,6 +59,56 @@ def test_every_ngram_is_counted(size: int, alphabet: int) -> None:
         assert level.count.tolist() == [slow[g] for g in grams[n]]
         if n > 1:
             assert [grams[n - 1][s] for s in level.suffix] == [g[1:] for g in grams[n]]
+
+
+@pytest.mark.parametrize(("size", "alphabet"), [(300, 3), (2000, 900)])
+def test_counting_range_by_range_changes_nothing(size: int, alphabet: int) -> None:
+    symbols = drawn(size, alphabet)
+    whole = count_ngrams(symbols, alphabet, 9)
+    for room in (100, 1000):
+        parted = count_ngrams(symbols, alphabet, 9, room=room)
+        assert all(
+            np.array_equal(a, b)
+            for pair in zip(whole, parted, strict=True)
+            for a, b in zip(*map(fields, pair), strict=True)
+        )
+
+
+def fields(level: Level) -> list[np.ndarray]:
+    return [level.parent, level.symbol, level.count, level.suffix]
+
+
+@pytest.mark.parametrize("room", [1 << 62, 100])
+def test_no_more_ngrams_than_allowed(room: int) -> None:
+    symbols = drawn(500, 5)
+    sizes = np.cumsum([len(level) for level in count_ngrams(symbols, 5, 12)])
+    for longest in (3, 7, 9):
+        levels = count_ngrams(symbols, 5, 12, int(sizes[longest]) - 1, room)
+        assert [len(level) for level in levels] == np.diff(sizes[:longest], prepend=0).tolist()
+
+
+def test_an_order_that_does_not_fit_the_memory_is_refused() -> None:
+    ids = np.random.default_rng(0).integers(1, V, 600_000)
+    with pytest.raises(UsageError, match=r"--order 16 .*--memory 0\.1 .*--order 7$"):
+        NGram(NGram.Config(order=16, smoothing="kenlm", memory=0.1), V).fit(ids, ids[:0])
+    model = NGram(NGram.Config(smoothing="witten-bell", memory=0.1), V)
+    model.fit(ids, ids[:100])
+    assert model.order <= 7
+
+
+def test_frequent_symbols_have_short_words() -> None:
+    frequencies = np.random.default_rng(0).integers(0, 1000, 300)
+    ids = alphabet_of(frequencies)
+    assert sorted(ids.tolist()) == np.flatnonzero(frequencies).tolist()
+    book = code(len(ids) + 1)
+    assert np.all(np.diff(book.words.astype(float)) > 0)
+    by_length = [frequencies[ids][book.bits[:-1] == length] for length in (4, 8, 12)]
+    assert [len(group) for group in by_length] == [
+        8,
+        63,
+        len(ids) - 71,
+    ]  # one of the 64 is kept for the end of the text
+    assert all(longer.max() <= shorter.min() for shorter, longer in pairwise(by_length))
 
 
 def test_adjusted_counts_are_what_precedes() -> None:

@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 
 from charlm.config import BOUNDARY
 from charlm.models.ngram import NGram
+from charlm.models.ngram.counting import alphabet_of, count_ngrams
+from charlm.models.ngram.smoothing import FALLBACK, adjusted_counts, closed_form_discounts
 
 
 @contextmanager
@@ -87,8 +89,21 @@ def compare(ids: np.ndarray, vocab_size: int, golden: Path) -> None:
         counts[0] += 2  # <s> and <unk>
         same = counts == [entry["ngrams"] for entry in expected["discounts"]]
         worst = (log10[:300] - torch.tensor(expected["first_300_log10"])).abs().max().item()
-        print(f"order {order}: n-gram counts {'equal' if same else 'DIFFER'}; scores within {worst:.1e};", end=" ")
+        print(f"order {order}: n-gram counts {'equal' if same else 'DIFFER'};", end=" ")
+        print(f"discounts within {discounts_off(ids[:cut], int(order), expected['discounts']):.1e};", end=" ")
+        print(f"scores within {worst:.1e};", end=" ")
         print(f"sum off by {log10.sum().item() / expected['sum_log10'] - 1:.1e}")
+
+
+def discounts_off(ids: np.ndarray, order: int, expected: list[dict[str, float]]) -> float:
+    stream = np.concatenate(([BOUNDARY], ids, [BOUNDARY]))
+    occurring = alphabet_of(np.bincount(stream))
+    codes = np.zeros(int(stream.max()) + 1, np.int64)
+    codes[occurring] = np.arange(len(occurring))
+    levels = count_ngrams(codes[stream], len(occurring), order)
+    ours = [closed_form_discounts(counts) or FALLBACK for counts in adjusted_counts(levels)]
+    theirs = [[entry[name] for name in ("D1", "D2", "D3+")] for entry in expected]
+    return float(np.abs(np.array(ours) - theirs).max())
 
 
 def main() -> None:
@@ -102,8 +117,9 @@ def main() -> None:
     letters = np.frombuffer(arguments.text.read_text(encoding="utf-8").encode("utf-32-le"), np.uint32)
     known = np.zeros(letters.max() + 1, np.int32)
     known[letters] = 1
-    vocab_size = 257 + int(known.sum())
-    ids = (256 + known.cumsum(dtype=np.int32))[letters]
+    vocab_size = 257 + int(known.sum())  # of up to 65,536
+    ids = (256 + known.cumsum(dtype=np.int32)).astype(np.uint16)[letters]
+    del letters
     if arguments.golden:
         compare(ids, vocab_size, arguments.golden)
         return

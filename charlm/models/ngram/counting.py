@@ -10,6 +10,7 @@ quick; those of the shorter ones follow, for the suffix of a prefix is the prefi
 why: Heafield et al. 2013, Scalable Modified Kneser-Ney Language Model Estimation.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 Integers = npt.NDArray[np.integer[Any]]
+Tell = Callable[[float], None]
+MOST = 1 << 62  # no bound
 CHUNK = 1 << 15  # windows packed at a time: they stay in the processor's cache
 LAST = np.uint64(0x8888_8888_8888_8888)  # the bit of each digit that says: this symbol goes on
 ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
@@ -57,8 +60,10 @@ class Code(NamedTuple):
 
 def code(alphabet: int) -> Code:
     """The shortest such code for so many symbols; those with few bits are for the frequent ones."""
-    words, bits, prefixes = [], [], np.zeros(1, np.uint64)
-    while (missing := alphabet - sum(map(len, words))) > 0:
+    words: list[Integers] = []
+    bits: list[Integers] = []
+    prefixes: Integers = np.zeros(1, np.uint64)
+    while (missing := alphabet - sum(len(part) for part in words)) > 0:
         used = np.uint64(4 * len(words))
         digits = np.arange(8, dtype=np.uint64) << (np.uint64(60) - used)
         grown = (prefixes[:, None] | digits).ravel()
@@ -89,29 +94,31 @@ class Windows(NamedTuple):
 
 
 def count_ngrams(
-    symbols: Integers, alphabet: int, order: int, most: int | None = None, room: int = 1 << 30
+    symbols: Integers, alphabet: int, order: int, most: int = MOST, room: int = MOST, tell: Tell = lambda _: None
 ) -> list[Level]:
     """All n-grams of `symbols` (N,) of length 1 to `order`, no longer than the text; of fewer lengths if that keeps
-    them to `most`. No more than about `room` windows of the text are held at once.
+    them to `most`. About `room` windows of the text, no more, are held at once. `tell` is told the fraction done.
 
     Symbols are 0..alphabet-1. It takes least time and memory if `alphabet_of` has chosen them.
     """
     order = min(order, len(symbols))
-    if most and order > 8:  # most texts stop before 8, up to which a window fits a word
-        levels = count_ngrams(symbols, alphabet, 8, most, room)
+    if most < MOST and order > 8:  # many texts stop before 8, up to which a window fits a word
+        levels = count_ngrams(symbols, alphabet, 8, most, room, tell)
         if len(levels) < 8 or sum(map(len, levels)) >= most:
             return levels
     book = code(alphabet + 1)
-    return _trie(_counted(symbols, order, book, most, room), book, symbols[-order:])
+    return _trie(_counted(symbols, order, book, most, room, tell), book, symbols[-order:])
 
 
-def _counted(symbols: Integers, order: int, book: Code, most: int | None, room: int) -> Windows:
-    """The windows of the whole text, range by range; all cut shorter whenever their prefixes come to more than `most`."""
+def _counted(symbols: Integers, order: int, book: Code, most: int, room: int, tell: Tell) -> Windows:
+    """The windows of the whole text, range by range; all cut shorter when their prefixes come to more than `most`."""
     parts: list[Windows] = []
-    for low, high in pairwise(_bounds(symbols, book, room)):
+    bounds = _bounds(symbols, book, room)
+    for done, (low, high) in enumerate(pairwise(bounds)):
+        tell(done / len(bounds))
         part = _distinct(symbols, order, book, low, high, parts[-1].words[-1:] if parts else None)
         parts += [part] * bool(len(part.words))
-        while most and order > 2 and sum(int((order - part.shared).sum(dtype=np.int64)) for part in parts) > most:
+        while order > 2 and sum(int((order - part.shared).sum(dtype=np.int64)) for part in parts) > most:
             order -= 1
             parts = [_shortened(part, order) for part in parts]
     return parts[0] if len(parts) == 1 else _joined(parts)
@@ -234,7 +241,7 @@ class _Rows(NamedTuple):
 
     parent: Integers
     symbol: Integers
-    count: Integers
+    occurring: Integers
 
 
 def _trie(windows: Windows, book: Code, end: Integers) -> list[Level]:

@@ -29,7 +29,9 @@ def matches(levels: Sequence[Level], alphabet: int, stream: Integers, start: int
     return np.concatenate(contexts), np.concatenate(ngrams)
 
 
-def _match(keys: Sequence[Integers], alphabet: int, stream: Integers, begin: int, end: int) -> tuple[Integers, Integers]:
+def _match(
+    keys: Sequence[Integers], alphabet: int, stream: Integers, begin: int, end: int
+) -> tuple[Integers, Integers]:
     lead = max(0, begin - len(keys))
     context: Integers = np.zeros(end - lead, np.int64)
     contexts, ngrams = [], []

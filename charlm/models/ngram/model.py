@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from charlm.config import BOUNDARY, Settings, setting
+from charlm.errors import UsageError
 from charlm.models.base import CountingModel, State
 from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
 from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order
@@ -19,7 +20,9 @@ from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Estimate, Numbers
 
 LONGEST = 12  # order tried if none is asked for
-MOST = 8_000_000  # n-grams counted for that, of the text before the slice: they cost some 100 bytes each on the way
+WINDOW = 32  # bytes of the memory allowed for each window of the text that is sorted at a time
+COUNTED = 64  # bytes that an n-gram takes while the model is built
+LEARNED_FROM = 256  # and while it is learned what n-grams of which length are worth
 
 
 class NGram(CountingModel):
@@ -41,6 +44,11 @@ class NGram(CountingModel):
             max=16,
         )
         smoothing: str = setting("gated", "how counts become probabilities", choices=SMOOTHERS)
+        memory: float = setting(
+            2.0,
+            "gigabytes that counting may take besides the text; sets how long n-grams get where that is open",
+            min=0.1,
+        )
 
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
@@ -98,8 +106,12 @@ class NGram(CountingModel):
         tell("counting", 0.0)
         ids, symbols = _alphabet(parts, self.vocab_size)
         estimator, order = self._tuned(symbols, len(ids), 1 + len(tokens), tell)
-        tell("counting", 0.0)
-        levels = count_ngrams(symbols, len(ids), order)
+        levels = self._counted(symbols, len(ids), order, COUNTED, tell)
+        if self.config.order and len(levels) < min(order, len(symbols)):
+            raise UsageError(
+                f"--order {order} has more n-grams here than fit in --memory {self.config.memory:g} (gigabytes): "
+                f"allow more, or take --order {len(levels)}"
+            )
         del symbols
         tell("estimating", 0.0)
         base = _base(len(ids), self.vocab_size)
@@ -110,6 +122,16 @@ class NGram(CountingModel):
         self._install(_tensors(ids, levels, estimates, unigram))
         tell("estimating", 1.0)
 
+    def _counted(
+        self, symbols: Integers, alphabet: int, order: int, size: int, tell: Callable[[str, float], None]
+    ) -> list[Level]:
+        """The n-grams up to an order, or shorter ones where those, of so many bytes each, are too many."""
+        allowed = int(self.config.memory * 1e9)
+        tell("counting", 0.0)
+        return count_ngrams(
+            symbols, alphabet, order, allowed // size, allowed // WINDOW, lambda fraction: tell("counting", fraction)
+        )
+
     def _tuned(
         self, symbols: Integers, alphabet: int, split: int, tell: Callable[[str, float], None]
     ) -> tuple[Estimator, int]:
@@ -117,9 +139,8 @@ class NGram(CountingModel):
         estimator = FIXED.get(self.config.smoothing)
         if estimator and self.config.order:
             return estimator, self.config.order
-        tell("counting", 0.0)
-        longest, most = (self.config.order, None) if self.config.order else (LONGEST, MOST)
-        levels = count_ngrams(symbols[:split], alphabet, longest, most)
+        size = LEARNED_FROM if self.config.smoothing == "gated" else COUNTED
+        levels = self._counted(symbols[:split], alphabet, self.config.order or LONGEST, size, tell)
         contexts, ngrams = matches(levels, alphabet, symbols, split)
         held = Slice(levels, _base(len(levels[0]), self.vocab_size), contexts, ngrams)
         what = f"tuning {self.config.smoothing}"
@@ -202,7 +223,7 @@ class NGram(CountingModel):
         return torch.stack(lengths, 2) if lengths else contexts.unsqueeze(1).expand(B, T, 0)
 
     def _sorted(self, codes: Tensor) -> Tensor:
-        """(B, T) -> (B T,): the places ordered by the symbols from there on, so that neighbours are looked up nearby."""
+        """(B, T) -> (B T,): the places sorted by the symbols from there on, to look up neighbours together."""
         flat, bits = codes.flatten(), len(self.ids).bit_length()
         words = flat.clone()
         for k in range(1, 62 // max(1, bits)):
@@ -237,14 +258,14 @@ class NGram(CountingModel):
 
 def _alphabet(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
     """The tokens that occur, and all parts in one with the place of each among them, its symbol."""
-    frequencies = np.zeros(vocab_size, np.int64)
+    frequencies: Integers = np.zeros(vocab_size, np.int64)
     for part in parts:
         for begin in range(0, len(part), 1 << 20):
             frequencies += np.bincount(part[begin : begin + (1 << 20)], minlength=vocab_size)
     ids = alphabet_of(frequencies)
-    codes = np.zeros(vocab_size, np.min_scalar_type(len(ids)))
+    codes: Integers = np.zeros(vocab_size, np.min_scalar_type(len(ids)))
     codes[ids] = np.arange(len(ids))
-    symbols = np.empty(sum(map(len, parts)), codes.dtype)
+    symbols: Integers = np.empty(sum(map(len, parts)), codes.dtype)
     begin = 0
     for part in parts:
         codes.take(part, out=symbols[begin : begin + len(part)], mode="clip")
