@@ -20,13 +20,13 @@ SEGMENT = 2**15
 """Targets whose windows are cut out and grouped together."""
 
 
-def token_bits(model: LanguageModel, ids: Stream, *, chunk: int = 1024) -> Iterator[Floats]:
+def token_bits(model: LanguageModel, ids: Stream, *, chunk: int | None = None) -> Iterator[Floats]:
     """Bits of every id, given the boundary and all ids before it; (N,) float64 in all, `chunk` at a time.
 
     The state is carried from chunk to chunk, so the chunk changes the speed, never the numbers. Raises TrainingFault
     for a probability that is zero or not a number.
     """
-    state, last = None, BOUNDARY
+    state, last, chunk = None, BOUNDARY, chunk or model.chunk
     with evaluating(model):
         for begin in range(0, len(ids), chunk):
             stream = np.concatenate([[last], ids[begin : begin + chunk]], dtype=np.int64)

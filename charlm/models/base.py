@@ -53,6 +53,7 @@ class LanguageModel(nn.Module, ABC):
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what --size tiny|small|medium|large sets in the Config
 
     recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, as measured best
+    chunk: ClassVar[int] = 1024  # tokens of a stream that `score` is best given at a time
 
     config: Settings
     vocab_size: int

@@ -39,8 +39,8 @@ def score(model: NGram, ids: np.ndarray) -> torch.Tensor:
     targets = torch.from_numpy(ids.astype(np.int64))[None]
     read = torch.cat((torch.tensor([[BOUNDARY]]), targets[:, :-1]), 1)
     scores, state = [], model.initial_state(1)
-    for begin in range(0, len(ids), 1 << 18):
-        piece = slice(begin, begin + (1 << 18))
+    for begin in range(0, len(ids), model.chunk):
+        piece = slice(begin, begin + model.chunk)
         nats, state = model.score(read[:, piece], targets[:, piece], state)
         scores.append(nats[0].double())
     return torch.cat(scores)
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--order", type=int)
     parser.add_argument("--smoothing", default="gated")
+    parser.add_argument("--memory", type=float, default=2.0)
     parser.add_argument("--sizes", type=float, nargs="*", default=[])
     parser.add_argument("--golden", type=Path)
     arguments = parser.parse_args()
@@ -124,7 +125,8 @@ def main() -> None:
         compare(ids, vocab_size, arguments.golden)
         return
     for size in arguments.sizes or [len(ids)]:
-        run(ids[: int(size)], vocab_size, NGram.Config(order=arguments.order, smoothing=arguments.smoothing))
+        config = NGram.Config(order=arguments.order, smoothing=arguments.smoothing, memory=arguments.memory)
+        run(ids[: int(size)], vocab_size, config)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class NGram(CountingModel):
             min=0.1,
         )
 
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    chunk: ClassVar[int] = 1 << 17
 
     config: Config
     ids: Tensor  # (A,) int64: the token that each symbol stands for
