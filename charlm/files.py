@@ -8,6 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+PART = ".part"
+"""How the names of files end that are still being written; they begin with a dot and the name they will have."""
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
@@ -15,18 +18,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
     If the block raises, `path` is as it was. Raises OSError as the system does.
     """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    beside = Path(name)
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        make_readable(beside)
-        beside.replace(path)
+        make_readable(Path(beside))
+        os.replace(beside, path)  # noqa: PTH105 - one place, whatever the version of pathlib
         sync_folder(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        Path(beside).unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

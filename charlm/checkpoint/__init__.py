@@ -1,0 +1,23 @@
+"""A run on disk: a folder that describes itself, is saved whole or not at all, and is verified before it is believed.
+
+    checkpoint.json               what this is, how it was made, and the size and SHA-256 of every other file
+    weights-<digest>.safetensors  the model's numbers
+    tokenizer-<digest>.json       what the tokenizer needs
+    resume-<digest>.safetensors   of a run that has not finished: optimizer, random state, place in the text
+    metrics.jsonl                 what was measured on the way, a line each (not verified; `charlm info` shows the best)
+    .lock                         while a run is trained: by whom
+
+A save writes new files beside the old and then replaces checkpoint.json, which is the moment it happens; what it no
+longer names is then removed. Nothing here is executed: the weights are safetensors, the rest is JSON.
+
+folders  where runs live       saving   a run into its folder     lock  one trainer at a time
+card     checkpoint.json       loading  and out of it again
+"""
+
+from charlm.checkpoint.card import CARD, METRICS, read_card
+from charlm.checkpoint.folders import RUNS, new_run, newest, runs
+from charlm.checkpoint.loading import Run, load
+from charlm.checkpoint.lock import LOCK, locked
+from charlm.checkpoint.saving import save
+
+__all__ = ["CARD", "LOCK", "METRICS", "RUNS", "Run", "load", "locked", "new_run", "newest", "read_card", "runs", "save"]

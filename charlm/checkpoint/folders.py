@@ -1,0 +1,70 @@
+"""Where runs live: making the folder of a new one, finding those there are."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from charlm.checkpoint.card import CARD, METRICS, OWN_FILE
+from charlm.checkpoint.lock import LOCK
+from charlm.errors import CharlmError, CheckpointError, UsageError
+
+RUNS = Path("checkpoints")
+
+
+def new_run(name: str, output: Path | None = None, *, force: bool = False) -> Path:
+    """Make the folder of a new run: `output`, or checkpoints/`name` with a number behind it if that is taken.
+
+    Raises UsageError if `output` exists, unless `force` says to replace the run that it is; that one stays until the
+    new run's first save takes its place.
+    """
+    try:
+        return _numbered(name) if output is None else _made(output, force)
+    except OSError as problem:
+        raise CharlmError(
+            f"{output or RUNS}: cannot make this folder: {problem.strerror or problem}; --output chooses another"
+        ) from None
+
+
+def _numbered(name: str) -> Path:
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+    path, number = RUNS / stem, 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            number += 1
+            path = RUNS / f"{stem}-{number}"
+
+
+def _made(path: Path, force: bool) -> Path:
+    with suppress(FileExistsError):
+        path.mkdir(parents=True)
+    if path.is_dir() and not any(_foreign(entry.name) for entry in path.iterdir()):
+        return path
+    if not force:
+        raise UsageError(f"{path} exists; choose another --output, or --force to replace the run in it")
+    if path.is_symlink() or not (path / CARD).is_file():
+        raise UsageError(f"{path} exists and is not a run{' but a link' * path.is_symlink()}; --force replaces only runs")
+    return path
+
+
+def _foreign(name: str) -> bool:
+    """Whether a file is more than what a trainer leaves that was killed before its first save."""
+    return name not in (LOCK, METRICS) and not OWN_FILE.fullmatch(name)
+
+
+def runs(folder: Path = RUNS) -> list[Path]:
+    """The runs in a folder, the newest first."""
+    found = []
+    for card in folder.glob(f"*/{CARD}"):
+        with suppress(OSError):  # removed meanwhile, or a link to nowhere
+            found.append((card.stat().st_mtime_ns, card.parent))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def newest(folder: Path = RUNS) -> Path:
+    """The run saved last. Raises CheckpointError if there is none."""
+    for path in runs(folder):
+        return path
+    raise CheckpointError(f"no run in {folder}/ yet: make one with `charlm train CORPUS`, or name a run's folder")

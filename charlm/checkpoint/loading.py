@@ -1,0 +1,177 @@
+"""A run out of its folder: whatever the folder holds, a run or a CheckpointError.
+
+Sizes come first, then hashes, then content. What is large is compared with what the configuration asks for before it
+takes memory; nothing is parsed that the card does not vouch for.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from charlm.checkpoint.card import CARD, damaged, find_files, read_card, verify
+from charlm.errors import CheckpointError
+from charlm.memory import physical_memory, ran_out
+from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.tokenizers import TOKENIZERS, Tokenizer
+
+TOKENIZER_LIMIT = 16 << 20  # bytes; every character that Unicode has room for, listed twice, takes 15.6 million
+HEADER_LIMIT = 4 << 20  # bytes of the names and shapes before the tensors
+ATTEMPTS = 10  # at a run that is saved again while it is read
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as loaded. `about` is what was known when it was saved: corpus, training settings, progress."""
+
+    path: Path
+    architecture: str
+    model: LanguageModel
+    tokenizer: Tokenizer
+    about: dict[str, Any]
+    resume: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What to call it: the name of its folder."""
+        return self.path.resolve().name
+
+
+def load(path: str | Path, *, resume: bool = False) -> Run:
+    """The run in a folder, every file checked; with `resume` also what is needed to go on training.
+
+    Raises CheckpointError that names the file for anything missing, damaged, swapped or from a newer version. A run
+    that is being trained is read as it was last saved.
+    """
+    path = Path(path)
+    card = read_card(path)
+    for _ in range(ATTEMPTS):
+        try:
+            return _load(path, card, resume)
+        except CheckpointError:
+            if (now := read_card(path)) == card:
+                raise
+            card = now
+    raise CheckpointError(f"{path}: is saved faster than it can be read; try again when it is trained")
+
+
+def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
+    try:
+        kind, architecture, vocab_size, config = (
+            card[name] for name in ("tokenizer", "architecture", "vocab_size", "config")
+        )
+        known = kind in TOKENIZERS and architecture in ARCHITECTURES
+        entries = card["files"]
+        files = find_files(path, entries)
+        digests = {name: str(entry["sha256"]) for name, entry in entries.items()}
+        weights = files["weights"]
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise CheckpointError(
+            f"{path / CARD}: damaged: {str(problem)[:80]} is wrong or missing; restore it from a copy"
+        ) from None
+    if not known:
+        raise CheckpointError(
+            f"{path / CARD}: unknown architecture {str(architecture)[:30]!r} or tokenizer {str(kind)[:30]!r}; "
+            "a newer charlm may know it"
+        )
+    if resume and "resume" not in files:
+        raise CheckpointError(f"{path}: this run is finished; to train on from it use --from {path}")
+    tokenizer = _load_tokenizer(path, kind, files, digests)
+    if type(vocab_size) is not int or vocab_size != tokenizer.vocab_size:
+        raise CheckpointError(
+            f"{path}: the tokenizer has {tokenizer.vocab_size} ids, the model {str(vocab_size)[:20]}: not one run"
+        )
+    model = _load_model(path, architecture, config, vocab_size, weights, entries["weights"])
+    about = {k: v for k, v in card.items() if k not in ("config", "files", "architecture", "tokenizer", "vocab_size")}
+    more = {}
+    if "resume" in files:
+        _shapes(files["resume"])
+        verify(files["resume"], entries["resume"])
+        more = _tensors(files["resume"]) if resume else {}
+    return Run(path, architecture, model, tokenizer, about, more)
+
+
+def _load_tokenizer(path: Path, kind: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> Tokenizer:
+    contents = {}
+    for name, file in files.items():
+        if name.startswith("tokenizer/"):
+            try:
+                if file.stat().st_size > TOKENIZER_LIMIT:
+                    raise damaged(file, "larger than any tokenizer")
+                content = file.read_bytes()
+            except OSError as problem:
+                raise CheckpointError(f"{file}: cannot be read: {problem.strerror}") from None
+            if hashlib.sha256(content).hexdigest() != digests[name]:
+                raise damaged(file)
+            contents[name.removeprefix("tokenizer/")] = content
+    try:
+        return TOKENIZERS[kind].from_files(contents)
+    except CheckpointError as problem:
+        raise CheckpointError(f"{path}: {problem}") from None
+
+
+def _load_model(
+    path: Path, architecture: str, config: Any, vocab_size: int, file: Path, entry: Mapping[str, Any]
+) -> LanguageModel:
+    kind = ARCHITECTURES[architecture]
+    settings = kind.Config.from_json(config, str(path / CARD), CheckpointError)
+    unfit = CheckpointError(f"{path}: the weights do not fit the configuration in {CARD}: files of different runs?")
+    found = _shapes(file)
+    if issubclass(kind, CountingModel):
+        verify(file, entry)
+        try:
+            return kind.from_tensors(settings, vocab_size, _tensors(file)).eval()
+        except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as problem:
+            raise CheckpointError(f"{path}: {str(problem)[:200]}; restore the run from a copy") from None
+    try:
+        with torch.device("meta"):  # shapes first: a false size must not take memory
+            expected = {name: tuple(tensor.shape) for name, tensor in _named(kind(settings, vocab_size)).items()}
+    except (RuntimeError, TypeError, OverflowError):  # a size beyond what a tensor can have
+        raise unfit from None
+    if expected != found:
+        raise unfit
+    verify(file, entry)
+    tensors = _tensors(file)
+    with torch.random.fork_rng():
+        model = kind(settings, vocab_size)
+    with torch.no_grad():
+        for name, tensor in _named(model).items():
+            if tensor.dtype != tensors[name].dtype:
+                raise unfit
+            tensor.copy_(tensors[name])
+    return model.eval()
+
+
+def _named(model: LanguageModel) -> dict[str, Tensor]:
+    return dict([*model.named_parameters(), *model.named_buffers()])  # tied weights once
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in a file, whose content is not read; it has exactly the size of all of them."""
+    try:
+        if file.stat().st_size > physical_memory():
+            raise damaged(file, "larger than the memory of this machine")
+        with file.open("rb") as stream:
+            if int.from_bytes(stream.read(8), "little") > HEADER_LIMIT:
+                raise damaged(file, "not what a run has for numbers")
+        with safe_open(file, "pt") as opened:
+            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except OSError as problem:
+        raise CheckpointError(f"{file}: cannot be read: {problem.strerror}") from None
+    except (SafetensorError, ValueError, KeyError, RuntimeError) as problem:
+        raise damaged(file, str(problem)[:100]) from None
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError) as problem:
+        if ran_out(problem):
+            raise MemoryError from None
+        raise damaged(file, str(problem)[:100]) from None
