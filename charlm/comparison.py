@@ -18,7 +18,7 @@ from charlm.errors import CheckpointError, TrainingFault, UsageError
 from charlm.evaluation import Difference, Evaluation, baselines, evaluate, paired_difference
 from charlm.models import ARCHITECTURES, LanguageModel
 from charlm.tokenizers import Tokenizer
-from charlm.training import Budget, TrainingConfig, Watcher, complete, model_config, train
+from charlm.training import Budget, TrainingConfig, Unsaved, Watcher, complete, model_config, train
 
 SAMPLE_CHARACTERS = 60
 SAMPLING = Sampling(temperature=0.8)
@@ -259,7 +259,7 @@ def compare(
             contender.model.to(device or "cpu")
             evaluation = _evaluated(name, contender, split.held_out, context, observer)
             rows.append(_row(contender, evaluation, seed))
-        except _Stopped:
+        except (_Stopped, Unsaved):
             break
         except TrainingFault as fault:
             faults[name] = str(fault)

@@ -126,7 +126,7 @@ def test_any_file_name_can_be_told_of(run):
 @pytest.mark.parametrize(
     ("failure", "expected"),
     [
-        (OSError(28, "No space left"), "cannot save the run: No space left; the last save, if any, is untouched"),
+        (OSError(28, "No space left"), "cannot save the run: No space left; the last save is untouched"),
         (KeyboardInterrupt(), None),
     ],
 )
@@ -339,7 +339,7 @@ def test_an_output_that_exists_is_replaced_only_by_force(run, tmp_path):
 def test_a_link_to_a_run_is_not_followed_by_force(run, tmp_path):
     link = tmp_path / "link"
     link.symlink_to(run)
-    with pytest.raises(UsageError, match="is not a run but a link"):
+    with pytest.raises(UsageError, match="exists and is a link"):
         new_run("a", link, force=True)
     assert load(link).about["corpus"] == "cats"
 

@@ -189,7 +189,7 @@ def test_errors_say_what_where_and_what_next(
 
 DAMAGE = {
     "checkpoint.json": (b"{", "damaged"),
-    "tokenizer.json": (b"{}", "damaged"),
+    "tokenizer": (b"{}", "damaged"),
     "weights": (b"x" * 64, "damaged"),
 }
 
@@ -227,7 +227,7 @@ def test_no_space_left_is_one_line(folder: Path, charlm: Charlm, monkeypatch: py
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(os, "fsync", full)
     outcome = charlm("train", "corpus.txt", "--arch", "ngram", "-q")
     assert outcome.code == 1
     assert "No space left on device" in outcome.err

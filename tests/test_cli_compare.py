@@ -13,7 +13,8 @@ import pytest
 from charlm import checkpoint
 from charlm.cli import run
 from charlm.cli.ranking import _short
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, GRU
+from charlm.training.loop import Trainer
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat.\n", "and", "saw", "that", "dog"]
 TEXT = " ".join(random.Random(0).choices(WORDS, k=3000))
@@ -156,16 +157,14 @@ class TestErrors:
 
 
 def test_ctrl_c_saves_shows_what_is_done_and_exits_130(charlm, monkeypatch):
-    from charlm import comparison
+    run = Trainer.run
 
-    train = comparison.train
-
-    def interrupted(path, split, tokenizer, architecture, *arguments, **named):
-        if architecture == "gru":
+    def interrupted(trainer, *arguments):
+        if isinstance(trainer.model, GRU):
             os.kill(os.getpid(), signal.SIGINT)
-        return train(path, split, tokenizer, architecture, *arguments, **named)
+        return run(trainer, *arguments)
 
-    monkeypatch.setattr(comparison, "train", interrupted)
+    monkeypatch.setattr(Trainer, "run", interrupted)
     code, out, err = charlm("compare", "cats.txt", *QUICK, "--arch", "rnn,gru,lstm")
     assert code == 130
     assert "rnn " in out

@@ -10,14 +10,31 @@
 A save writes new files beside the old and then replaces checkpoint.json, which is the moment it happens; what it no
 longer names is then removed. Nothing here is executed: the weights are safetensors, the rest is JSON.
 
-folders  where runs live       saving   a run into its folder     lock  one trainer at a time
-card     checkpoint.json       loading  and out of it again
+folders  where runs live       saving   a run into its folder     lock     one trainer at a time
+card     checkpoint.json       loading  and out of it again       metrics  what was measured
 """
 
 from charlm.checkpoint.card import CARD, METRICS, read_card
 from charlm.checkpoint.folders import RUNS, new_run, newest, runs
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked
+from charlm.checkpoint.metrics import add_metrics, keep_metrics, read_metrics
 from charlm.checkpoint.saving import save
 
-__all__ = ["CARD", "LOCK", "METRICS", "RUNS", "Run", "load", "locked", "new_run", "newest", "read_card", "runs", "save"]
+__all__ = [
+    "CARD",
+    "LOCK",
+    "METRICS",
+    "RUNS",
+    "Run",
+    "add_metrics",
+    "keep_metrics",
+    "load",
+    "locked",
+    "new_run",
+    "newest",
+    "read_card",
+    "read_metrics",
+    "runs",
+    "save",
+]

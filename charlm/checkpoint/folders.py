@@ -45,7 +45,8 @@ def _made(path: Path, force: bool) -> Path:
     if not force:
         raise UsageError(f"{path} exists; choose another --output, or --force to replace the run in it")
     if path.is_symlink() or not (path / CARD).is_file():
-        raise UsageError(f"{path} exists and is not a run{' but a link' * path.is_symlink()}; --force replaces only runs")
+        what = "a link" if path.is_symlink() else "not a run"
+        raise UsageError(f"{path} exists and is {what}; --force replaces only runs")
     return path
 
 

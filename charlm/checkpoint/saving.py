@@ -43,9 +43,8 @@ def save(
         }
         write_atomically(path / CARD, card_json(card))
     except OSError as problem:
-        raise CharlmError(
-            f"{path}: cannot save the run: {problem.strerror}; the last save, if any, is untouched"
-        ) from None
+        kept = "the last save is untouched" if (path / CARD).is_file() else "nothing is saved yet"
+        raise CharlmError(f"{path}: cannot save the run: {problem.strerror}; {kept}") from None
     _remove_all_but(path, {entry["name"] for entry in files.values()})
 
 

@@ -12,6 +12,7 @@ import click
 
 from charlm import __version__
 from charlm.errors import CharlmError
+from charlm.memory import ran_out
 
 COMMANDS = {
     "train": "Train a model on a text.",
@@ -23,6 +24,14 @@ COMMANDS = {
     "data": "List and download corpora.",
 }
 INTERRUPTED = 130
+
+
+class Interrupted(Exception):  # noqa: N818 - what a user asked for
+    """A signal that ended a command at once; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class LazyGroup(click.Group):
@@ -78,10 +87,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(problem), problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", INTERRUPTED)
+    except Interrupted as stop:
+        return _fail("interrupted", 128 + stop.number)
     except SystemExit:  # click's answer to a closed pipe: whoever read our output has seen enough
         return 0
-    except MemoryError:
-        return _fail("out of memory; try a smaller --batch, --segment or --size", 1)
+    except (MemoryError, RuntimeError) as problem:
+        if not ran_out(problem):
+            raise
+        return _fail("out of memory; try a shorter text or prompt, fewer texts or beams, or a smaller model", 1)
     except OSError as problem:
         return _fail(f"{problem.filename or 'the system'}: {problem.strerror or problem}", 1)
 

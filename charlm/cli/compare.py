@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from charlm.checkpoint import CARD
 from charlm.cli import INTERRUPTED
-from charlm.cli.live import TrainingView, bar, errors, stop_on_signal
+from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
 from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.train import TERMINATED, learn_tokenizer, skipped
@@ -83,16 +83,17 @@ def _only_for_runs(ctx: click.Context) -> None:
             raise UsageError(f"{parameter.opts[0]} is for training, and these runs are trained; leave it out")
 
 
-def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Any) -> Comparison:
+def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) -> Comparison:
     device = choose_device(values["device"])
     split, sources = trained_already(runs)
     observer = Observer(evaluating=bar, measured=_say, should_stop=lambda: bool(stopping()))
-    return compare(
-        sources, split, context=values["context"], seed=values["seed"] or 0, device=device, observer=observer
-    )
+    with stopping.patience():
+        return compare(
+            sources, split, context=values["context"], seed=values["seed"] or 0, device=device, observer=observer
+        )
 
 
-def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], stopping: Any) -> Comparison:
+def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], stopping: Stopping) -> Comparison:
     names = [name.strip() for several in values["arch"] for name in several.split(",")] or list(ARCHITECTURES)
     names = [check_name(name, ARCHITECTURES, "--arch") for name in names]
     training, device = TrainingConfig(**given(values, TrainingConfig)), choose_device(values["device"])
@@ -117,7 +118,8 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
             yield shown.watcher
 
     observer = Observer(view, bar, _say, lambda: bool(stopping()))
-    return compare(sources, split, context=values["context"], seed=training.seed, device=device, observer=observer)
+    with stopping.patience():
+        return compare(sources, split, context=values["context"], seed=training.seed, device=device, observer=observer)
 
 
 def _say(contender: Contender, evaluation: Evaluation) -> None:

@@ -35,7 +35,7 @@ def command(
     found: list[tuple[str, Evaluation, str]] = []
     for path in runs or (checkpoint.newest(),):
         run = checkpoint.load(path)
-        held_out = named or reopen(run.about["corpus"]).held_out
+        held_out = named or reopen(run.about.get("corpus")).held_out
         with bar(run.name) as progress:
             found.append(
                 (

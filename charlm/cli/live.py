@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from charlm.cli import Interrupted
 from charlm.training import Progress, Watcher
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -127,25 +128,46 @@ class TrainingView:
         )
 
 
-@contextmanager
-def stop_on_signal() -> Iterator[Any]:
-    """While this lasts, Ctrl-C or SIGTERM asks for an end instead of causing one; a second Ctrl-C quits at once.
+class Stopping:
+    """Which signal has asked for an end (0: none), to be asked between steps."""
 
-    Gives a function that tells which signal came (0: none), to be asked between steps.
-    """
-    came: list[int] = []
+    def __init__(self) -> None:
+        self.came = 0
+        self.patient = False
 
-    def note(number: int, _frame: FrameType | None) -> None:
-        if came:
+    def __call__(self) -> int:
+        """The number of the signal."""
+        return self.came
+
+    @contextmanager
+    def patience(self) -> Iterator[None]:
+        """While this lasts the first signal is only noted: whoever is at work looks, and saves what there is."""
+        self.patient = True
+        try:
+            yield
+        finally:
+            self.patient = False
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """The signal handler: a second signal, or one that nobody would look for, ends it all at once."""
+        heeded = self.patient and not self.came
+        self.came = self.came or number
+        if not heeded:
             raise KeyboardInterrupt
-        came.append(number)
 
+
+@contextmanager
+def stop_on_signal() -> Iterator[Stopping]:
+    """Ctrl-C or SIGTERM asks for an end; see `Stopping`. Raises Interrupted where it had to end at once."""
+    stopping = Stopping()
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
-        yield lambda: 0
+        yield stopping
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stopping.note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: came[0] if came else 0
+        yield stopping
+    except KeyboardInterrupt:
+        raise Interrupted(stopping.came or signal.SIGINT) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,15 +4,16 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from charlm import checkpoint
-from charlm.cli.live import TrainingView, duration, errors, stop_on_signal
+from charlm.cli.live import Stopping, TrainingView, duration, errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
-from charlm.corpus import Origin, Split, reopen
+from charlm.corpus import Origin, Split, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS, Tokenizer
@@ -76,7 +77,8 @@ def learn_tokenizer(name: str, values: dict[str, Any], split: Split) -> Tokenize
 def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path | None, **values: Any) -> int:
     """Train a model on CORPUS: files, a folder of texts, - for standard input, builtin:NAME, or a downloaded NAME.
 
-    The last tenth of the text is held out for `charlm evaluate`. Ctrl-C saves; --resume goes on.
+    The last tenth of the text is held out for `charlm evaluate`. Ctrl-C saves, a second one quits at once; --resume
+    goes on, with CORPUS only if the text has moved.
     """
     with stop_on_signal() as stopping:
         if resumed is not None:
@@ -86,7 +88,7 @@ def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path |
         return show_outcome(trained, as_json, stopping())
 
 
-def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Any) -> Trained:
+def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> Trained:
     if not corpus:
         raise UsageError("no CORPUS: name a text file, or try builtin:python-reference, which every Python brings")
     start = checkpoint.load(values["start"]) if values["start"] else None
@@ -120,21 +122,23 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         )  # fmt: skip
 
 
-def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Any) -> Trained:
+def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> Trained:
     changed = [name for name in ("budget", "output", "start", "held_out") if values[name]]
-    if corpus or changed or given(values, TrainingConfig, *(kind.Config for kind in ARCHITECTURES.values())):
+    if changed or given(values, TrainingConfig, *(kind.Config for kind in ARCHITECTURES.values())):
         raise UsageError("--resume goes on with the run's own text and settings: give nothing but --device with it")
     run = checkpoint.load(path, resume=True)
-    split = reopen(run.about["corpus"])
+    if corpus:
+        run = replace(run, about={**run.about, "corpus": relocated(run.about.get("corpus"), corpus)})
+    split = reopen(run.about.get("corpus"), f"say where it is now: charlm train FILE --resume {path}")
     with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         return resume(run, split, device=choose_device(values["device"]), watcher=watcher)
 
 
 @contextmanager
-def view(title: str, quiet: bool, stopping: Any, path: Path) -> Iterator[Any]:
+def view(title: str, quiet: bool, stopping: Stopping, path: Path) -> Iterator[Any]:
     """What is seen while a run trains; gives its watcher. An empty folder left by a failure is removed."""
     try:
-        with TrainingView(title, should_stop=lambda: bool(stopping()), quiet=quiet) as shown:
+        with stopping.patience(), TrainingView(title, should_stop=lambda: bool(stopping()), quiet=quiet) as shown:
             yield shown.watcher
     finally:
         if path.is_dir() and not any(path.iterdir()):

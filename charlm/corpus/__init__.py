@@ -16,7 +16,7 @@ from charlm.corpus.catalogue import Entry, catalogue
 from charlm.corpus.classics import CLASSICS, Classic, Fetched, downloaded, fetch
 from charlm.corpus.folders import cache_folder, data_folders, receiving_folder
 from charlm.corpus.ids import Encoder, Stream, encode
-from charlm.corpus.origin import Origin, reopen
+from charlm.corpus.origin import Origin, relocated, reopen
 from charlm.corpus.source import open_corpus
 from charlm.corpus.splits import SMALLEST, Split, split
 from charlm.corpus.text import Text
@@ -42,6 +42,7 @@ __all__ = [
     "fetch",
     "open_corpus",
     "receiving_folder",
+    "relocated",
     "reopen",
     "split",
 ]

@@ -1,6 +1,6 @@
 """Where a run's text came from, so that it can be opened again and is known to be the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,39 @@ class Origin:
         }
 
 
-def reopen(described: Mapping[str, Any]) -> Split:
-    """The split that `Origin.describe` described, read again. Raises DataError if it is gone or is another text now."""
-    sources = described["sources"]
+def reopen(described: Any, way_out: str = "name another text with --text") -> Split:
+    """The split that `Origin.describe` described, read again.
+
+    Raises DataError, with the `way_out`, if it is gone or is another text now, or if nothing is described.
+    """
+    try:
+        sources, expected = tuple(map(str, described["sources"])), dict(described["sha256"])
+        origin = Origin(sources, described["encoding"], described["held_out_file"])
+        _check_names(sources, origin.encoding, origin.held_out)
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"this run does not say which text it was made from; {way_out}") from None
     if "-" in sources:
-        raise DataError("this run's corpus came from standard input and cannot be read again; name a file with --text")
-    opened = Origin(tuple(sources), described["encoding"], described["held_out_file"]).open()
-    found = {name: getattr(opened, name).sha256 for name in described["sha256"]}
-    if found != described["sha256"]:
+        raise DataError(f"this run's corpus came from standard input and cannot be read again; {way_out}")
+    opened = origin.open()
+    if {name: getattr(opened, name, opened.training).sha256 for name in expected} != expected:
         raise DataError(
             f"{', '.join(sources)}: not the text that this run was made from (it has changed since)\n"
-            "restore it, or name another text with --text"
+            f"restore it, or {way_out}"
         )
     return opened
+
+
+def relocated(described: Any, sources: Sequence[str]) -> dict[str, Any]:
+    """The description of a corpus that now lies elsewhere; `reopen` finds out whether it is the same."""
+    return {**(described if isinstance(described, Mapping) else {}), "sources": [_lasting(name) for name in sources]}
+
+
+def _check_names(sources: tuple[str, ...], encoding: Any, held_out: Any) -> None:
+    """Raises ValueError for what is no name of a text, or names something that never ends."""
+    names = [*sources, *([] if held_out is None else [held_out])]
+    special = [name for name in names if Path(name).exists() and not (Path(name).is_file() or Path(name).is_dir())]
+    if special or not sources or not isinstance(encoding, str):
+        raise ValueError
 
 
 def _lasting(source: str) -> str:

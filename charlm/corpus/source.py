@@ -19,8 +19,10 @@ from charlm.errors import DataError, UsageError
 
 IN_MEMORY = 64 << 20  # bytes; a larger text stays on disk
 _BLOCK = 1 << 20  # bytes read at a time
-_CONTROL = re.compile("[\0-\x08\x0e-\x19\x1c-\x1f]")  # what no text holds in its first `_HEAD` bytes
+_CONTROL = re.compile("[\0-\x08\x0e-\x19\x1c-\x1f]")  # what most texts do without in their first `_HEAD` bytes
 _HEAD = 8192
+_MOST_NULS = 0.25  # of the characters at the beginning; UTF-16 read as UTF-8 has a half
+_FILLING = "\0" * 64  # what no text holds: the padding of an archive, or what a crash leaves of a file
 
 Skipped = Callable[[Path, str], None]
 
@@ -132,12 +134,12 @@ def _locate(source: str | Path) -> Path:
 
 
 def _text_files(folder: Path, encoding: str, skipped: Skipped | None) -> Iterator[Path]:
-    """The text files below a folder. Not hidden, not empty, and no control characters where they begin."""
+    """The text files below a folder: not hidden, not empty, and not binary where they begin."""
     left_out = found = 0
     for path in _visible_files(folder):
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
-        if head and not _CONTROL.search(head.decode(encoding, "replace")):
+        if head and not _looks_binary(head.decode(encoding, "replace")):
             found += 1
             yield path
         else:
@@ -146,6 +148,19 @@ def _text_files(folder: Path, encoding: str, skipped: Skipped | None) -> Iterato
                 skipped(path, "binary" if head else "empty")
     if not found:
         raise DataError(f"{folder}: no text in this folder ({left_out} binary or empty files left out)")
+
+
+def _looks_binary(head: str) -> bool:
+    """Whether the beginning of a file has control characters, and more that is no text."""
+    return bool(_CONTROL.search(head)) and ("\ufffd" in head.rstrip("\ufffd") or _wrong_nul(head, True) is not None)
+
+
+def _wrong_nul(text: str, beginning: bool) -> int | None:
+    """Where the NULs are that say that this is no text; a few here and there are characters like others."""
+    if beginning and text.count("\0") > _MOST_NULS * len(text):
+        return text.index("\0")
+    filling = text.find(_FILLING)
+    return None if filling < 0 else filling
 
 
 def _visible_files(folder: Path) -> list[Path]:
@@ -162,7 +177,7 @@ def _decoded(stream: BinaryIO, where: str, encoding: str) -> Iterator[str]:
     offset, line, block, text = 0, 1, b"more", ""
     begun = codecs.lookup(encoding).name in ("utf-8-sig", "utf-16", "utf-32")  # they drop the mark themselves
     while block:
-        block = stream.read(_BLOCK)
+        block, waiting = stream.read(_BLOCK), len(decoder.getstate()[0])
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as problem:
@@ -171,16 +186,14 @@ def _decoded(stream: BinaryIO, where: str, encoding: str) -> Iterator[str]:
             raise _not_text(where, encoding, start, line, problem.object) from None
         except UnicodeError:
             raise DataError(f"{where}: no byte order mark; say --encoding {encoding}-le or {encoding}-be") from None
-        if "\0" in text:
-            line += text.count("\n", 0, text.index("\0"))
-            raise DataError(f"{where}: binary data, not text (a NUL on line {line}){_UTF16}")
+        if "\0" in text and (wrong := _wrong_nul(text, not offset)) is not None:
+            start = offset - waiting + len(text[:wrong].encode(encoding, "replace"))
+            place = f"NULs at byte {start}, line {line + text.count(chr(10), 0, wrong)}"
+            raise DataError(f"{where}: binary data, not text ({place}); if it is UTF-16, say --encoding utf-16-le")
         yield text if begun else text.removeprefix("\ufeff")
         begun = begun or bool(text)
         offset += len(block)
         line += text.count("\n")
-
-
-_UTF16 = "; if it is UTF-16, say --encoding utf-16-le"
 
 
 def _not_text(where: str, encoding: str, offset: int, line: int, data: bytes) -> DataError:

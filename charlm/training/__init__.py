@@ -3,13 +3,15 @@
 settings    what a run can be told          recipe      what it does where it was told nothing
 budget      how long                        schedule    how fast, when
 optimizers  gradients to steps              streams     one text as many streams
-loop        the loop                        run         from text and settings to a saved run
+loop        the loop                        counters    where it stands
+session     what is saved, and when         run         from text and settings to a saved run
 """
 
 from charlm.training.budget import Budget
-from charlm.training.loop import Progress
+from charlm.training.counters import Progress
 from charlm.training.recipe import SIZES, complete, model_config
-from charlm.training.run import Trained, Watcher, choose_device, resume, train
+from charlm.training.run import choose_device, resume, train
+from charlm.training.session import Trained, Unsaved, Watcher
 from charlm.training.settings import TrainingConfig
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "Progress",
     "Trained",
     "TrainingConfig",
+    "Unsaved",
     "Watcher",
     "choose_device",
     "complete",

@@ -4,7 +4,7 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from charlm.config import BOUNDARY
 from charlm.errors import TrainingFault
 from charlm.models import Network, State, detach
-from charlm.training.budget import Budget
-from charlm.training.optimizers import build_optimizers
+from charlm.training.budget import MEASURED_SHARES, Budget
+from charlm.training.counters import Counters, Progress
+from charlm.training.optimizers import build_optimizers, restore
 from charlm.training.schedule import rate
 from charlm.training.settings import TrainingConfig
 from charlm.training.streams import Ids, Streams, parallel
@@ -22,27 +23,11 @@ from charlm.training.streams import Ids, Streams, parallel
 VALIDATIONS = 12  # over a run
 VALIDATION_TOKENS = 20_000  # a quick look at places all over the validation slice, not the whole of it
 VALIDATION_STREAMS = 20
-MEASURED_SHARES = (0.05, 0.25)  # of a budget of time: when to find out, and to correct, how many steps it buys
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
 REPORT_SECONDS = 0.25
 JOIN = 0.5  # of the steps; from then on a run that still improves learns from the validation slice too
 SMOOTHING = 0.98  # of the training loss that is reported
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training run stands. Losses are in bits per character; `validation` only right after one was made."""
-
-    step: int
-    steps: int | None  # None while the budget is still being measured
-    seconds: float
-    seconds_left: float | None
-    characters_per_second: float
-    learning_rate: float
-    training: float
-    validation: float | None
-    best: float | None
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -185,7 +170,7 @@ class Trainer:
                 worker.grad = None
         norm = nn.utils.clip_grad_norm_(masters, self.config.clip or math.inf)
         if not math.isfinite(nats := loss.item()) or not math.isfinite(norm.item()):
-            raise self._fault("loss" if not math.isfinite(nats) else "gradient")
+            raise self.fault("loss" if not math.isfinite(nats) else "gradient")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad()
@@ -194,9 +179,10 @@ class Trainer:
                 torch._foreach_copy_(workers, masters)
         return nats
 
-    def _fault(self, what: str) -> TrainingFault:
+    def fault(self, what: str, verb: str = "is") -> TrainingFault:
+        """The error for numbers that went wrong: what, when, and which setting to change."""
         return TrainingFault(
-            f"the {what} is not finite at step {self.counters.step + 1}; the weights from before it are kept. "
+            f"the {what} {verb} not finite at step {self.counters.step + 1}; the last good weights are kept. "
             f"Try --learning-rate {self.learning_rate / 3:.1g}{'' if self.config.clip else ' or --clip 1'}"
         )
 
@@ -231,7 +217,7 @@ class Trainer:
         c = self.counters
         nats = self._validation_loss()
         if not math.isfinite(nats):
-            raise self._fault("validation loss")
+            raise self.fault("validation loss")
         self._look(self.working)
         improved = c.best is None or nats < c.best
         c.best, c.since_best = (nats, 0) if improved else (c.best, c.since_best + 1)
@@ -282,8 +268,11 @@ class Trainer:
             found["random.cuda"] = torch.cuda.get_rng_state(self.device)
         return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in found.items()}
 
-    def resume(self, tensors: dict[str, Tensor], counters: "Counters", best: dict[str, Tensor]) -> None:
-        """Go on from `tensors()` and `counters` of an earlier trainer over the same text; `best` its best weights."""
+    def resume(self, tensors: dict[str, Tensor], counters: Counters, best: dict[str, Tensor]) -> None:
+        """Go on from `tensors()` and `counters` of an earlier trainer over the same text; `best` its best weights.
+
+        Raises one of many errors for tensors that no such trainer can have had.
+        """
         self.counters = counters
         if counters.best is not None:
             self.best_weights = best
@@ -296,27 +285,18 @@ class Trainer:
                 match name.split("."):
                     case ["optimizer", which, place, key] if int(which) == number:
                         state.setdefault(int(place), {})[key] = tensor
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+            restore(optimizer, state)
         self.state = tuple(tensors[f"state.{n}"].to(self.device) for n in range(len(self.state)))
+        self._rehearse()
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
-
-@dataclass
-class Counters:
-    """The numbers of a run that change as it goes on; seconds of training, nats per token."""
-
-    step: int = 0
-    steps: int | None = None
-    seconds: float = 0.0
-    measured: int = 0  # how often the speed has been
-    measured_step: int = 0
-    measured_from: float = 0.0
-    training: float = 0.0
-    best: float | None = None
-    since_best: int = 0
-    joined: int | None = None  # the step at which the validation slice joined the training text
+    @torch.inference_mode()
+    def _rehearse(self) -> None:
+        """Read a segment with the state as it is: a state that does not fit is found out before anything is changed."""
+        tokens, targets = (ids.to(self.device) for ids in self.streams.segment(self.counters.step))
+        self.working.eval().score(tokens, targets, self.state)
 
 
 def _counts(ids: Ids, vocab_size: int) -> Ids:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Muon, Optimizer, RMSprop
 
 from charlm.models import Network
@@ -42,7 +42,27 @@ def build_optimizers(model: Network, name: str, rate: float, weight_decay: float
     return [OPTIMIZERS[name](_groups(parameters, weight_decay), rate)]
 
 
-def _groups(parameters: list[torch.nn.Parameter], weight_decay: float) -> Groups:
+def restore(optimizer: Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
+    """Give an optimizer back what its `state_dict` held, parameter by parameter.
+
+    Raises ValueError or IndexError for what this optimizer would never hold: its kernels do not look.
+    """
+    probe = nn.Parameter(torch.zeros(2, 2))
+    probe.grad = torch.zeros(2, 2)
+    fresh = OPTIMIZERS[type(optimizer).__name__.lower()](_groups([probe], 0.0), 0.1)
+    fresh.step()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for place, found in state.items():
+        wanted = {
+            key: (parameters[place].shape if value.shape == probe.shape else value.shape, value.dtype)
+            for key, value in fresh.state[probe].items()
+        }
+        if {key: (value.shape, value.dtype) for key, value in found.items()} != wanted:
+            raise ValueError("the state of the optimizer does not fit the model")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _groups(parameters: list[nn.Parameter], weight_decay: float) -> Groups:
     matrices = [p for p in parameters if p.ndim >= 2]
     vectors = [p for p in parameters if p.ndim < 2]
     groups: Groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

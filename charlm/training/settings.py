@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from charlm.config import Settings, setting
+from charlm.errors import UsageError
 from charlm.training.budget import Budget
 from charlm.training.optimizers import OPTIMIZERS
 from charlm.training.schedule import SCHEDULES
@@ -34,8 +35,17 @@ class TrainingConfig(Settings):
     seed: int = setting(
         0, "start of all randomness: same seed, same machine, same steps, same weights", min=0, max=2**63 - 1
     )
+    deterministic: bool = setting(
+        False, "one thread and reproducible kernels only: the same weights however many threads there are; slower"
+    )
+    save_every: str = setting(
+        "auto",
+        "time between saves: 30s, 5m; auto: 60s, or longer where saving would take over 1 % of the time",
+    )
 
     def __post_init__(self) -> None:
-        """The budget must read."""
+        """The amounts must read."""
         super().__post_init__()
         Budget.parse(self.budget)
+        if self.save_every != "auto" and Budget.parse(self.save_every, "--save-every").seconds is None:
+            raise UsageError(f"--save-every {self.save_every!r} is not a time: try 30s or 5m")
