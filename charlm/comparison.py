@@ -220,10 +220,11 @@ def _held_out(corpus: Any) -> str:
 
 def _loaded(path: Path, _: Observer) -> Contender:
     run = checkpoint.load(path)
-    progress = run.about.get("progress", {})
-    return Contender(
-        path, run.architecture, run.model, run.tokenizer, progress.get("seconds", 0.0), progress.get("finished", True)
-    )
+    try:
+        seconds, finished = float(run.about["progress"]["seconds"]), bool(run.about["progress"]["finished"])
+    except (KeyError, TypeError, ValueError):
+        seconds, finished = 0.0, True
+    return Contender(path, run.architecture, run.model, run.tokenizer, seconds, finished)
 
 
 class _Stopped(Exception):  # noqa: N818 - a request, not an error

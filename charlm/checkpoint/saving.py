@@ -11,8 +11,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from charlm import __version__
-from charlm.checkpoint.card import CARD, FORMAT, OWN_FILE, card_json, described
-from charlm.errors import CharlmError
+from charlm.checkpoint.card import CARD, FORMAT, OWN_FILE, card_json, described, read_card
+from charlm.errors import CharlmError, CheckpointError
 from charlm.files import sha256_of, write_atomically
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
@@ -43,6 +43,8 @@ def save(
         }
         write_atomically(path / CARD, card_json(card))
     except OSError as problem:
+        with suppress(CheckpointError, KeyError, TypeError, AttributeError):
+            _remove_all_but(path, _named(path))  # what this save has written takes room
         kept = "the last save is untouched" if (path / CARD).is_file() else "nothing is saved yet"
         raise CharlmError(f"{path}: cannot save the run: {problem.strerror}; {kept}") from None
     _remove_all_but(path, {entry["name"] for entry in files.values()})
@@ -67,6 +69,13 @@ def _write(path: Path, name: str, content: bytes) -> dict[str, Any]:
     if file.is_symlink() or not file.is_file() or sha256_of(file) != digest:
         write_atomically(file, content)
     return described(file.name, len(content), digest)
+
+
+def _named(path: Path) -> set[str]:
+    """The files of the save that is there, if one is."""
+    if not (path / CARD).exists():
+        return set()
+    return {entry["name"] for entry in read_card(path)["files"].values()}
 
 
 def _remove_all_but(path: Path, named: set[str]) -> None:

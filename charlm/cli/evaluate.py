@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.live import bar
@@ -69,7 +70,7 @@ def _table(name: str, e: Evaluation, kind: str) -> Table:
     ]
     if kind == "sentencepiece":
         rows.append(("note", "an upper bound: one segmentation of many is scored"))
-    table = Table(title=f"{name} on {e.text_name}", title_justify="left", box=None, show_header=False)
+    table = Table(title=Text(f"{name} on {e.text_name}"), title_justify="left", box=None, show_header=False)
     for row in rows:
         table.add_row(*row)
     return table

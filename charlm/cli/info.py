@@ -53,13 +53,19 @@ def _summary(path: Path) -> dict[str, Any]:
             "run": path.name,
             "architecture": card.get("architecture"),
             "parameters": card.get("parameters"),
-            "corpus": card.get("corpus", {}).get("name"),
+            "corpus": _part(card, "corpus").get("name"),
             "validation_bits_per_character": _validation(path),
-            "finished": card.get("progress", {}).get("finished"),
+            "finished": _part(card, "progress").get("finished"),
             "age_seconds": age,
         }
     except CharlmError as problem:
         return {"run": path.name, "problem": str(problem), "age_seconds": age}
+
+
+def _part(card: dict[str, Any], name: str) -> dict[str, Any]:
+    """An object within a card; an empty one where the card has something else there."""
+    part = card.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -72,13 +78,8 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _validation(path: Path) -> float | None:
     """The best bits per character on the validation slice, from the run's metrics; None where none were made."""
-    best = None
-    try:
-        for line in (path / checkpoint.METRICS).read_text(encoding="utf-8").splitlines():
-            best = json.loads(line).get("best") or best
-    except (OSError, ValueError, AttributeError):
-        return best  # the metrics are a convenience: a run is whole without them
-    return best
+    found = [entry.get("best") for entry in checkpoint.read_metrics(path)]
+    return next((best for best in reversed(found) if isinstance(best, float)), None)
 
 
 def _devices() -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ BARS = "▁▂▃▄▅▆▇█"
 CURVE_POINTS = 60
 LINE_SECONDS = 5.0  # between two plain lines, at least
 
-errors = Console(stderr=True, highlight=False)
+errors = Console(stderr=True, highlight=False, markup=False)  # names of files are not markup
 
 
 def duration(seconds: float) -> str:
@@ -51,7 +51,7 @@ class TrainingView:
     """Shows one training run; its `watcher` is what the library tells."""
 
     def __init__(self, title: str, *, should_stop: Any, quiet: bool = False) -> None:
-        self.title, self.quiet = title, quiet
+        self.title, self.quiet = Text(title), quiet
         self.curve: list[float] = []
         self.last: Progress | None = None
         self.validation: float | None = None

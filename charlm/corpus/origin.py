@@ -10,6 +10,8 @@ from charlm.corpus.source import Skipped, open_corpus
 from charlm.corpus.splits import Split, split
 from charlm.errors import DataError
 
+HASHED = ("training", "held_out")  # the parts by which a text is known again
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -34,7 +36,7 @@ class Origin:
             "encoding": self.encoding,
             "held_out_file": held_out,
             "characters": {name: part.characters for name, part in parts.items()},
-            "sha256": {name: parts[name].sha256 for name in ("training", "held_out")},
+            "sha256": {name: parts[name].sha256 for name in HASHED},
         }
 
 
@@ -44,7 +46,8 @@ def reopen(described: Any, way_out: str = "name another text with --text") -> Sp
     Raises DataError, with the `way_out`, if it is gone or is another text now, or if nothing is described.
     """
     try:
-        sources, expected = tuple(map(str, described["sources"])), dict(described["sha256"])
+        sources = tuple(map(str, described["sources"]))
+        expected = {name: described["sha256"][name] for name in HASHED}
         origin = Origin(sources, described["encoding"], described["held_out_file"])
         _check_names(sources, origin.encoding, origin.held_out)
     except (KeyError, TypeError, ValueError):
@@ -52,7 +55,7 @@ def reopen(described: Any, way_out: str = "name another text with --text") -> Sp
     if "-" in sources:
         raise DataError(f"this run's corpus came from standard input and cannot be read again; {way_out}")
     opened = origin.open()
-    if {name: getattr(opened, name, opened.training).sha256 for name in expected} != expected:
+    if {name: getattr(opened, name).sha256 for name in HASHED} != expected:
         raise DataError(
             f"{', '.join(sources)}: not the text that this run was made from (it has changed since)\n"
             f"restore it, or {way_out}"

@@ -110,18 +110,17 @@ class Trainer:
         self._began, self._look = time.monotonic() - self.counters.seconds, look
         self.working.occurring = self._learnable()
         reported = -math.inf
-        while self.counters.steps is None or self.counters.step < self.counters.steps:
+        while not self._done():
             if should_stop():
                 raise Stopped
             self._step()
             if self._measuring_due():
                 self._measure()
             if self._validation_due():
-                report(self._validate())
-                if self._out_of_patience():
-                    break
+                progress = self._validate()
                 if self.joins and self.counters.since_best == 0 and self._past_the_middle():
                     self.counters.joined = self.counters.step
+                report(progress)  # who may save: all that this step decides is decided
             elif self.counters.seconds - reported > REPORT_SECONDS:
                 reported = self.counters.seconds
                 report(self._progress(None))
@@ -182,8 +181,8 @@ class Trainer:
     def fault(self, what: str, verb: str = "is") -> TrainingFault:
         """The error for numbers that went wrong: what, when, and which setting to change."""
         return TrainingFault(
-            f"the {what} {verb} not finite at step {self.counters.step + 1}; the last good weights are kept. "
-            f"Try --learning-rate {self.learning_rate / 3:.1g}{'' if self.config.clip else ' or --clip 1'}"
+            f"the {what} {verb} not finite at step {self.counters.step + 1}. "
+            f"Try --learning-rate {min(self.learning_rate / 3, 3e-3):.1g}{'' if self.config.clip else ' or --clip 1'}"
         )
 
     def _measuring_due(self) -> bool:
@@ -237,8 +236,9 @@ class Trainer:
             total, count = total - log_probs.double().sum().item(), count + targets.numel()
         return total / count
 
-    def _out_of_patience(self) -> bool:
-        return 0 < self.config.patience <= self.counters.since_best
+    def _done(self) -> bool:
+        c = self.counters
+        return 0 < self.config.patience <= c.since_best or (c.steps is not None and c.step >= c.steps)
 
     def _progress(self, validation: float | None) -> Progress:
         c = self.counters

@@ -27,7 +27,7 @@ SAVE_SHARE = 0.01  # of the time, at most, then goes into saving
 SAMPLE_CHARACTERS = 80
 METRICS_LINES = 500  # over a run, besides those with a validation
 BYTES_PER_PARAMETER = 20  # float32: the weight, its gradient, two averages of it, and the best weight so far
-SIZE_SETTINGS = ("width", "layers", "embedding", "window", "order")  # of an architecture: what memory depends on
+SIZE_SETTINGS = ("batch", "segment", "width", "layers", "embedding", "window", "order")
 
 
 class Unsaved(KeyboardInterrupt):
@@ -128,7 +128,7 @@ class Session:
         try:
             checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors)
         except CharlmError as problem:
-            advice = f"\nmend that, then go on with charlm train --resume {self.path}" if self._resumable() else ""
+            advice = f"; mend that, then charlm train --resume {self.path}" if self._resumable() else ""
             raise CharlmError(f"{problem}{advice}") from None
         if not finished:
             self.model.load_state_dict(last)
@@ -151,7 +151,7 @@ class Session:
         except TrainingFault:
             if not self._resumable():
                 return TrainingFault(f"{fault}\nnothing is saved")
-        return TrainingFault(f"{fault}\nsaved in {self.path}; with that, --from {self.path} goes on from its weights")
+        return TrainingFault(f"{fault}\nsaved in {self.path}: train anew, or with --from {self.path} from its weights")
 
 
 @contextmanager
@@ -160,18 +160,10 @@ def enough_memory(training: TrainingConfig, config: Settings) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as problem:
-        if ran_out(problem):
-            raise out_of_memory("out of memory", training, config) from None
-        raise
-
-
-def out_of_memory(what: str, training: TrainingConfig, config: Settings) -> CharlmError:
-    """The error that names each setting that takes memory, and its value, and offers half of the easiest."""
-    sizes = config.to_json()
-    batch, segment = training.batch or 1, training.segment or 1
-    given = {"batch": batch, "segment": segment, **{n: sizes[n] for n in SIZE_SETTINGS if sizes.get(n) is not None}}
-    said = ", ".join(f"{option_name(name)} {value}" for name, value in given.items())
-    return CharlmError(f"{what} with {said}\ntry --batch {max(1, batch // 2)}, or less of the others; or --size small")
+        if not ran_out(problem):
+            raise
+        less = f"--batch {max(1, (training.batch or 1) // 2)}, or less of the others"
+        raise CharlmError(f"out of memory with {_sizes(training, config)}\ntry {less}, or --size small") from None
 
 
 def check_size(kind: type[LanguageModel], config: Settings, vocab_size: int, training: TrainingConfig) -> None:
@@ -180,9 +172,18 @@ def check_size(kind: type[LanguageModel], config: Settings, vocab_size: int, tra
         return
     try:
         with torch.device("meta"):
-            needed = BYTES_PER_PARAMETER * kind(config, vocab_size).parameters_count
-    except (RuntimeError, TypeError, OverflowError):
-        raise out_of_memory("no machine has memory enough for a network", training, config) from None
+            needed: float = BYTES_PER_PARAMETER * kind(config, vocab_size).parameters_count
+    except (RuntimeError, TypeError, OverflowError):  # beyond what a tensor can have
+        needed = math.inf
     if needed > (there := physical_memory()):
-        what = f"training this network takes {needed / 1e9:,.1f} GB and this machine has {there / 1e9:,.1f} GB"
-        raise out_of_memory(f"{what}:", training, config)
+        raise CharlmError(
+            f"a network of {_sizes(training, config)} takes {needed / 1e9:,.1f} GB to train, "
+            f"and this machine has {there / 1e9:,.1f} GB\ntry half of the largest of these, or --size small"
+        )
+
+
+def _sizes(training: TrainingConfig, config: Settings) -> str:
+    """The settings that memory depends on, and their values, as they are typed."""
+    settings = {"batch": training.batch, "segment": training.segment, **config.to_json()}
+    named = {name: settings[name] for name in SIZE_SETTINGS if settings.get(name) is not None}
+    return ", ".join(f"{option_name(name)} {value}" for name, value in named.items())
