@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from faults.disk import full, operations
+from faults.inputs import corpora, texts
 from faults.kills import kills, kills_in_one_run, signals
 from faults.mutations import bits, folders, tokenizers
 from faults.processes import warm_up, write_corpus
@@ -21,6 +22,8 @@ PARTS = {
     "folders": (10_000, folders, "changed checkpoint folders"),
     "tokenizers": (2_000, tokenizers, "changed tokenizer files"),
     "bits": (10**9, bits, "single bits of the weights flipped, evenly spread"),
+    "corpora": (2_000, corpora, "generated corpora"),
+    "strings": (10_000, texts, "generated strings"),
     "signals": (100, signals, "SIGINT and SIGTERM at random moments"),
 }
 
