@@ -22,7 +22,12 @@ from charlm.errors import DataError, UsageError
     "--length", "-l", type=click.IntRange(min=0), default=500, show_default=True, help="Characters, without the prompt."
 )
 @option(
-    "--num-samples", "-n", type=click.IntRange(min=1, max=10_000), default=1, show_default=True, help="Texts, drawn side by side."
+    "--num-samples",
+    "-n",
+    type=click.IntRange(min=1, max=10_000),
+    default=1,
+    show_default=True,
+    help="Texts, drawn side by side.",
 )
 @option("--stop", multiple=True, help="End before this string; may be given several times.")
 @option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=None, help="The same seed draws the same text.")

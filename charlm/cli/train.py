@@ -97,9 +97,7 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     device = choose_device(values["device"])
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
     if start and issubclass(ARCHITECTURES[architecture], CountingModel):
-        raise UsageError(
-            f"--from {values['start']}: {architecture} models are counted anew; leave it out"
-        )
+        raise UsageError(f"--from {values['start']}: {architecture} models are counted anew; leave it out")
     if start and options:
         raise UsageError(
             f"--{next(iter(options)).replace('_', '-')} cannot change with --from: the weights have their shape"

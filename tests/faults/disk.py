@@ -29,7 +29,7 @@ TEXT = "the cat sat on the mat; the rat ate that.\n" * 10
 
 
 class Disk:
-    """The system's calls that change a disk, counted from 1; at number `at` it strikes. What is unsynchronised is known."""
+    """The calls that change a disk, counted from 1; at number `at` it strikes. It knows what is unsynchronised."""
 
     def __init__(self, at: int = 0, strike: "Callable[[Disk], None]" = lambda _: None, room: int | None = None) -> None:
         self.at, self.strike, self.room = at, strike, room
@@ -54,7 +54,9 @@ class Disk:
 
     def fdopen(self, descriptor: int, mode: str) -> Any:
         self.unsynced[descriptor] = os.readlink(f"/proc/self/fd/{descriptor}")
-        return io.BufferedWriter(_File(descriptor, self), BLOCK) if mode == "wb" else self.real["fdopen"](descriptor, mode)
+        return (
+            io.BufferedWriter(_File(descriptor, self), BLOCK) if mode == "wb" else self.real["fdopen"](descriptor, mode)
+        )
 
     def write(self, descriptor: int, data: memoryview) -> int:
         data = data[:BLOCK]
@@ -153,7 +155,9 @@ def _models(architecture: str) -> tuple[Any, Any]:
     for seed in (0, 1):
         torch.manual_seed(seed)
         known = kind.Config.__dataclass_fields__
-        model = kind(kind.Config(**{name: value for name, value in SMALL.items() if name in known}), tokenizer.vocab_size)
+        model = kind(
+            kind.Config(**{name: value for name, value in SMALL.items() if name in known}), tokenizer.vocab_size
+        )
         if not isinstance(model, Network):
             ids = tokenizer.encode(TEXT[: 300 + 60 * seed])
             model.fit(ids[:-50], ids[-50:])  # type: ignore[operator]
@@ -232,5 +236,3 @@ def _shorten(run: Path) -> None:
 
 def _contents(run: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in run.iterdir() if file.name != checkpoint.METRICS}
-
-

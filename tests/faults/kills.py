@@ -47,7 +47,14 @@ def kills_in_one_run(count: int, folder: Path, seed: int) -> Tally:
 
 
 def _kill(
-    run: Path, architecture: str, steps: int, most: int, folder: Path, rng: random.Random, tally: Tally, longest: float = 1.0
+    run: Path,
+    architecture: str,
+    steps: int,
+    most: int,
+    folder: Path,
+    rng: random.Random,
+    tally: Tally,
+    longest: float = 1.0,
 ) -> int:
     """Start or resume a run and kill it, again and again; returns how often it was killed before it ended."""
     for number in range(most):
@@ -130,9 +137,7 @@ def signals(count: int, folder: Path, seed: int) -> Tally:
     return tally
 
 
-def _signal(
-    run: Path, architecture: str, number: signal.Signals, after: float, folder: Path
-) -> tuple[int, float, str]:
+def _signal(run: Path, architecture: str, number: signal.Signals, after: float, folder: Path) -> tuple[int, float, str]:
     """Train, send the signal so many seconds after training has begun; exit code, seconds to the end, what was said."""
     pid = spawn(train(run, architecture, STEPS), folder)
     while not (run / checkpoint.LOCK).exists() and not _ended(pid):

@@ -39,8 +39,8 @@ HARMFUL = ("exec", "compile", "os.system", "os.exec", "os.fork", "os.posix_spawn
 
 Folder = dict[str, bytes]
 ABSURD: list[Any] = [
-    None, True, -1, 0, 1, 2**31, 2**63, 10**30, -(10**30), 1.5, -0.0, 1e308, float("inf"), float("nan"), "", "a" * 100_000,
-    "../../../etc/passwd", "/etc/passwd", "CON", "\u0000", "\ud800", "\u202e", [], {}, [[]], [0] * 10_000, {"": ""},
+    None, True, -1, 0, 1, 2**31, 2**63, 10**30, -(10**30), 1.5, -0.0, 1e308, float("inf"), float("nan"), "",
+    "a" * 100_000, "../../../etc/passwd", "/etc/passwd", "CON", "\u0000", "\ud800", "\u202e", [], {}, [[]], [0] * 10_000, {"": ""},
     {"name": "checkpoint.json"}, "weights", "lstm", "ngram", "characters", "sentencepiece", [1, 2, 3], ["a"], 2**53 + 1,
 ]  # fmt: skip
 
@@ -58,7 +58,9 @@ def bases(folder: Path) -> list[Folder]:
                 [WORDS], tokenizer_kind.Config(**({"vocab_size": 265} if name == "sentencepiece" else {}))
             )
             known = kind.Config.__dataclass_fields__
-            config = kind.Config(**{n: value // 4 if n == "width" else value for n, value in SMALL.items() if n in known})
+            config = kind.Config(
+                **{n: value // 4 if n == "width" else value for n, value in SMALL.items() if n in known}
+            )
             training = complete(TrainingConfig(budget="9steps", batch=2, segment=8, precision="float32"), architecture)
             path = folder / f"{architecture}-{name}"
             path.mkdir()

@@ -48,7 +48,10 @@ class Tally:
             self.failures.append(failure)
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{value:,.3g} {what}" if isinstance(value, float) else f"{value:,} {what}" for what, value in self.counts.items())
+        counts = ", ".join(
+            f"{value:,.3g} {what}" if isinstance(value, float) else f"{value:,} {what}"
+            for what, value in self.counts.items()
+        )
         return "\n  ".join([f"{self.name}: {counts}; {len(self.failures)} failures", *self.failures[:20]])
 
 
@@ -135,7 +138,9 @@ def finished(run: Path) -> bool:
 def outcome(run: Path) -> dict[str, object]:
     """What must not depend on how often a run was interrupted."""
     card = checkpoint.read_card(run)
-    progress = {name: card["progress"].get(name) for name in ("step", "steps", "best", "joined", "training", "since_best")}
+    progress = {
+        name: card["progress"].get(name) for name in ("step", "steps", "best", "joined", "training", "since_best")
+    }
     return {"weights": card["files"]["weights"]["sha256"], **progress}
 
 
