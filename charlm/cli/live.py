@@ -23,7 +23,16 @@ BARS = "▁▂▃▄▅▆▇█"
 CURVE_POINTS = 60
 LINE_SECONDS = 5.0  # between two plain lines, at least
 
-errors = Console(stderr=True, highlight=False, markup=False)  # names of files are not markup
+
+class Errors(Console):
+    """Standard error. Whoever read it may go away: the work goes on, unseen."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more."""
+        self.quiet = True
+
+
+errors = Errors(stderr=True, highlight=False, markup=False)  # names of files are not markup
 
 
 def duration(seconds: float) -> str:

@@ -57,7 +57,7 @@ class Tally:
 
 def write_corpus(folder: Path) -> None:
     """corpus.txt: 60,000 characters that are a little work to learn, the same every time."""
-    words = random.Random(0).choices(["the", "cat", "sat", "on", "mat", "hat", "rat", "ate", "of", "é", "—", "42"], k=16_000)
+    words = random.Random(0).choices(("the", "cat", "sat", "on", "mat", "hat", "rat", "ate", "é", "—", "42"), k=16_000)
     lines = (" ".join(words[at : at + 9]) for at in range(0, len(words), 9))
     (folder / "corpus.txt").write_text("\n".join(lines), encoding="utf-8")
 
