@@ -22,6 +22,8 @@ _HOMES = {
     "Sampling": "charlm.decoding",
     "sample": "charlm.decoding",
     "beam_search": "charlm.decoding",
+    "read_arpa": "charlm.export",
+    "write_arpa": "charlm.export",
     "train": "charlm.training",
     "CharlmError": "charlm.errors",
 }

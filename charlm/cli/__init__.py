@@ -22,6 +22,8 @@ COMMANDS = {
     "compare": "Train every architecture on one text; see which predicts it best.",
     "bench": "Measure how fast this machine is with each architecture.",
     "info": "Show what a run is, or list the runs there are.",
+    "export": "Write an n-gram as an ARPA file, for KenLM and others.",
+    "import": "Make a run of an ARPA file.",
     "data": "List and download corpora.",
 }
 INTERRUPTED = 130

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,12 @@ from rich.text import Text
 from charlm import checkpoint
 from charlm.cli.live import duration
 from charlm.cli.options import GroupedCommand, option
+from charlm.corpus import encode, reopen
 from charlm.errors import CharlmError, UsageError
+from charlm.models.ngram import NGram
+from charlm.models.ngram.summary import summary
 
+LOOKED_UP = 1_000_000  # tokens of the text held out, at most, to see which n-grams match
 WIDE = 1000  # columns, where no terminal says how many there are
 HEADINGS = {"validation_bits_per_character": "bits/char", "age_seconds": "age"}  # where the name is too long
 
@@ -69,11 +74,23 @@ def _part(card: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """All that a run's card says, after every file was checked."""
-    checkpoint.load(path)
+    """All that a run's card says, after every file was checked; and of an n-gram, what it is made of."""
+    run = checkpoint.load(path)
     card = checkpoint.read_card(path)
     known = {"run": str(path), "validation_bits_per_character": _validation(path)}
-    return {**known, **card}
+    return {**known, **card, **(_ngrams(run) if isinstance(run.model, NGram) else {})}
+
+
+def _ngrams(run: checkpoint.Run) -> dict[str, Any]:
+    """Length by length, how many n-grams there are, and how often they are the longest to match the held-out text."""
+    assert isinstance(run.model, NGram)
+    try:
+        ids = encode(reopen(run.about.get("corpus")).held_out, run.tokenizer)[:LOOKED_UP]
+        what = f"of {len(ids):,} tokens held out, the share whose longest known n-gram has this length"
+    except CharlmError:
+        ids, what = None, "unknown: the text that the run held out cannot be read again"
+    lengths = summary(run.model, run.about.get("discounts") or (), ids)
+    return {"ngrams": [asdict(length) for length in lengths], "matched": what}
 
 
 def _validation(path: Path) -> float | None:
@@ -106,6 +123,9 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _print_run(content: dict[str, Any]) -> None:
+    lengths = content.pop("ngrams", [])
+    matched = content.pop("matched", "")
+    content.pop("discounts", None)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -118,6 +138,21 @@ def _print_run(content: dict[str, Any]) -> None:
         else:
             table.add_row(Text(_words(name)), Text(_plain(name, value)))
     _console().print(table)
+    if lengths:
+        _print_ngrams(lengths, matched)
+
+
+def _print_ngrams(lengths: list[dict[str, Any]], matched: str) -> None:
+    names = ("length", "n-grams", "D1", "D2", "D3+", "MB", "matched*")
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="right")
+    for entry in lengths:
+        discounts = [f"{d:.4f}" for d in entry["discounts"] or ()] or ["–"] * 3
+        share = "–" if entry["matched"] is None else f"{entry['matched']:.1%}"
+        table.add_row(str(entry["length"]), f"{entry['ngrams']:,}", *discounts, f"{entry['megabytes']:.1f}", share)
+    console = _console()
+    console.print("", table, f"* {matched}", sep="\n", soft_wrap=True)
 
 
 def _print_table(entries: list[dict[str, Any]]) -> None:

@@ -91,7 +91,12 @@ class LanguageModel(nn.Module, ABC):
 
 
 class CountingModel(LanguageModel):
-    """A model that is fitted by counting its training text once, not by gradient descent."""
+    """A model that is fitted by counting its training text once, not by gradient descent.
+
+    `found` is what `fit` learned that the tensors do not tell: JSON values by name, for the run's card.
+    """
+
+    found: Mapping[str, Any] = {}
 
     @abstractmethod
     def fit(

@@ -26,7 +26,7 @@ CODE_POINTS = 0x110000
 Ids = npt.NDArray[np.int32]
 Integers = npt.NDArray[np.int64]
 
-_FILE = "tokenizer.json"
+FILE = "tokenizer.json"
 _BLOCK = 1 << 20  # ids looked at together
 
 
@@ -69,22 +69,22 @@ class Tokenizer(ABC):
 
     def files(self) -> dict[str, bytes]:
         """What a checkpoint stores: file name -> content; deterministic, and all that `from_files` needs."""
-        return {_FILE: _json({"kind": self.kind, **self.vocabulary(), "seen": self.seen.tolist()})}
+        return {FILE: _json({"kind": self.kind, **self.vocabulary(), "seen": self.seen.tolist()})}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> "Tokenizer":
         """Rebuild from `files()`. Raises CheckpointError that names the file for anything malformed."""
-        if _FILE not in files:
-            raise CheckpointError(f"{_FILE} is missing: the run is incomplete; take a whole copy of it or train again")
+        if FILE not in files:
+            raise CheckpointError(f"{FILE} is missing: the run is incomplete; take a whole copy of it or train again")
         try:
-            data = json.loads(files[_FILE])
+            data = json.loads(files[FILE])
             tokenizer = cls.from_vocabulary(data, code_points_from_json(data["seen"]))
-            sound = tokenizer.files()[_FILE] == files[_FILE] and tokenizer._learned_only_from_seen()
+            sound = tokenizer.files()[FILE] == files[FILE] and tokenizer._learned_only_from_seen()
         except (ValueError, KeyError, TypeError, OverflowError, RuntimeError):
             sound = False
         if not sound:
             raise CheckpointError(
-                f"{_FILE}: not what charlm writes for a tokenizer of kind {cls.kind!r}: damaged, edited or from "
+                f"{FILE}: not what charlm writes for a tokenizer of kind {cls.kind!r}: damaged, edited or from "
                 "another version; take an intact copy of the run or train again"
             )
         return tokenizer

@@ -158,5 +158,5 @@ def _count(
     model.fit(ids, encode(split.validation, tokenizer), watcher.stage)
     seconds = time.monotonic() - began
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
-    checkpoint.save(path, architecture, model, tokenizer, {**about, "progress": progress})
+    checkpoint.save(path, architecture, model, tokenizer, {**about, **model.found, "progress": progress})
     return Trained(path, model, True, seconds)

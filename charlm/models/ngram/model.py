@@ -43,7 +43,9 @@ class NGram(CountingModel):
             min=1,
             max=16,
         )
-        smoothing: str = setting("gated", "how counts become probabilities", choices=SMOOTHERS)
+        smoothing: str | None = setting(  # None: nothing was counted here, the table was imported
+            "gated", "how counts become probabilities", choices=SMOOTHERS
+        )
         memory: float = setting(
             2.0,
             "gigabytes that counting may take besides the text; sets how long n-grams get where that is open",
@@ -116,6 +118,7 @@ class NGram(CountingModel):
         tell("estimating", 0.0)
         base = _base(len(ids), self.vocab_size)
         estimates = estimator(levels, base)
+        self.found = {"discounts": [estimate.discounts for estimate in estimates]}
         unseen = self.vocab_size - len(ids)
         unigram = np.full(self.vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
         unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
@@ -136,18 +139,20 @@ class NGram(CountingModel):
         self, symbols: Integers, alphabet: int, split: int, tell: Callable[[str, float], None]
     ) -> tuple[Estimator, int]:
         """What the validation slice, symbols[split:], teaches: how to estimate, and up to which order."""
-        estimator = FIXED.get(self.config.smoothing)
+        smoothing = self.config.smoothing
+        assert smoothing is not None
+        estimator = FIXED.get(smoothing)
         if estimator and self.config.order:
             return estimator, self.config.order
-        size = LEARNED_FROM if self.config.smoothing == "gated" else COUNTED
+        size = LEARNED_FROM if smoothing == "gated" else COUNTED
         levels = self._counted(symbols[:split], alphabet, self.config.order or LONGEST, size, tell)
         contexts, ngrams = matches(levels, alphabet, symbols, split)
         held = Slice(levels, _base(len(levels[0]), self.vocab_size), contexts, ngrams)
-        what = f"tuning {self.config.smoothing}"
-        estimator = estimator or LEARNED[self.config.smoothing](held, lambda fraction: tell(what, fraction))
+        what = f"tuning {smoothing}"
+        estimator = estimator or LEARNED[smoothing](held, lambda fraction: tell(what, fraction))
         if self.config.order:
             return estimator, self.config.order
-        if self.config.smoothing == "gated":  # the gate itself decides what long contexts count
+        if smoothing == "gated":  # the gate itself decides what long contexts count
             return estimator, len(levels) if len(contexts) else LONGEST
         return estimator, best_order(held, estimator) if len(contexts) else LONGEST
 
@@ -163,6 +168,19 @@ class NGram(CountingModel):
         _check(tensors, vocab_size)
         model._install(dict(tensors))
         return model
+
+    @classmethod
+    def from_levels(
+        cls,
+        config: Settings,
+        vocab_size: int,
+        ids: Integers,
+        levels: list[Level],
+        estimates: list[Estimate],
+        unigram: Numbers,
+    ) -> "NGram":
+        """The model of a table made elsewhere; symbol s is the token ids[s]. Raises ValueError like `from_tensors`."""
+        return cls.from_tensors(config, vocab_size, _tensors(ids, levels, estimates, unigram))
 
     def _install(self, tensors: dict[str, Tensor]) -> None:
         """Take over the tensors of a fitted model, and derive from them what is looked things up in."""
@@ -200,6 +218,11 @@ class NGram(CountingModel):
             mass = torch.where(ngram >= 0, self.mass.take((ngram - 1).clamp(min=0)), 0.0)
             probability = mass + weight * probability
         return probability.log(), (contexts[:, -1],)
+
+    def matched(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, T) -> (B, T): how long the longest known n-gram is that ends with each token; 0 for one never seen."""
+        nodes = self._walk(self.codes[tokens], state[0], self.order)
+        return (nodes >= 0).sum(2), (nodes[:, -1, : self.order - 1],)
 
     def _walk(self, codes: Tensor, contexts: Tensor, longest: int) -> Tensor:
         """(B, T) symbols, (B, K) nodes before -> (B, T, longest): the nodes after each, of lengths 1 to `longest`."""

@@ -27,6 +27,7 @@ class Estimate(NamedTuple):
 
     mass: Numbers  # (M,)
     backoff: Numbers  # (C,)
+    discounts: Discounts | None = None  # if all contexts have the same
 
 
 def interpolate(level: Level, estimate: Estimate, lower: Numbers) -> Numbers:
@@ -77,7 +78,7 @@ def modified_kneser_ney(levels: Sequence[Level], discounts: Sequence[Discounts])
     estimates = []
     for (level, contexts), counts, less in zip(with_contexts(levels), adjusted_counts(levels), discounts, strict=True):
         kept = counts - np.array((0.0, *less), np.float32)[counts.clip(0, 3)]
-        estimates.append(Estimate(*shares(kept, level, counts, contexts)))
+        estimates.append(Estimate(*shares(kept, level, counts, contexts), less))
     return estimates
 
 
@@ -94,7 +95,8 @@ def absolute(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
     for level, contexts in with_contexts(levels):
         n1, n2 = np.bincount(level.count.clip(0, 3), minlength=4)[1:3]
         discount = n1 / (n1 + 2 * n2) if n1 and n2 else 0.5
-        estimates.append(Estimate(*shares(level.count - discount, level, level.count, contexts)))
+        taken = (float(discount),) * 3
+        estimates.append(Estimate(*shares(level.count - discount, level, level.count, contexts), taken))
     return estimates
 
 

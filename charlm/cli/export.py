@@ -1,0 +1,69 @@
+"""`charlm export`: a run for other programs."""
+
+import gzip
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+import click
+
+from charlm import checkpoint
+from charlm.cli.live import bar, duration, errors
+from charlm.cli.options import GroupedCommand, option
+from charlm.errors import UsageError
+from charlm.export import write_arpa
+from charlm.files import atomic_file
+
+FORMATS = {"arpa": write_arpa}
+
+
+@click.command("export", cls=GroupedCommand)
+@click.argument("run", type=click.Path(path_type=Path))
+@option("--format", "kind", type=click.Choice(list(FORMATS)), default="arpa", show_default=True, help="Of the file.")
+@option(
+    "--output", "-o", type=click.Path(path_type=Path), help="- for standard output; .gz packs.  [default: RUN.arpa]"
+)
+@option("--force", is_flag=True, help="Replace the file.")
+@option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def command(run: Path, kind: str, output: Path | None, force: bool, as_json: bool) -> None:
+    """Write RUN, an n-gram, as an ARPA file, which KenLM, SRILM and speech recognisers read.
+
+    A word is an id. A space is written ▁, a line feed ⏎, the byte HH \\xHH, and what else ARPA cannot hold \\u{H}, with
+    the hexadecimal code point H. `charlm import` takes the file back.
+    """
+    began = time.monotonic()
+    loaded = checkpoint.load(run)
+    path = output or Path(f"{loaded.name}.{kind}")
+    if as_json and str(path) == "-":
+        raise UsageError("--json and -o - both want standard output: name a file")
+    with _opened(path, force) as file, bar(loaded.name) as progress:
+        FORMATS[kind](loaded.model, loaded.tokenizer, file, progress)
+    seconds = time.monotonic() - began
+    ngrams = loaded.model.parameters_count
+    if str(path) == "-":
+        return
+    size = path.stat().st_size
+    if as_json:
+        click.echo(json.dumps({"file": str(path), "ngrams": ngrams, "bytes": size, "seconds": seconds}))
+    what = f"{ngrams:,} n-grams, {size / 1e6:,.1f} MB, in {duration(seconds)}"
+    errors.print(f"{path}: {what}", style="green", soft_wrap=True)
+
+
+@contextmanager
+def _opened(path: Path, force: bool) -> Iterator[IO[bytes]]:
+    """The file to write, there only when it is whole; packed if its name ends in .gz."""
+    if str(path) == "-":
+        yield sys.stdout.buffer
+        return
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists; choose another --output, or --force to replace it")
+    with atomic_file(path) as file:
+        if path.suffix == ".gz":
+            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+                yield cast(IO[bytes], packed)
+        else:
+            yield file

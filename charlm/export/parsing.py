@@ -1,0 +1,178 @@
+"""The lines of an ARPA file, each checked as it comes: nothing is believed, or given memory, before it is there."""
+
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from charlm.errors import DataError
+from charlm.models.ngram.counting import Integers
+from charlm.models.ngram.smoothing import Numbers
+
+LINES = 1 << 14  # taken at a time
+LONGEST_LINE = 1 << 26  # bytes, of the head: a tokenizer may stand in one
+LONGEST_HEAD = 1000  # lines before \data\
+LONGEST_NGRAM = 16
+BLANKS = 32  # no byte above it separates words
+
+_SIZE = re.compile(rb"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})")
+_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+
+
+class Section(NamedTuple):
+    """The n-grams of one length as they stand in the file, a line each."""
+
+    line: int  # of the first
+    grams: Integers  # (M, length): the words' numbers
+    probability: Numbers  # (M,) log10, none above 0
+    backoff: Numbers  # (M,) log10
+
+
+class Arpa:
+    """An ARPA file, read from the top. What is wrong with it is a DataError that names the line."""
+
+    def __init__(self, file: IO[bytes], name: str, tell: Callable[[str, float], None]) -> None:
+        self.file, self.name, self.tell = file, name, tell
+        self.line = 0  # the last one read
+        self.ngrams = 1  # that there are said to be
+        self.head: list[tuple[int, bytes]] = []  # the lines before \data\ that are not blank, with their numbers
+        self.words: dict[bytes, int] = {}  # of the 1-grams: each with its number, in the order of the file
+
+    def sections(self) -> Iterator[Section]:
+        """The n-grams of each length; `head` is there before the first, `words` with it."""
+        try:
+            yield from self._sections()
+        except (EOFError, OSError, zlib.error) as problem:
+            raise self.wrong(f"cannot be read further: {problem}", self.line + 1) from None
+
+    def wrong(self, what: str, line: int | None = None) -> DataError:
+        """The error that says so: of the line read last, if no other is named."""
+        return DataError(f"{self.name}:{max(1, line or self.line)}: {what}")
+
+    def _sections(self) -> Iterator[Section]:
+        self._read_head()
+        sizes, line = self._sizes()
+        self.ngrams = max(1, sum(sizes))
+        for length, size in enumerate(sizes, 1):
+            if line != b"\\%d-grams:" % length:
+                raise self._unexpected(f"\\{length}-grams:", line)
+            yield self._section(length, size, longest=length == len(sizes))
+            line = self._filled()
+        if line != b"\\end\\":
+            raise self._unexpected("\\end\\", line)
+
+    def _unexpected(self, wanted: str, found: bytes) -> DataError:
+        if not found:
+            return self.wrong(f"the file ends where {wanted} should stand: it was cut short; get a whole copy")
+        more = "; are there more n-grams than \\data\\ says?" if _NUMBER.fullmatch(found.split()[0]) else ""
+        return self.wrong(f"expected {wanted}, found {shown(found)}{more}")
+
+    def _filled(self) -> bytes:
+        """The next line that is not blank, stripped; b"" at the end."""
+        while line := self.file.readline(LONGEST_LINE):
+            self.line += 1
+            if line.strip():
+                return line.strip()
+        return b""
+
+    def _read_head(self) -> None:
+        while (line := self._filled()) != b"\\data\\":
+            if not line or len(self.head) == LONGEST_HEAD:
+                raise self.wrong("there is no \\data\\ line before this: not an ARPA file")
+            self.head.append((self.line, line))
+
+    def _sizes(self) -> tuple[list[int], bytes]:
+        """How many n-grams of each length there are said to be; and the line after that."""
+        sizes: list[int] = []
+        while (line := self._filled()).startswith(b"ngram") or not sizes:
+            found = _SIZE.fullmatch(line)
+            if not found or int(found[1]) != len(sizes) + 1:
+                raise self._unexpected(f"ngram {len(sizes) + 1}=SIZE", line)
+            if len(sizes) == LONGEST_NGRAM:
+                raise self.wrong(f"n-grams of length {len(sizes) + 1}: charlm has them up to length {LONGEST_NGRAM}")
+            sizes.append(int(found[2]))
+        return sizes, line
+
+    def _section(self, length: int, size: int, *, longest: bool) -> Section:
+        begin, done = self.line + 1, 0
+        parts: list[tuple[Integers, Numbers, Numbers]] = []
+        while done < size or not parts:
+            self.tell(f"reading {length}-grams", min(1.0, self.line / self.ngrams))
+            lines = list(islice(self.file, min(LINES, size - done)))
+            fields = self._fields(lines, length, longest)
+            parts.append(self._columns(fields, length, longest))
+            self.line += len(lines)
+            done += len(lines)
+            if done < size and len(lines) < LINES:
+                raise self.wrong(f"the file ends after {done:,} of {size:,} {length}-grams: it was cut short")
+        return Section(begin, *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def _fields(self, lines: Sequence[bytes], length: int, longest: bool) -> list[bytes]:
+        """The fields of lines, of each as many: its log-probability, its words, and unless longest its backoff."""
+        width = length + 2 - longest
+        block = b"".join(lines)
+        fields = block.split()
+        gaps = np.frombuffer(block, np.uint8)
+        gaps = gaps[gaps <= BLANKS]
+        usual = np.frombuffer(b"\t%b%b\n" % (b" " * (length - 1), b"" if longest else b"\t"), np.uint8)
+        if len(fields) == len(gaps) == width * len(lines) and (gaps.reshape(-1, width) == usual).all():
+            return fields
+        fields = []
+        for number, line in enumerate(lines, self.line + 1):
+            own = line.split()
+            if not own or own[0].startswith(b"\\"):
+                raise self.wrong(f"the {length}-grams end before there are as many as \\data\\ says", number)
+            if len(own) == width - 1 and not longest:
+                own.append(b"0")
+            if len(own) != width:
+                what = f"{length} {'word' if length == 1 else 'words'}{'' if longest else ' and perhaps a backoff'}"
+                raise self.wrong(f"expected a log-probability, {what}; found {len(own)} fields", number)
+            fields += own
+        return fields
+
+    def _columns(self, fields: Sequence[bytes], length: int, longest: bool) -> tuple[Integers, Numbers, Numbers]:
+        """Of each line the words' numbers, the log-probability and the backoff."""
+        width, first = length + 2 - longest, self.line + 1
+        probability = self._decimals(fields[::width])
+        if (probability > 0).any():
+            row = int(np.argmax(probability > 0))
+            raise self.wrong(f"log-probability {probability[row]:g} is above 0: more than certain", first + row)
+        count = len(probability)
+        backoff = np.zeros(count) if longest else self._decimals(fields[width - 1 :: width])
+        if length == 1:
+            self._number(fields[1::width])
+        grams = np.empty((count, length), np.min_scalar_type(len(self.words)))
+        for at in range(length):
+            own = fields[at + 1 :: width]
+            try:
+                grams[:, at] = np.fromiter(map(self.words.__getitem__, own), grams.dtype, count)
+            except KeyError as problem:
+                row = own.index(problem.args[0])
+                raise self.wrong(f"{shown(own[row])} is not among the 1-grams", first + row) from None
+        return grams, probability, backoff
+
+    def _number(self, words: Sequence[bytes]) -> None:
+        for line, word in enumerate(words, self.line + 1):
+            if word in self.words:
+                raise self.wrong(f"{shown(word)} is there already", line)
+            self.words[word] = len(self.words)
+
+    def _decimals(self, fields: Sequence[bytes]) -> Numbers:
+        try:
+            numbers = np.fromiter(map(float, fields), np.float64, len(fields))
+            if np.isfinite(numbers).all() and b"_" not in b"".join(fields):  # which Python takes in a number
+                return numbers
+        except ValueError:
+            pass
+        wrong = (not _NUMBER.fullmatch(field) or not np.isfinite(float(field)) for field in fields)
+        row = list(wrong).index(True)
+        raise self.wrong(f"{shown(fields[row])} is not a number", self.line + 1 + row)
+
+
+def shown(found: bytes) -> str:
+    """Something of a file, short and on one line, for a message."""
+    text = found.decode("utf-8", "replace")
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
