@@ -13,7 +13,7 @@ from charlm import checkpoint
 from charlm.cli.live import bar
 from charlm.cli.options import GroupedCommand, option
 from charlm.corpus import open_corpus, reopen
-from charlm.evaluation import Evaluation, evaluate
+from charlm.evaluation import Dynamic, Evaluation, evaluate
 from charlm.training import choose_device
 
 
@@ -22,15 +22,31 @@ from charlm.training import choose_device
 @option("--text", type=click.Path(path_type=Path), help="Evaluate on this file.  [default: the text each run held out]")
 @option("--encoding", default="utf-8", show_default=True, help="Of --text.")
 @option("--context", type=int, default=None, help="Let the model see only the last so many characters.")
+@option("--dynamic", is_flag=True, help="A copy of the model goes on learning from what it has been asked.")
+@option(
+    "--dynamic-rate",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=None,
+    help=f"How fast; implies --dynamic.  [default: {Dynamic.rate}]",
+)
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @option("--json", "as_json", is_flag=True, help="Print JSON: an object a run.")
 def command(
-    runs: tuple[Path, ...], text: Path | None, encoding: str, context: int | None, device: str, as_json: bool
+    runs: tuple[Path, ...],
+    text: Path | None,
+    encoding: str,
+    context: int | None,
+    dynamic: bool,
+    dynamic_rate: float | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Measure how well RUNS (by default the newest) predict a text, in bits per character: lower is better.
 
-    Every character is scored once, given all before it that the model can use.
+    Every character is scored once, given all before it that the model can use. With --dynamic, it is learned from
+    afterwards (the run stays as it is), so such figures compare with each other only.
     """
+    learning = Dynamic(rate=dynamic_rate or Dynamic.rate) if dynamic or dynamic_rate else None
     target = choose_device(device)
     named = open_corpus([text], encoding) if text else None
     found: list[tuple[str, Evaluation, str]] = []
@@ -38,13 +54,10 @@ def command(
         run = checkpoint.load(path)
         held_out = named or reopen(run.about.get("corpus")).held_out
         with bar(run.name) as progress:
-            found.append(
-                (
-                    str(path),
-                    evaluate(run.model.to(target), run.tokenizer, held_out, context=context, progress=progress),
-                    run.tokenizer.kind,
-                )
+            result = evaluate(
+                run.model.to(target), run.tokenizer, held_out, context=context, dynamic=learning, progress=progress
             )
+            found.append((str(path), result, run.tokenizer.kind))
     if as_json:
         rows = [{"run": name, "tokenizer": kind, **result.to_json()} for name, result, kind in found]
         click.echo(json.dumps(rows if len(rows) > 1 else rows[0]))
@@ -68,6 +81,8 @@ def _table(name: str, e: Evaluation, kind: str) -> Table:
         ("unseen in training", _unseen(e)),
         ("speed", f"{e.characters / max(e.seconds, 1e-9):,.0f} characters/s"),
     ]
+    if e.dynamic is not None:
+        rows.append(("dynamic evaluation", "it learned on the way: compares with such figures only"))
     if kind == "sentencepiece":
         rows.append(("note", "an upper bound: one segmentation of many is scored"))
     table = Table(title=Text(f"{name} on {e.text_name}"), title_justify="left", box=None, show_header=False)

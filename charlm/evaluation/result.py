@@ -14,7 +14,8 @@ class Evaluation:
 
     `block_bits` and `block_characters` (K,) split both sums into consecutive blocks of at least 1 KiB of the text's
     UTF-8; a token's bits go to the block of its last byte, a character to that of its first. `context` is how many
-    characters the model was allowed to see; None: as many as it can use.
+    characters the model was allowed to see; None: as many as it can use. `dynamic` says how the model went on learning
+    meanwhile; None: it did not, which is the figure that everything else is compared with.
     """
 
     tokens: int
@@ -28,6 +29,7 @@ class Evaluation:
     text_name: str
     text_sha256: str
     context: int | None
+    dynamic: dict[str, Any] | None = None
 
     @property
     def bits(self) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from charlm.config import BOUNDARY
 from charlm.corpus import Stream
@@ -31,7 +32,7 @@ def token_bits(model: LanguageModel, ids: Stream, *, chunk: int | None = None) -
         for begin in range(0, len(ids), chunk):
             stream = np.concatenate([[last], ids[begin : begin + chunk]], dtype=np.int64)
             bits, state = _score(model, stream[None], state)
-            _check_finite(bits[0], begin)
+            check_finite(bits[0], begin)
             yield bits[0]
             last = int(stream[-1])
 
@@ -58,7 +59,7 @@ def windowed_token_bits(model: LanguageModel, tokenizer: Tokenizer, ids: Stream,
                     windows = stream[starts[rows, None] + np.arange(count + 1)]  # (B, count + 1), the target last
                     windows[alone[rows], 0] = BOUNDARY
                     bits[rows] = _score(model, windows, None)[0][:, -1]
-            _check_finite(bits, begin)
+            check_finite(bits, begin)
             yield bits
 
 
@@ -91,10 +92,17 @@ def _score(model: LanguageModel, windows: Indices, state: State | None) -> tuple
     """(B, T + 1) ids -> (B, T) bits of all but the first, after `state` or after nothing."""
     ids = torch.from_numpy(windows).to(device_of(model))
     log_probs, state = model.score(ids[:, :-1], ids[:, 1:], model.initial_state(len(ids)) if state is None else state)
-    return log_probs.double().cpu().numpy() / -math.log(2), state
+    return bits_of(log_probs), state
 
 
-def _check_finite(bits: Floats, begin: int) -> None:
+def bits_of(log_probs: Tensor) -> Floats:
+    """Natural logarithms of probabilities as bits, in float64."""
+    bits: Floats = log_probs.double().cpu().numpy() / -math.log(2)
+    return bits
+
+
+def check_finite(bits: Floats, begin: int) -> None:
+    """Raises TrainingFault for bits of the tokens from `begin` on that are not numbers."""
     bad = np.flatnonzero(~np.isfinite(bits))
     if len(bad):
         raise TrainingFault(

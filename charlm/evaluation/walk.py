@@ -5,17 +5,18 @@ Shapes: N tokens, K blocks, U unseen characters.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from charlm.corpus import Text, encode
-from charlm.errors import CheckpointError, DataError
-from charlm.evaluation.bootstrap import Indices
+from charlm.corpus import Stream, Text, encode
+from charlm.errors import CheckpointError, DataError, UsageError
+from charlm.evaluation.bootstrap import Floats, Indices
+from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.result import Evaluation
 from charlm.evaluation.scoring import token_bits, windowed_token_bits
-from charlm.models.base import LanguageModel
+from charlm.models.base import LanguageModel, Network
 from charlm.tokenizers.base import Tokenizer
 
 LEAST_BLOCK = 1024
@@ -31,14 +32,16 @@ def evaluate(
     text: Text,
     *,
     context: int | None = None,
+    dynamic: Dynamic | None = None,
     progress: Callable[[str, float], None] | None = None,
 ) -> Evaluation:
     """What the model pays for the whole text: one stream, the boundary first, each token once, sums in float64.
 
-    With `context` the model sees only the last so many characters before each token. `progress` is told (what is
-    being done, fraction done); `seconds` are those of scoring alone. Raises DataError for an empty text,
-    CheckpointError for a tokenizer that is not the model's, UsageError for a context below 1, TrainingFault for a
-    probability that is zero or not a number.
+    With `context` the model sees only the last so many characters before each token. With `dynamic` a copy of it
+    goes on learning from what it has been asked (see `dynamic_token_bits`), which is another figure. `progress` is told
+    (what is being done, fraction done); `seconds` are those of scoring alone. Raises DataError for an empty text,
+    CheckpointError for a tokenizer that is not the model's, UsageError for a context below 1 or a `dynamic` that does
+    not fit, TrainingFault for a probability that is zero or not a number.
     """
     if not text.characters:
         raise DataError(f"{text.name}: an empty text cannot be evaluated")
@@ -46,12 +49,16 @@ def evaluate(
         raise CheckpointError(
             f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
         )
+    if dynamic is not None and context is not None:
+        raise UsageError("--dynamic learns from all of the text before each character: it goes with no --context")
+    if dynamic is not None and not isinstance(model, Network):
+        raise UsageError("--dynamic is for networks: a model that counts has no gradients to learn by; leave it out")
     ids = encode(text, tokenizer, progress=progress)
     unseen = tokenizer.unseen(ids)
     of_unseen, lengths, block_characters = _marked(unseen, len(ids)), tokenizer.byte_lengths(), _block_characters(text)
     block_bits, unseen_bits, done, byte = np.zeros(len(block_characters)), 0.0, 0, 0
     begin = time.perf_counter()
-    for bits in token_bits(model, ids) if context is None else windowed_token_bits(model, tokenizer, ids, context):
+    for bits in _token_bits(model, tokenizer, ids, context, dynamic):
         part = slice(done, done + len(bits))
         ends = byte + lengths[ids[part]].cumsum()
         block_bits += np.bincount(_block(text, ends - 1), weights=bits, minlength=len(block_bits))
@@ -72,7 +79,16 @@ def evaluate(
         text_name=text.name,
         text_sha256=text.sha256,
         context=context,
+        dynamic=None if dynamic is None else dynamic.to_json(),
     )
+
+
+def _token_bits(
+    model: LanguageModel, tokenizer: Tokenizer, ids: Stream, context: int | None, dynamic: Dynamic | None
+) -> Iterator[Floats]:
+    if dynamic is not None and isinstance(model, Network):
+        return dynamic_token_bits(model, ids, dynamic)
+    return token_bits(model, ids) if context is None else windowed_token_bits(model, tokenizer, ids, context)
 
 
 def _marked(spans: Indices, tokens: int) -> npt.NDArray[np.bool_]:
