@@ -221,6 +221,8 @@ def test_a_small_file_by_hand() -> None:
     assert probabilities(SMALL.replace("_", "<br>"), "aa\n\n", newline="<br>") == pytest.approx(found[:4], rel=1e-5)
     spaced = SMALL.replace("\t", "   ").replace("\n\n", "\n \n \n")
     assert probabilities(spaced, "aa__") == pytest.approx(found[:4], rel=1e-5)
+    controls = SMALL.replace("_", "\x01")
+    assert probabilities(controls, "aa\x01\x01") == pytest.approx(found[:4], rel=1e-5)
 
 
 def test_few_digits_are_made_to_add_up() -> None:
@@ -405,7 +407,11 @@ def test_what_a_user_can_get_wrong(folder: Path, charlm: Charlm) -> None:
     outcome = charlm("import", "cut.arpa.gz")
     assert outcome.code == 3
     assert "cut.arpa.gz:" in outcome.err
-    assert not (folder / "checkpoints").exists()
+    assert not list(folder.glob("checkpoints/*"))
+    (folder / "small" / "kept.txt").touch()
+    before = sorted(folder.rglob("small/*"))
+    assert charlm("import", "cut.arpa.gz", "-o", "small", "--force").code == 3
+    assert sorted(folder.rglob("small/*")) == before
 
 
 def test_info_tells_what_an_ngram_is_made_of(folder: Path, charlm: Charlm) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -14,7 +14,7 @@ import click
 from charlm import checkpoint
 from charlm.cli.live import bar, duration, errors
 from charlm.cli.options import GroupedCommand, option
-from charlm.errors import DataError, UsageError
+from charlm.errors import DataError
 from charlm.export import read_arpa
 from charlm.export.words import NEWLINE, SPACE
 
@@ -34,15 +34,18 @@ def command(file: Path, output: Path | None, force: bool, space: str, newline: s
     """
     began = time.monotonic()
     name = "standard input" if str(file) == "-" else str(file)
-    if output and output.exists() and not force:
-        raise UsageError(f"{output} exists; choose another --output, or --force to replace the run in it")
-    with _opened(file) as content, bar(file.name) as progress:
-        model, tokenizer = read_arpa(content, name, space=space, newline=newline, progress=progress)
     stem = "arpa" if str(file) == "-" else file.name.removesuffix(".gz").removesuffix(".arpa")
     path = checkpoint.new_run(stem, output, force=force)
-    seconds = time.monotonic() - began
-    about = {"imported": {"file": name}, "progress": {"finished": True, "seconds": seconds}}
-    checkpoint.save(path, "ngram", model, tokenizer, about)
+    try:
+        with _opened(file) as content, bar(file.name) as progress:
+            model, tokenizer = read_arpa(content, name, space=space, newline=newline, progress=progress)
+        seconds = time.monotonic() - began
+        about = {"imported": {"file": name}, "progress": {"finished": True, "seconds": seconds}}
+        with checkpoint.locked(path):
+            checkpoint.save(path, "ngram", model, tokenizer, about)
+    finally:
+        with suppress(OSError):
+            path.rmdir()  # an empty folder, left by a failure
     if as_json:
         figures = {"run": str(path), "order": model.order, "ngrams": model.parameters_count, "seconds": seconds}
         click.echo(json.dumps(figures))

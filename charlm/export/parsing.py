@@ -3,6 +3,7 @@
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import IO, NamedTuple
 
@@ -16,7 +17,9 @@ LINES = 1 << 14  # taken at a time
 LONGEST_LINE = 1 << 26  # bytes, of the head: a tokenizer may stand in one
 LONGEST_HEAD = 1000  # lines before \data\
 LONGEST_NGRAM = 16
-BLANKS = 32  # no byte above it separates words
+BLANK = np.isin(np.arange(256), list(b" \t\n\r\v\f"))  # which bytes separate words
+MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # the first so many bytes of eight
+MIX = np.uint64(0x9E37_79B9_7F4A_7C15)  # the golden ratio in 64 bits (Knuth, volume 3, section 6.4)
 
 _SIZE = re.compile(rb"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})")
 _NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
@@ -98,67 +101,79 @@ class Arpa:
 
     def _section(self, length: int, size: int, *, longest: bool) -> Section:
         begin, done = self.line + 1, 0
+        form = b"\t" + b" " * (length - 1) + (b"\n" if longest else b"\t\n")
         parts: list[tuple[Integers, Numbers, Numbers]] = []
         while done < size or not parts:
             self.tell(f"reading {length}-grams", min(1.0, self.line / self.ngrams))
             lines = list(islice(self.file, min(LINES, size - done)))
-            fields = self._fields(lines, length, longest)
-            parts.append(self._columns(fields, length, longest))
+            parts.append(self._columns(lines, form, longest))
             self.line += len(lines)
             done += len(lines)
             if done < size and len(lines) < LINES:
                 raise self.wrong(f"the file ends after {done:,} of {size:,} {length}-grams: it was cut short")
         return Section(begin, *(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def _fields(self, lines: Sequence[bytes], length: int, longest: bool) -> list[bytes]:
-        """The fields of lines, of each as many: its log-probability, its words, and unless longest its backoff."""
-        width = length + 2 - longest
+    def _columns(self, lines: Sequence[bytes], form: bytes, longest: bool) -> tuple[Integers, Numbers, Numbers]:
+        """Of each line the words' numbers, the log-probability and the backoff."""
+        length = len(form) - 2 + longest
         block = b"".join(lines)
-        fields = block.split()
-        gaps = np.frombuffer(block, np.uint8)
-        gaps = gaps[gaps <= BLANKS]
-        usual = np.frombuffer(b"\t%b%b\n" % (b" " * (length - 1), b"" if longest else b"\t"), np.uint8)
-        if len(fields) == len(gaps) == width * len(lines) and (gaps.reshape(-1, width) == usual).all():
-            return fields
-        fields = []
+        spans = _spans(block, form, len(lines))
+        if spans is None:
+            block = b"".join(self._in_form(lines, length, longest))
+            spans = _spans(block, form, len(lines))
+            assert spans
+        texts = block.replace(b"\n", b"\t").split(b"\t")[:-1]
+        each = 2 if longest else 3
+        probability = self._decimals(texts[::each])
+        if (probability > 0).any():
+            row = int(np.argmax(probability > 0))
+            raise self.wrong(f"log-probability {probability[row]:g} is above 0: more than certain", self.line + 1 + row)
+        backoff = np.zeros(len(lines)) if longest else self._decimals(texts[2::each])
+        starts, sizes = (span[:, 1 : length + 1] for span in spans)
+        grams = self._new(texts[1::each]) if length == 1 else self._known(block, starts, sizes)
+        return grams, probability, backoff
+
+    def _in_form(self, lines: Sequence[bytes], length: int, longest: bool) -> Iterator[bytes]:
+        """The lines with tabs, spaces and backoffs where they belong."""
         for number, line in enumerate(lines, self.line + 1):
             own = line.split()
             if not own or own[0].startswith(b"\\"):
                 raise self.wrong(f"the {length}-grams end before there are as many as \\data\\ says", number)
-            if len(own) == width - 1 and not longest:
+            if len(own) == length + 1 and not longest:
                 own.append(b"0")
-            if len(own) != width:
+            if len(own) != length + 2 - longest:
                 what = f"{length} {'word' if length == 1 else 'words'}{'' if longest else ' and perhaps a backoff'}"
                 raise self.wrong(f"expected a log-probability, {what}; found {len(own)} fields", number)
-            fields += own
-        return fields
+            yield b"\t".join((own[0], b" ".join(own[1 : length + 1]), *own[length + 1 :])) + b"\n"
 
-    def _columns(self, fields: Sequence[bytes], length: int, longest: bool) -> tuple[Integers, Numbers, Numbers]:
-        """Of each line the words' numbers, the log-probability and the backoff."""
-        width, first = length + 2 - longest, self.line + 1
-        probability = self._decimals(fields[::width])
-        if (probability > 0).any():
-            row = int(np.argmax(probability > 0))
-            raise self.wrong(f"log-probability {probability[row]:g} is above 0: more than certain", first + row)
-        count = len(probability)
-        backoff = np.zeros(count) if longest else self._decimals(fields[width - 1 :: width])
-        if length == 1:
-            self._number(fields[1::width])
-        grams = np.empty((count, length), np.min_scalar_type(len(self.words)))
-        for at in range(length):
-            own = fields[at + 1 :: width]
-            try:
-                grams[:, at] = np.fromiter(map(self.words.__getitem__, own), grams.dtype, count)
-            except KeyError as problem:
-                row = own.index(problem.args[0])
-                raise self.wrong(f"{shown(own[row])} is not among the 1-grams", first + row) from None
-        return grams, probability, backoff
-
-    def _number(self, words: Sequence[bytes]) -> None:
+    def _new(self, words: Sequence[bytes]) -> Integers:
+        """Number the words of so many 1-grams, (M, 1)."""
         for line, word in enumerate(words, self.line + 1):
             if word in self.words:
                 raise self.wrong(f"{shown(word)} is there already", line)
             self.words[word] = len(self.words)
+        return np.arange(len(self.words) - len(words), len(self.words))[:, None]
+
+    def _known(self, block: bytes, starts: Integers, sizes: Integers) -> Integers:
+        """The numbers of words that begin here and are so long, (M, length)."""
+        known, numbers = self._keys
+        keys = _keys(block, starts, sizes)
+        at = np.searchsorted(known[:-1], keys)
+        if (missing := known[at] != keys).any():
+            row, column = (int(axis[0]) for axis in np.nonzero(missing))
+            start = starts[row, column]
+            word = block[start : start + sizes[row, column]]
+            raise self.wrong(f"{shown(word)} is not among the 1-grams", self.line + 1 + row)
+        grams: Integers = numbers[at]
+        return grams
+
+    @cached_property
+    def _keys(self) -> tuple[Integers, Integers]:
+        """Of all words the keys, ascending, and the numbers; behind them a key that is no word's."""
+        sizes = np.fromiter(map(len, self.words), np.int64)
+        keys = _keys(b"".join(self.words), np.cumsum(sizes) - sizes, sizes)
+        order = np.argsort(keys)
+        return np.append(keys[order], np.uint64(0)), order.astype(np.min_scalar_type(len(order)))
 
     def _decimals(self, fields: Sequence[bytes]) -> Numbers:
         try:
@@ -170,6 +185,27 @@ class Arpa:
         wrong = (not _NUMBER.fullmatch(field) or not np.isfinite(float(field)) for field in fields)
         row = list(wrong).index(True)
         raise self.wrong(f"{shown(fields[row])} is not a number", self.line + 1 + row)
+
+
+def _spans(block: bytes, form: bytes, lines: int) -> tuple[Integers, Integers] | None:
+    """Where the fields of so many lines begin and how long they are, (lines, fields); None unless `form` ends them."""
+    characters = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(BLANK[characters])
+    if characters[ends].tobytes() != form * lines:
+        return None
+    sizes = np.diff(ends, prepend=-1) - 1
+    return ((ends - sizes).reshape(-1, len(form)), sizes.reshape(-1, len(form))) if sizes.all() else None
+
+
+def _keys(block: bytes, starts: Integers, sizes: Integers) -> Integers:
+    """A number of 64 bits for each word: its bytes, or of those that have more than 8 a hash."""
+    eights = np.ndarray(len(block) + 1, "<u8", block + bytes(8), strides=(1,))  # the 8 bytes from each on
+    keys: Integers = eights[starts] & MASKS[sizes.clip(max=8)]
+    for begin in range(8, int(sizes.max(initial=0)), 8):
+        longer = sizes > begin
+        keys[longer] *= MIX
+        keys[longer] += eights[starts[longer] + begin] & MASKS[(sizes[longer] - begin).clip(max=8)]
+    return keys
 
 
 def shown(found: bytes) -> str:
