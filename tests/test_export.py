@@ -396,6 +396,7 @@ def test_what_a_user_can_get_wrong(folder: Path, charlm: Charlm) -> None:
         (("import", "missing.arpa"), 3, "missing.arpa: cannot be read"),
         (("import", "corpus.txt"), 3, "not an ARPA file"),
         (("export", "missing"), 3, "missing"),
+        (("export", "small", "-o", "missing/small.arpa"), 1, "missing/small.arpa: cannot be written"),
         (("export", "small", "-o", "-", "--json"), 2, "standard output"),
         (("evaluate", "small"), 3, "--text"),
     ]:

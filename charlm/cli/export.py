@@ -14,7 +14,7 @@ import click
 from charlm import checkpoint
 from charlm.cli.live import bar, duration, errors
 from charlm.cli.options import GroupedCommand, option
-from charlm.errors import UsageError
+from charlm.errors import CharlmError, UsageError
 from charlm.export import write_arpa
 from charlm.files import atomic_file
 
@@ -61,9 +61,12 @@ def _opened(path: Path, force: bool) -> Iterator[IO[bytes]]:
         return
     if path.exists() and not force:
         raise UsageError(f"{path} exists; choose another --output, or --force to replace it")
-    with atomic_file(path) as file:
-        if path.suffix == ".gz":
-            with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
-                yield cast(IO[bytes], packed)
-        else:
-            yield file
+    try:
+        with atomic_file(path) as file:
+            if path.suffix == ".gz":
+                with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+                    yield cast(IO[bytes], packed)
+            else:
+                yield file
+    except OSError as problem:
+        raise CharlmError(f"{path}: cannot be written: {problem.strerror or problem}") from None

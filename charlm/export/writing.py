@@ -47,7 +47,7 @@ def write_arpa(
     the model has never seen, together. Raises UsageError for a model that is not an n-gram.
     """
     if not isinstance(model, NGram) or not len(model.ids):
-        raise UsageError("an ARPA file holds the n-grams of a fitted n-gram; this model has none")
+        raise UsageError("only a fitted n-gram can be written as an ARPA file: this model has no n-grams")
     tell = progress or (lambda _what, _fraction: None)
     model = model.cpu()
     ids = model.ids.tolist()
