@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from functools import cache
 
 import pytest
@@ -11,7 +12,22 @@ import safetensors.torch
 import torch
 
 from charlm import files
-from charlm.checkpoint import CARD, load, new_run, newest, runs, save
+from charlm.checkpoint import (
+    CARD,
+    LOCK,
+    METRICS,
+    add_metrics,
+    keep_metrics,
+    load,
+    loading,
+    lock,
+    locked,
+    new_run,
+    newest,
+    read_metrics,
+    runs,
+    save,
+)
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.files import atomic_file, sha256_of, write_atomically
 from charlm.models import ARCHITECTURES, LSTM, CountingModel
@@ -162,6 +178,90 @@ def test_a_save_that_fails_leaves_the_last_one(run, monkeypatch, step, failure, 
 def test_saving_nowhere_is_an_error_that_says_so(tmp_path):
     with pytest.raises(CharlmError, match="gone: cannot save the run: No such file"):
         save(tmp_path / "gone", "lstm", made(), TOKENIZER, {})
+
+
+def test_a_save_removes_what_no_save_needs_and_nothing_else(run):
+    left = [".weights-0123456789ab.safetensors.x.part", "weights-0123456789ab.safetensors", ".checkpoint.json.y.part"]
+    mine = ["notes.txt", "other.safetensors", ".part"]
+    for name in left + mine:
+        (run / name).write_text("")
+    save(run, "lstm", made(seed=1), TOKENIZER, {})
+    names = {file.name for file in run.iterdir()}
+    assert not names & set(left)
+    assert names >= set(mine)
+    assert same(load(run).model, made(seed=1))
+
+
+def test_a_run_that_is_saved_while_it_is_read_is_read_as_it_is_then(run, monkeypatch):
+    verify = loading.verify
+
+    def late(file, entry):
+        monkeypatch.setattr(loading, "verify", verify)
+        save(run, "lstm", made(seed=1), TOKENIZER, {})
+        verify(file, entry)
+
+    monkeypatch.setattr(loading, "verify", late)
+    assert same(load(run).model, made(seed=1))
+
+
+# One trainer at a time
+
+
+def test_a_run_has_one_trainer(run):
+    with locked(run):
+        assert (run / LOCK).read_text() == f"process {os.getpid()} on {socket.gethostname()}\n"
+        with (
+            pytest.raises(CharlmError, match=rf"{run}: process {os.getpid()} on \S+ is training this run"),
+            locked(run),
+        ):
+            pass
+    assert not (run / LOCK).exists()
+    with locked(run):
+        pass
+
+
+def test_what_a_killed_trainer_leaves_is_taken_over(run):
+    (run / LOCK).write_text("process 1 on elsewhere\n")
+    with locked(run):
+        assert f"process {os.getpid()} " in (run / LOCK).read_text()
+
+
+def test_a_lock_leads_nowhere(run, tmp_path):
+    (tmp_path / "dear").write_text("dear")
+    (run / LOCK).symlink_to(tmp_path / "dear")
+    with pytest.raises(CharlmError, match="cannot be written to"), locked(run):
+        pass
+    assert (tmp_path / "dear").read_text() == "dear"
+
+
+def test_a_file_system_without_locks_protects_nothing(run, monkeypatch):
+    monkeypatch.setattr(lock, "_try", lambda _: os.open(run / "gone", os.O_RDONLY))
+    with locked(run), locked(run):
+        pass
+
+
+# What was measured
+
+
+def test_metrics_that_are_none_are_passed_by(run):
+    assert read_metrics(run) == []
+    (run / METRICS).write_bytes(b'{"step": 1}\n{"step": 2, "x": 3}\n[4]\n{"st\n\xff\n' + b"[" * 99_999)
+    assert read_metrics(run) == [{"step": 1}, {"step": 2, "x": 3}]
+    add_metrics(run, {"step": 3})
+    keep_metrics(run, 1)
+    assert (run / METRICS).read_text() == '{"step": 1}\n'
+    keep_metrics(run, 0)
+    assert not (run / METRICS).exists()
+
+
+def test_metrics_are_no_way_out_of_the_folder(run, tmp_path):
+    (tmp_path / "dear").write_text('{"step": 1}\n')
+    (run / METRICS).symlink_to(tmp_path / "dear")
+    assert read_metrics(run) == []
+    keep_metrics(run, 5)
+    add_metrics(run, {"step": 6})
+    assert (tmp_path / "dear").read_text() == '{"step": 1}\n'
+    assert not (run / METRICS).is_symlink()
 
 
 # Damage

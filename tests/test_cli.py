@@ -1,4 +1,4 @@
-"""The commands as a person uses them: what they print where, their exit codes, and every error a user can meet."""
+"""The commands as a person uses them: what they print where, and their exit codes."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from click.testing import CliRunner
 from conftest import Charlm
 
 import charlm as charlm_package
-from charlm import checkpoint, cli
+from charlm import checkpoint, cli, training
 from charlm.cli import COMMANDS
+from charlm.cli.live import Stopping
+from charlm.corpus import Origin
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 
@@ -131,62 +134,6 @@ def test_fine_tuning_keeps_tokenizer_and_shape(folder: Path, charlm: Charlm) -> 
     assert second.model.config == first.model.config
 
 
-ERRORS = [  # arguments, exit code, what the message must say
-    (("train",), 2, "no CORPUS"),
-    (("train", "missing.txt"), 3, "missing.txt: no such file"),
-    (("train", "empty.txt"), 3, "empty"),
-    (("train", "one.txt"), 3, "too few to split"),
-    (("train", "binary.bin"), 3, "binary data"),
-    (("train", "latin.txt"), 3, "not utf-8 (byte 3, line 1); name the real encoding, for example --encoding latin-1"),
-    (("train", "corpus.txt", "--encoding", "nonsense"), 2, "--encoding 'nonsense' is unknown"),
-    (("train", "corpus.txt", "--arch", "lstn"), 2, "did you mean lstm?"),
-    (("train", "corpus.txt", "--heads", "4"), 2, "--heads is not an option of lstm; it has --width, --layers"),
-    (("train", "corpus.txt", "--budget", "soon"), 2, "try 90s, 5m, 2h, 10epochs"),
-    (("train", "corpus.txt", "--dropout", "1.5"), 2, "--dropout must be less than 1"),
-    (("train", "corpus.txt", "--width", "0"), 2, "--width must be at least 1"),
-    (("train", "corpus.txt", "--width", "wide"), 2, "'wide' is not a valid integer"),
-    (("train", "corpus.txt", "--arch", "transformer", "--width", "30"), 2, "multiple of twice --heads"),
-    (("train", "corpus.txt", "--optimizer", "adamm"), 2, "--optimizer must be one of adamw"),
-    (("train", "corpus.txt", "--device", "tpu"), 2, "--device tpu: not on this machine"),
-    (("train", "corpus.txt", "--tokenizer", "words"), 2, "there are characters, bytes, sentencepiece"),
-    (("train", "corpus.txt", "--vocab-size", "300"), 2, "--vocab-size is not an option of the characters tokenizer"),
-    (("train", "corpus.txt", "-o", "corpus.txt"), 2, "corpus.txt exists"),
-    (("train", "corpus.txt", "-o", "corpus.txt/run"), 1, "cannot make this folder"),
-    (("train", "corpus.txt", "--held-out", "missing.txt"), 3, "missing.txt: no such file"),
-    (("train", "corpus.txt", "--from", "nowhere"), 3, "nowhere does not exist"),
-    (("train", "--resume", "nowhere"), 3, "nowhere does not exist"),
-    (("sample",), 3, "no run in checkpoints/ yet"),
-    (("sample", "corpus.txt"), 3, "does not exist"),
-    (("sample", "."), 3, "is not a run"),
-    (("sample", "-t", "-1"), 2, "--temperature must be at least 0"),
-    (("sample", "--top-p", "0"), 2, "--top-p must be greater than 0"),
-    (("sample", "--top-p", "1.1"), 2, "--top-p must be at most 1"),
-    (("sample", "--greedy", "--top-k", "3"), 2, "--greedy"),
-    (("sample", "--beams", "3", "-t", "0.5"), 2, "--beams searches instead of drawing"),
-    (("sample", "-p", "a", "--prompt-file", "b"), 2, "give one of them"),
-    (("sample", "--prompt-file", "missing.txt"), 3, "missing.txt: cannot be read"),
-    (("sample", "--prompt-file", "latin.txt"), 3, "not UTF-8 at byte 3"),
-    (("evaluate", "."), 3, "is not a run"),
-    (("nonsense",), 2, "No such command"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "code", "message"), ERRORS, ids=[" ".join(row[0]) for row in ERRORS])
-def test_errors_say_what_where_and_what_next(
-    arguments: tuple[str, ...], code: int, message: str, folder: Path, charlm: Charlm
-) -> None:
-    (folder / "empty.txt").write_bytes(b"")
-    (folder / "one.txt").write_bytes(b"x")
-    (folder / "binary.bin").write_bytes(bytes(range(256)) * 8)
-    (folder / "latin.txt").write_bytes("caf\xe9 au lait\n".encode("latin-1") * 50)
-    outcome = charlm(*arguments)
-    assert message in " ".join(outcome.err.split())
-    assert outcome.code == code
-    assert outcome.out == ""
-    assert "Traceback" not in outcome.err
-    assert not list(folder.glob("checkpoints/*"))
-
-
 DAMAGE = {
     "checkpoint.json": (b"{", "damaged"),
     "tokenizer": (b"{}", "damaged"),
@@ -234,6 +181,24 @@ def test_no_space_left_is_one_line(folder: Path, charlm: Charlm, monkeypatch: py
     assert len(outcome.err.strip().splitlines()) <= 2
 
 
+def begun(folder: Path) -> Path:
+    """A run of corpus.txt that was interrupted after two steps of four."""
+    origin, asked = Origin(("corpus.txt",)), iter(range(-2, 99))
+    split, kind = origin.open(), TOKENIZERS["characters"]
+    path = checkpoint.new_run("begun")
+    training.train(
+        path,
+        split,
+        kind.train(split.training.chunks(), kind.Config()),
+        "rnn",
+        ARCHITECTURES["rnn"].Config(width=8),
+        training.complete(training.TrainingConfig(budget="4steps"), "rnn"),
+        about={"corpus": origin.describe(split)},
+        watcher=training.Watcher(should_stop=lambda: next(asked) == 2),
+    )
+    return path
+
+
 def spawn(*arguments: str, folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "charlm", *arguments],
@@ -264,6 +229,44 @@ def test_a_signal_saves_and_resume_finishes(number: int, code: int, folder: Path
     assert outcome.code == 0, outcome.err
     assert checkpoint.load(folder / run).about["progress"]["finished"] is True
     assert charlm("train", "--resume", run).code == 3  # nothing left to do
+
+
+def test_a_run_goes_on_when_nobody_reads_along(folder: Path) -> None:
+    process = spawn("train", "corpus.txt", "--arch", "rnn", "--size", "tiny", "--budget", "60steps", folder=folder)
+    assert process.stderr is not None
+    assert process.stdout is not None
+    process.stderr.close()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert checkpoint.load(folder / "checkpoints/corpus-rnn").about["progress"]["step"] == 60
+
+
+def test_a_text_that_has_moved_is_named_to_go_on(folder: Path, charlm: Charlm) -> None:
+    run = begun(folder)
+    (folder / "corpus.txt").rename(folder / "moved.txt")
+    assert charlm("train", "--resume", str(run), "-q").code == 3
+    (folder / "other.txt").write_text("something else " * 99)
+    outcome = charlm("train", "other.txt", "--resume", str(run), "-q")
+    assert (outcome.code, "not the text that this run was made from" in outcome.err) == (3, True)
+    outcome = charlm("train", "moved.txt", "--resume", str(run), "-q")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(charlm("evaluate", str(run), "--json").out)["characters"]
+
+
+@pytest.mark.parametrize(
+    ("patient", "signals", "end"), [(True, 1, False), (True, 2, True), (False, 1, True), (False, 2, True)]
+)
+def test_the_first_signal_is_noted_where_somebody_looks_and_the_second_ends_it_all(
+    patient: bool, signals: int, end: bool
+) -> None:
+    stopping, ended = Stopping(), False
+    with stopping.patience() if patient else nullcontext():
+        try:
+            for _ in range(signals):
+                stopping.note(signal.SIGTERM, None)
+        except KeyboardInterrupt:
+            ended = True
+    assert (ended, stopping()) == (end, signal.SIGTERM)
 
 
 @pytest.mark.slow

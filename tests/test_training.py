@@ -3,25 +3,41 @@
 import dataclasses
 import json
 import math
+import shutil
+import time
 from collections import Counter
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from charlm import checkpoint
 from charlm.checkpoint import CARD, load
 from charlm.config import BOUNDARY
 from charlm.corpus import Text, encode, split
-from charlm.errors import CheckpointError, TrainingFault, UsageError
+from charlm.errors import CharlmError, CheckpointError, TrainingFault, UsageError
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, GRU, CountingModel, Network
 from charlm.tokenizers import Characters
 from charlm.tokenizers.characters import CharactersConfig
-from charlm.training import SIZES, Budget, TrainingConfig, Watcher, choose_device, complete, model_config, resume, train
+from charlm.training import (
+    SIZES,
+    Budget,
+    TrainingConfig,
+    Watcher,
+    choose_device,
+    complete,
+    loop,
+    model_config,
+    resume,
+    train,
+)
 from charlm.training.loop import Trainer
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
 from charlm.training.schedule import SCHEDULES, WARMUP_STEPS, rate
+from charlm.training.session import Session
 from charlm.training.streams import Streams, parallel
 
 SOURCE = "".join(f"line {n}: the cat sat on the mat, and the rat ate the hat {n * 7 % 13} times.\n" for n in range(60))
@@ -468,7 +484,115 @@ def test_joined_training_reads_the_validation_slice(tmp_path, monkeypatch):
     assert read == [train_size] * joined + [both] * (24 - joined)
 
 
+# Saves on the way
+
+
+@pytest.mark.parametrize("options", [{}, {"patience": 2, "learning_rate": 0.5, "join": False}])
+def test_every_save_on_the_way_leads_to_the_same_end(tmp_path, monkeypatch, options):
+    saves, save = [], checkpoint.save
+
+    def copied(path, *arguments):
+        save(path, *arguments)
+        saves.append(shutil.copytree(path, tmp_path / f"save-{len(saves)}"))
+
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoint, "save", copied)
+    whole = trained(tmp_path / "whole", save_every="0.000001s", **options)
+    monkeypatch.undo()
+    end = progress(whole.path)
+    assert len(saves) > 5
+    for path in saves[:-1]:
+        done = resume(load(path, resume=True), SPLIT)
+        assert same(done.model, whole.model), progress(path)
+        assert {k: progress(path)[k] for k in ("step", "best", "joined")} == {
+            k: end[k] for k in ("step", "best", "joined")
+        }
+        steps = [entry["step"] for entry in checkpoint.read_metrics(path)]
+        assert steps == sorted(set(steps))
+
+
+@pytest.mark.parametrize(
+    ("asked", "cost", "wait"), [("auto", 0.1, 60), ("auto", 2.0, 200), ("5s", 2.0, 5), ("2m", 0.0, 120)]
+)
+def test_saving_takes_a_hundredth_of_the_time_at_most_unless_asked_for_more(tmp_path, monkeypatch, asked, cost, wait):
+    session = object.__new__(Session)
+    session.trainer = SimpleNamespace(config=settings(save_every=asked))
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    session._wait(cost)
+    assert session.due == pytest.approx(1000.0 + wait)
+
+
+def test_what_the_clock_on_the_wall_does_changes_nothing(tmp_path, monkeypatch):
+    whole = trained(tmp_path / "whole")
+    hands = iter(range(10**9, 0, -(10**5)))
+    monkeypatch.setattr(time, "time", lambda: next(hands))
+    seen = []
+    assert same(trained(tmp_path / "back", watcher=Watcher(progress=seen.append)).model, whole.model)
+    assert all(0 <= p.seconds < 1000 and p.seconds_left >= 0 for p in seen)
+
+
+def test_a_run_that_is_trained_elsewhere_is_left_alone(tmp_path):
+    trained(tmp_path, watcher=stop_after(3))
+    run = load(tmp_path, resume=True)
+    with checkpoint.locked(tmp_path):
+        for train_it in (lambda: resume(run, SPLIT), lambda: trained(tmp_path)):
+            with pytest.raises(CharlmError, match="is training this run"):
+                train_it()
+    assert resume(run, SPLIT).finished
+    with pytest.raises(CheckpointError, match="trained it on meanwhile"):
+        resume(run, SPLIT)
+
+
+def test_deterministic_training_does_not_depend_on_the_threads(tmp_path):
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            options = {"config": small("lstm", width=256), "batch": 32, "deterministic": True, "budget": "3steps"}
+            found.append(trained(tmp_path / str(threads), "lstm", **options).model)
+            assert torch.get_num_threads() == threads
+            assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.set_num_threads(before)
+    assert same(*found)
+
+
 # What goes wrong
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
+    step = Trainer._step
+
+    def spoiled(trainer):
+        step(trainer)
+        if trainer.counters.step == 7:
+            next(trainer.model.parameters()).data[0] = math.inf
+
+    monkeypatch.setattr(Trainer, "_step", spoiled)
+    with pytest.raises(TrainingFault, match="not finite at step 8"):
+        trained(tmp_path, save_every="0.000001s")
+    assert progress(tmp_path)["step"] in (5, 6)
+    assert all(weight.isfinite().all() for weight in load(tmp_path).model.parameters())
+
+
+@pytest.mark.parametrize("problem", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")])
+def test_memory_that_runs_out_is_told_with_its_numbers(tmp_path, monkeypatch, problem):
+    def full(_):
+        raise problem
+
+    monkeypatch.setattr(Trainer, "_step", full)
+    with pytest.raises(
+        CharlmError, match="out of memory with --batch 4, --segment 16, --width 16, --layers 1\ntry --batch 2"
+    ):
+        trained(tmp_path)
+
+
+def test_a_network_beyond_this_machine_is_refused_before_it_takes_memory(tmp_path):
+    for width in (10**7, 10**12):
+        with pytest.raises(CharlmError, match="and this machine has"):
+            trained(tmp_path, config=small("gru", width=width))
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)

@@ -1,0 +1,497 @@
+"""Every error that a user can meet: what was done, the exit code, the message. None shows a traceback.
+
+The last test holds the table to its word: it finds every error that the code raises and asks for its row.
+"""
+
+import ast
+import errno
+import json
+import os
+import shlex
+import shutil
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TEXT, Charlm
+
+import charlm as package
+from charlm import checkpoint, errors, training
+from charlm.checkpoint import CARD, loading, saving
+from charlm.corpus import BUILTINS, Origin
+from charlm.files import sha256_of
+from charlm.models import ARCHITECTURES
+from charlm.tokenizers import TOKENIZERS
+from charlm.training.loop import Trainer
+
+Prepare = Callable[[Path, pytest.MonkeyPatch], object]
+Case = tuple[str, str, int, str] | tuple[str, str, int, str, Prepare]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a corpus and small runs of it: done (lstm), begun (gru, interrupted), counted (ngram)."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
+    origin = Origin((str(folder / "corpus.txt"),))
+    split = origin.open()
+    tokenizer = TOKENIZERS["characters"].train([TEXT], TOKENIZERS["characters"].Config())
+    for name, architecture, steps in (("done", "lstm", 99), ("begun", "gru", 2), ("counted", "ngram", 99)):
+        kind = ARCHITECTURES[architecture]
+        config = kind.Config(**({"order": 3} if architecture == "ngram" else {"width": 8}))
+        asked = iter(range(-2, 99))
+        watcher = training.Watcher(should_stop=lambda: next(asked) >= steps)  # noqa: B023
+        settings = training.complete(training.TrainingConfig(budget="4steps", batch=2), architecture)
+        about = {"corpus": origin.describe(split)}
+        path = folder / name
+        path.mkdir()
+        training.train(
+            path, split, tokenizer, architecture, config, settings, about=about,
+            watcher=watcher if name == "begun" else None,
+        )  # fmt: skip
+        card = path / CARD
+        card.write_text(card.read_text().replace(str(folder / "corpus.txt"), "corpus.txt"))
+    return folder
+
+
+def edit(run: str, **changes: object) -> Prepare:
+    """Change what a run's card says; a function is applied to what is there."""
+
+    def prepare(folder: Path, _: pytest.MonkeyPatch) -> None:
+        card = json.loads((folder / run / CARD).read_text())
+        for name, value in changes.items():
+            card[name] = value(card[name]) if callable(value) else value
+        (folder / run / CARD).write_text(json.dumps(card))
+
+    return prepare
+
+
+def replace(run: str, stem: str, content: bytes | Callable[[bytes], bytes], *, vouch: bool = False) -> Prepare:
+    """Put something else into a file of a run; with `vouch` the card says that it is right."""
+
+    def prepare(folder: Path, _: pytest.MonkeyPatch) -> None:
+        (file,) = (folder / run).glob(f"{stem}*")
+        file.write_bytes(content(file.read_bytes()) if callable(content) else content)
+        if vouch:
+            card = json.loads((folder / run / CARD).read_text())
+            for entry in card["files"].values():
+                if entry["name"] == file.name:
+                    entry |= {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+            (folder / run / CARD).write_text(json.dumps(card))
+
+    return prepare
+
+
+def write(name: str, content: bytes | str) -> Prepare:
+    def prepare(folder: Path, _: pytest.MonkeyPatch) -> None:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return prepare
+
+
+def remove(pattern: str) -> Prepare:
+    return lambda folder, _: [file.unlink() for file in folder.glob(pattern)]
+
+
+def patch(target: object, name: str, value: object) -> Prepare:
+    return lambda _, monkeypatch: monkeypatch.setattr(target, name, value)
+
+
+def raising(problem: BaseException) -> Callable[..., object]:
+    def call(*_: object, **__: object) -> object:
+        raise problem
+
+    return call
+
+
+def together(*preparations: Prepare) -> Prepare:
+    return lambda folder, monkeypatch: [prepare(folder, monkeypatch) for prepare in preparations]
+
+
+def held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread trains the run, and ends with the test."""
+    begun, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with checkpoint.locked(folder / "begun"):
+            begun.set()
+            over.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    begun.wait(60)
+    monkeypatch.setattr(checkpoint, "_over", over.set, raising=False)
+
+
+def linked_card(folder: Path, _: pytest.MonkeyPatch) -> None:
+    (folder / "done" / CARD).rename(folder / "card")
+    (folder / "done" / CARD).symlink_to("../card")
+
+
+def broken_weights(folder: Path, _: pytest.MonkeyPatch) -> None:
+    run = checkpoint.load(folder / "done")
+    for weight in run.model.parameters():
+        weight.data.fill_(float("nan"))
+    checkpoint.save(folder / "done", "lstm", run.model, run.tokenizer, run.about)
+
+
+def twice_the_mass(folder: Path, _: pytest.MonkeyPatch) -> None:
+    run = checkpoint.load(folder / "counted")
+    run.model.mass *= 2
+    checkpoint.save(folder / "counted", "ngram", run.model, run.tokenizer, run.about)
+
+
+def other_tokenizer(folder: Path, _: pytest.MonkeyPatch) -> None:
+    other = TOKENIZERS["characters"].train(["xyz" * 9], TOKENIZERS["characters"].Config())
+    replace("done", "tokenizer", other.files()["tokenizer.json"], vouch=True)(folder, _)
+
+
+def meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resume = Trainer.resume
+
+    def slow(trainer: Trainer, *arguments: object) -> None:
+        resume(trainer, *arguments)  # type: ignore[arg-type]
+        edit("begun", progress=lambda progress: progress | {"step": progress["step"] + 1})(folder, monkeypatch)
+
+    monkeypatch.setattr(Trainer, "resume", slow)
+
+
+def always_new(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is saved again whenever it is read."""
+
+    def load(path: Path, *_: object) -> None:
+        edit("done", seed=lambda seed: seed + 1)(folder, monkeypatch)
+        raise errors.CheckpointError(f"{path}: gone")
+
+    edit("done", seed=0)(folder, monkeypatch)
+    monkeypatch.setattr(loading, "_load", load)
+
+
+def poisoned(step: int) -> Prepare:
+    """The loss is not a number from a step on."""
+
+    def prepare(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        kind, calls = ARCHITECTURES["rnn"], []
+        score = kind.score
+
+        def call(self: torch.nn.Module, *arguments: object) -> object:
+            calls.append(self.training)
+            log_probs, state = score(self, *arguments)  # type: ignore[arg-type]
+            return log_probs * (float("nan") if sum(calls) >= step else 1), state
+
+        monkeypatch.setattr(kind, "score", call)
+
+    return prepare
+
+
+FULL = raising(OSError(errno.ENOSPC, "No space left on device"))
+READ_ONLY = raising(OSError(errno.EROFS, "Read-only file system"))
+NO_MEMORY = raising(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."))
+QUICK = "--budget 4steps --size tiny -q"
+NAN = b"\x00\x00\xc0\x7f"
+deep = b'{"a":' * 100_000
+
+TEXTS: list[Case] = [
+    ("no corpus", "train", 2, "no CORPUS: name a text file, or try builtin:"),
+    ("a missing file", "train missing.txt", 3, "missing.txt: no such file or folder; `charlm data list` shows"),
+    ("a corpus that is not downloaded", "train text8", 3, "text8: not here yet; `charlm data get text8` downloads it"),
+    ("a built-in corpus without its prefix", "train python-stdlib", 3, "no such file; the built-in corpus of that"),
+    ("no such built-in corpus", "train builtin:x", 3, "no such built-in corpus; there are builtin:python-reference"),
+    ("a Python without sources", "train builtin:python-stdlib", 3, "this Python came without its sources in",
+     patch(BUILTINS["python-stdlib"].pieces.__globals__["sysconfig"], "get_path", lambda _: "nowhere")),
+    ("an empty file", "train empty.txt", 3, "empty.txt: empty; a corpus needs text", write("empty.txt", "")),
+    ("a text of one character", "train one.txt", 3, "one: 1 characters are too few to split", write("one.txt", "x")),
+    ("an empty held-out text", "train corpus.txt --held-out /dev/null", 3, "/dev/null: empty"),
+    ("a binary file", "train binary", 3, "binary data, not text (byte 128, line 2 is not utf-8); compressed?",
+     write("binary", bytes(range(256)) * 8)),
+    ("a file of zeros", "train zeros", 3, "binary data, not text (NULs at byte 4, line 2)",
+     write("zeros", "abc\n" + "\0" * 999 + "x" * 9999)),
+    ("UTF-16 without a mark", "train wide.txt", 3,
+     "say --encoding utf-16-le", write("wide.txt", TEXT.encode("utf-16-le"))),
+    ("UTF-16 with a mark", "train wide.txt", 3, "looks like UTF-16; say --encoding utf-16",
+     write("wide.txt", TEXT.encode("utf-16"))),
+    ("UTF-16 that has no mark", "train corpus.txt --encoding utf-16", 3,
+     "corpus.txt: no byte order mark; say --encoding"),
+    ("Latin-1", "train latin.txt", 3,
+     "not utf-8 (byte 3, line 1); name the real encoding, for example --encoding latin-1",
+     write("latin.txt", "caf\xe9 au lait\n".encode("latin-1") * 50)),
+    ("an encoding that does not exist", "train corpus.txt --encoding x", 2, "--encoding 'x' is unknown; try utf-8"),
+    ("an encoding that gives half a pair", "train half.txt --encoding utf-16-le", 3,
+     "(byte 0, line 1 is not utf-16-le)",
+     write("half.txt", b"\x00\xd8" * 99)),
+    ("half a pair from an encoding", "train half.txt --encoding raw_unicode_escape", 3, "gave half a surrogate pair",
+     write("half.txt", "\\ud800" * 99)),
+    ("a folder without text", "train folder", 3, "folder: no text in this folder (1 binary or empty files left out)",
+     write("folder/empty.txt", "")),
+    ("an unreadable file", "train corpus.txt", 3, "cannot be read: Permission denied",
+     patch(Path, "open", raising(PermissionError(errno.EACCES, "Permission denied")))),
+    ("an unknown corpus to download", "data get x", 3, "x: no such corpus to download; there are tinyshakespeare"),
+]  # fmt: skip
+
+SETTINGS: list[Case] = [
+    ("a command that does not exist", "nonsense", 2, "No such command"),
+    ("an option that does not exist", "train corpus.txt --colour red", 2, "No such option"),
+    ("an architecture that does not exist", "train corpus.txt --arch lstn", 2, "'lstn' is unknown; did you mean lstm?"),
+    ("a tokenizer that does not exist", "train corpus.txt --tokenizer words", 2,
+     "'words' is unknown; there are characters"),
+    ("an option of another architecture", "train corpus.txt --heads 4", 2, "--heads is not an option of lstm; it has"),
+    ("an option of no architecture named", "compare corpus.txt --arch rnn,gru --heads 2", 2,
+     "--heads is not an option of rnn or gru; transformer has it"),
+    ("an option of another tokenizer", "train corpus.txt --vocab-size 300", 2, "--vocab-size is not an option of the"),
+    ("a value too high", "train corpus.txt --dropout 1.5", 2, "--dropout must be less than 1"),
+    ("a value too low", "train corpus.txt --width 0", 2, "--width must be at least 1"),
+    ("a value that is no number", "train corpus.txt --width wide", 2, "'wide' is not a valid integer"),
+    ("a value that is not finite", "train corpus.txt --learning-rate nan", 2,
+     "--learning-rate must be a finite number"),
+    ("a choice that is none", "train corpus.txt --optimizer adamm", 2, "--optimizer must be one of adamw"),
+    ("a size that is none", "train corpus.txt --size huge", 2, "'huge' is not one of"),
+    ("a width that heads cannot share", "train corpus.txt --arch transformer --width 30", 2,
+     "must be a multiple of twice"),
+    ("a budget that is none", "train corpus.txt --budget soon", 2, "is not an amount: try 90s, 5m, 2h, 10epochs"),
+    ("a time between saves that is none", "train corpus.txt --save-every 3steps", 2, "is not a time: try 30s or 5m"),
+    ("a device that is not there", "train corpus.txt --device tpu", 2, "--device tpu: not on this machine; there is"),
+    ("too many pieces", "train corpus.txt --tokenizer sentencepiece --vocab-size 9999", 2,
+     "the largest size possible is"),
+    ("no pieces", f"train lines.txt --tokenizer sentencepiece {QUICK}", 3, "SentencePiece finds no pieces in this text",
+     write("lines.txt", "\n" * 999)),
+    ("settings of a run that goes on", "train --resume begun --width 9", 2, "with the run's own text and settings"),
+    ("a shape with --from", "train corpus.txt --from done --width 9", 2, "cannot change with --from"),
+    ("--from a run that is counted", "train corpus.txt --from counted", 2, "ngram models are counted anew"),
+    ("a temperature below 0", "sample done -t -1", 2, "--temperature must be at least 0"),
+    ("top-p of nothing", "sample done --top-p 0", 2, "--top-p must be greater than 0"),
+    ("top-p of too much", "sample done --top-p 1.1", 2, "--top-p must be at most 1"),
+    ("greedy and drawn", "sample done --greedy --top-k 3", 2, "--greedy always takes the likeliest"),
+    ("searched and drawn", "sample done --beams 3 -t 0.5", 2, "--beams searches instead of drawing"),
+    ("too many beams", "sample done --beams 99999", 2, "--beams must be 1 to 4096"),
+    ("a length penalty below 0", "sample done --beams 2 --length-penalty -1", 2, "--length-penalty must be at least 0"),
+    ("an empty stop string", "sample done --stop ''", 2, "--stop must not be empty"),
+    ("two prompts", "sample done -p a --prompt-file b", 2, "--prompt and --prompt-file: give one of them"),
+    ("a missing prompt", "sample done --prompt-file missing.txt", 3, "missing.txt: cannot be read"),
+    ("a prompt that is no text", "sample done --prompt-file latin.txt", 3,
+     "not UTF-8 at byte 3", write("latin.txt", b"caf\xe9")),
+    ("a context of nothing", "evaluate done --context 0", 2, "--context must be at least 1 character"),
+    ("two forms of output", "compare corpus.txt --json --csv", 2, "--json and --csv: give one of them"),
+    ("runs and a corpus", "compare done corpus.txt", 2, "done is a run and corpus.txt is not"),
+    ("training what is trained", "compare done --budget 3s", 2, "--budget is for training, and these runs are trained"),
+    ("comparing into a file", "compare corpus.txt -o corpus.txt", 2, "corpus.txt exists; choose another --output"),
+    ("this machine and a run", "info done --device", 2, "--device is about this machine, not about a run"),
+]  # fmt: skip
+
+RUNS: list[Case] = [
+    ("no run yet", "sample", 3, "no run in checkpoints/ yet: make one with `charlm train CORPUS`"),
+    ("a file instead of a run", "sample corpus.txt", 3, "corpus.txt does not exist; `charlm info` lists"),
+    ("a folder that is no run", "evaluate .", 3, "is not a run: it has no checkpoint.json"),
+    ("an output that exists", f"train corpus.txt -o done {QUICK}", 2,
+     "done exists; choose another --output, or --force"),
+    ("force on what is no run", f"train corpus.txt -o corpus.txt --force {QUICK}", 2,
+     "not a run; --force replaces only runs"),
+    ("an output within a file", f"train corpus.txt -o corpus.txt/run {QUICK}", 1,
+     "cannot make this folder: Not a directory"),
+    ("going on with what is finished", "train --resume done", 3,
+     "this run is finished; to train on from it use --from done"),
+    ("going on with what is counted", "train --resume counted", 3, "this run is finished"),
+    ("what counts, and is said to be unfinished", "train --resume counted", 3,
+     "a model that is counted cannot be resumed",
+     together(edit("counted", training={}), lambda folder, _: edit("counted", files=lambda files: {
+         **files, "resume": files["weights"]})(folder, _))),
+    ("two trainers", "train --resume begun -q", 1, f"process {os.getpid()} on ", held),
+    ("another trainer meanwhile", "train --resume begun -q", 3,
+     "another process has trained it on meanwhile", meanwhile),
+    ("saved while it is read", "sample done", 3, "is saved faster than it can be read", always_new),
+    ("a text that has changed", "train --resume begun", 3, "not the text that this run was made from (it has changed",
+     write("corpus.txt", TEXT + "More.\n")),
+    ("a text that has changed", "evaluate done", 3, "restore it, or name another text with --text",
+     write("corpus.txt", TEXT + "More.\n")),
+    ("a text that is gone", "train --resume begun", 3, "corpus.txt: no such file", remove("corpus.txt")),
+    ("a text from standard input", "train --resume begun", 3, "say where it is now: charlm train FILE --resume begun",
+     edit("begun", corpus=lambda corpus: corpus | {"sources": ["-"]})),
+    ("a text that nobody knows", "evaluate done", 3,
+     "does not say which text it was made from", edit("done", corpus=None)),
+    ("a text that nobody knows", "compare done", 3, "does not say which text it held out", edit("done", corpus=None)),
+    ("different texts", "compare done counted", 2, "two texts, so their figures cannot be compared",
+     edit("done", corpus=lambda corpus: corpus | {"sha256": corpus["sha256"] | {"held_out": "x"}})),
+    ("a broken card", "sample done", 3, "checkpoint.json: damaged: not the JSON of a run", replace("done", CARD, b"{")),
+    ("a card beyond measure", "sample done", 3, "larger than any card", replace("done", CARD, b" " * (2 << 20))),
+    ("a card too deep", "sample done", 3, "damaged: not the JSON of a run", replace("done", CARD, deep)),
+    ("a link for a card", "sample done", 3, "not a file of its own", linked_card),
+    ("a newer format", "sample done", 3, "format 2, this charlm reads 1: upgrade charlm", edit("done", format=2)),
+    ("an unknown architecture", "sample done", 3,
+     "unknown architecture 'quantum'", edit("done", architecture="quantum")),
+    ("a card without files", "sample done", 3, "'weights' is wrong or missing", edit("done", files={})),
+    ("files beyond number", "sample done", 3, "names more files than any run has",
+     edit("done", files=lambda files: {str(n): files["weights"] for n in range(9)})),
+    ("a file outside", "sample done", 3, "names a file that no run has",
+     edit("done", files=lambda files: files | {"weights": {"name": "../../x", "bytes": 1, "sha256": ""}})),
+    ("a file that is missing", "sample done", 3, "missing; the run is incomplete", remove("done/weights*")),
+    ("a file that was cut", "sample done", 3, "damaged: not the content that was saved",
+     replace("done", "weights", lambda content: content[:-1])),
+    ("a file with another bit", "sample done", 3, "damaged: not the content that was saved",
+     replace("done", "weights", lambda content: content[:-1] + bytes([content[-1] ^ 1]))),
+    ("a tokenizer with another bit", "sample done", 3, "damaged: not the content that was saved",
+     replace("done", "tokenizer", lambda content: b"[" + content[1:])),
+    ("a tokenizer beyond measure", "sample done", 3, "larger than any tokenizer",
+     replace("done", "tokenizer", b" " * (17 << 20), vouch=True)),
+    ("a tokenizer that is none", "sample done", 3, "not what charlm writes for a tokenizer of kind 'characters'",
+     replace("done", "tokenizer", deep, vouch=True)),
+    ("no tokenizer", "sample done", 3, "tokenizer.json is missing: the run is incomplete",
+     edit("done", files=lambda files: {"weights": files["weights"]})),
+    ("another tokenizer", "sample done", 3, "the tokenizer has 260 ids, the model", other_tokenizer),
+    ("weights of another shape", "sample done", 3, "the weights do not fit the configuration",
+     edit("done", config=lambda config: config | {"width": 9})),
+    ("weights of another type", "sample done", 3, "the weights do not fit the configuration",
+     replace("done", "weights", lambda content: content.replace(b'"F32"', b'"I32"'), vouch=True)),
+    ("weights that are none", "sample done", 3, "not what a run has for numbers",
+     replace("done", "weights", b"\xff" * 999, vouch=True)),
+    ("weights beyond this machine", "sample done", 3, "larger than the memory of this machine",
+     patch(loading, "physical_memory", lambda: 1000)),
+    ("n-grams that are none", "sample done", 3, "the weights are not those of an n-gram model",
+     edit("done", architecture="ngram", config={"order": 3, "smoothing": "gated"})),
+    ("n-grams without sense", "sample counted", 3, "contradict each other",
+     replace("counted", "weights", lambda content: content[:-8] + 8 * b"\xff", vouch=True)),
+    ("n-grams that do not add up", "sample counted", 3, "do not add up to 1", twice_the_mass),
+    ("a setting from the future", "sample done", 3, "unknown setting 'colour'; a newer charlm may have written it",
+     edit("done", config=lambda config: config | {"colour": 3})),
+    ("a setting that is lost", "sample done", 3, "expected an object of settings", edit("done", config=3)),
+    ("a setting of another type", "sample done", 3, "--width must be int, not 'wide'",
+     edit("done", config=lambda config: config | {"width": "wide"})),
+    ("counters that cannot be", "train --resume begun", 3, "cannot be resumed: step cannot be -1",
+     edit("begun", progress=lambda progress: progress | {"step": -1})),
+    ("counters without an end", "train --resume begun", 3, "cannot be resumed: the number of steps is missing",
+     edit("begun", progress=lambda progress: progress | {"steps": None})),
+    ("counters at odds", "train --resume begun", 3, "cannot be resumed: the counters contradict each other",
+     edit("begun", progress=lambda progress: progress | {"measured": 9})),
+    ("an optimizer of another run", "train --resume begun", 3, "the state of the optimizer does not fit the model",
+     edit("begun", training=lambda training: training | {"optimizer": "rmsprop"})),
+    ("broken weights", "evaluate done", 4, "is zero or not a number", broken_weights),
+    ("broken weights", "sample done", 4, "the model's probabilities are not numbers", broken_weights),
+    ("broken weights", "sample done --beams 2", 4, "the model's probabilities are not numbers", broken_weights),
+]  # fmt: skip
+
+TRAINING: list[Case] = [
+    ("a loss that is not finite", f"train corpus.txt --arch rnn {QUICK}", 4,
+     "the loss is not finite at step 3. Try --learning-rate 0.002", poisoned(3)),
+    ("a gradient that is not finite", f"train corpus.txt {QUICK}", 4, "the gradient is not finite at step 1",
+     patch(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))),
+    ("weights that are not finite", f"train corpus.txt --learning-rate 1e39 {QUICK}", 4, "is not finite at step 2"),
+    ("more than this machine has", f"train corpus.txt --width 3000000 {QUICK}", 1, "and this machine has"),
+    ("memory that runs out", f"train corpus.txt {QUICK}", 1,
+     "out of memory with --batch 32, --segment 64, --width 128, --layers 1 try --batch 16",
+     patch(Trainer, "_step", NO_MEMORY)),
+    ("memory that runs out", "sample done", 1, "out of memory; try a shorter text or prompt",
+     patch(package.models.LSTM, "forward", NO_MEMORY)),
+    ("a full disk", f"train corpus.txt {QUICK}", 1,
+     "cannot save the run: No space left on device; nothing is saved yet",
+     patch(os, "fsync", FULL)),
+    ("a full disk", "train --resume begun -q", 1,
+     "No space left on device; the last save is untouched; mend that, then",
+     patch(saving, "write_atomically", FULL)),
+    ("a folder that cannot be written to", "train --resume begun -q", 1, "cannot be written to: Read-only file system",
+     patch(checkpoint.lock, "_taken", READ_ONLY)),
+    ("a folder that cannot be made", f"train corpus.txt {QUICK}", 1, "cannot make this folder: Read-only file system",
+     patch(Path, "mkdir", READ_ONLY)),
+    ("metrics that cannot be written", "train --resume begun -q", 1, "metrics.jsonl: cannot be written: Is a directory",
+     together(remove("begun/metrics.jsonl"), lambda folder, _: (folder / "begun/metrics.jsonl").mkdir())),
+    ("SIGTERM while a text is read", f"train corpus.txt {QUICK}", 143, "interrupted",
+     patch(Origin, "open", lambda *_: os.kill(os.getpid(), signal.SIGTERM))),
+    ("Ctrl-C while a text is read", f"train corpus.txt {QUICK}", 130, "interrupted",
+     patch(Origin, "open", lambda *_: os.kill(os.getpid(), signal.SIGINT))),
+    ("Ctrl-C while a text is evaluated", "evaluate done", 130, "interrupted",
+     patch(package.models.LSTM, "score", raising(KeyboardInterrupt()))),
+]  # fmt: skip
+
+CASES = TEXTS + SETTINGS + RUNS + TRAINING
+said: dict[int, str] = {}
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{case[0]}: {case[1]}" for case in CASES])
+def test_errors_say_what_where_and_what_next(
+    number: int, made: Path, tmp_path: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, arguments, code, message, *prepare = CASES[number]
+    folder = tmp_path / "here"
+    shutil.copytree(made, folder)
+    monkeypatch.chdir(folder)
+    before = sorted(folder.glob("checkpoints/*"))
+    try:
+        with monkeypatch.context() as patched:
+            for prepared in prepare:
+                prepared(folder, patched)
+            outcome = charlm(*shlex.split(arguments))
+    finally:
+        getattr(checkpoint, "_over", lambda: None)()
+    found = " ".join(outcome.err.split())
+    said[number] = found
+    assert message in found
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert "Traceback" not in found
+    assert len(outcome.err.strip().splitlines()) <= 2 or code == 2  # click shows the usage too
+    if code in (2, 3):
+        assert sorted(folder.glob("checkpoints/*")) == before
+
+
+RAISED = {
+    "CharlmError",
+    "UsageError",
+    "DataError",
+    "CheckpointError",
+    "TrainingFault",
+    "damaged",
+    "error",
+    "_fail",
+    "fault",
+}
+ELSEWHERE = {  # what no command can bring about, or only with a server or a huge text: tested in these files
+    "corpus/download.py": "test_data.py",
+    "corpus/classics.py": "test_data.py",
+    "corpus/ids.py": "test_corpus.py",
+    "corpus/text.py": "test_corpus.py",
+    "evaluation/walk.py": "test_evaluation.py",
+    "evaluation/result.py": "test_evaluation.py",
+}
+UNREACHED = (  # within the commands; each has its test, or says what must not happen
+    "no corpus given; name a file",  # the commands ask for one before
+    "came without pydoc_data",  # no such Python here
+    "no copy of",  # a full temporary folder: test_corpus.py
+    "the held-out text is empty",  # refused when it is opened
+    "--num-samples must be at least 1",  # click says so before
+    "--length must be at least 0",  # click says so before
+    "is missing; the file is damaged or incomplete",  # every setting there is has a default
+    "has more n-grams here than fit in --memory",  # the least that can be allowed holds a large text: test_ngram.py
+    "the system",  # of an OSError that nobody expected
+)
+
+
+def messages() -> list[tuple[str, str]]:
+    """Where an error is made, and the longest piece of its text that is always the same."""
+    found = []
+    root = Path(package.__file__).parent
+    for file in sorted(root.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Call)
+                and node.args
+                and getattr(node.func, "id", getattr(node.func, "attr", "")) in RAISED
+            ):
+                pieces = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+                longest = max((" ".join(piece.split()) for piece in pieces), key=len, default="")
+                if len(longest) >= 8:
+                    found.append((f"{file.relative_to(root).as_posix()}:{node.lineno}", longest))
+    return found
+
+
+def test_no_error_is_missing_from_the_table() -> None:
+    if len(said) < len(CASES):
+        pytest.skip("only where all of the table was tried")
+    everything = "\n".join(said.values())
+    missing = [
+        f"{place}: {text}"
+        for place, text in messages()
+        if text not in everything and place.split(":")[0] not in ELSEWHERE and not any(own in text for own in UNREACHED)
+    ]
+    assert not missing, "\n".join(["add a row to the tables above for:", *missing])

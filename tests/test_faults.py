@@ -1,0 +1,37 @@
+"""A tenth of what the harness does before a release: see tests/faults."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PARTS = {  # a tenth of each, and how long
+    "kills": 20,
+    "kills-in-one-run": 5,
+    "operations": 1,
+    "disk-full": 1,
+    "folders": 1000,
+    "tokenizers": 200,
+    "bits": 6000,
+    "corpora": 200,
+    "strings": 1000,
+    "signals": 10,
+}
+SLOW = ("kills", "kills-in-one-run", "folders", "signals")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="the harness reads /proc")
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=pytest.mark.slow) if part in SLOW else part for part in PARTS]
+)
+def test_a_tenth(part: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults", f"--{part}", str(PARTS[part])],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
