@@ -71,7 +71,9 @@ class Settings:
         known = {f.name: f for f in fields(cls)}
         unknown = sorted(set(data) - set(known))
         if unknown:
-            raise error(f"{where}: unknown setting {unknown[0]!r}; a newer charlm may have written it: upgrade charlm")
+            raise error(
+                f"{where}: unknown setting {_quoted(unknown[0])}; a newer charlm may have written it: upgrade charlm"
+            )
         missing = sorted(name for name, f in known.items() if name not in data and f.default is MISSING)
         if missing:
             raise error(f"{where}: setting {missing[0]!r} is missing; the file is damaged or incomplete")
@@ -81,19 +83,25 @@ class Settings:
             raise error(f"{where}: {problem}") from None
 
 
+def _quoted(value: object) -> str:
+    """A value as an error shows it: what a stranger has written may be long."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _check(f: "Field[Any]", annotation: Any, value: Any) -> None:
     name, rules = option_name(f.name), f.metadata
     admitted = value_types(annotation)
     exact = type(value) in admitted or (type(value) is int and float in admitted)
     if not exact:
         words = " or ".join("nothing" if t is type(None) else t.__name__ for t in admitted)
-        raise UsageError(f"{name} must be {words}, not {value!r}")
+        raise UsageError(f"{name} must be {words}, not {_quoted(value)}")
     if value is None:
         return
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{name} must be a finite number, not {value}")
     if "choices" in rules and value not in rules["choices"]:
-        raise UsageError(f"{name} must be one of {', '.join(rules['choices'])}, not {value!r}")
+        raise UsageError(f"{name} must be one of {', '.join(rules['choices'])}, not {_quoted(value)}")
     broken = (
         ("min" in rules and value < rules["min"] and f"at least {rules['min']}")
         or ("max" in rules and value > rules["max"] and f"at most {rules['max']}")

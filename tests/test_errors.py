@@ -279,6 +279,12 @@ SETTINGS: list[Case] = [
     ("runs and a corpus", "compare done corpus.txt", 2, "done is a run and corpus.txt is not"),
     ("training what is trained", "compare done --budget 3s", 2, "--budget is for training, and these runs are trained"),
     ("comparing into a file", "compare corpus.txt -o corpus.txt", 2, "corpus.txt exists; choose another --output"),
+    ("two things on standard output", "export counted -o - --json", 2, "both want standard output: name a file"),
+    ("exporting over a file", "export counted -o corpus.txt", 2, "corpus.txt exists; choose another --output, or --force"),
+    ("exporting a network", "export done -o done.arpa", 2, "an ARPA file holds the n-grams of a fitted n-gram"),
+    ("importing over a run", "import missing.arpa -o done", 2, "done exists; choose another --output, or --force"),
+    ("importing nothing", "import missing.arpa", 3, "missing.arpa: cannot be read: No such file"),
+    ("importing what is no ARPA file", "import corpus.txt", 3, "not an ARPA file"),
     ("this machine and a run", "info done --device", 2, "--device is about this machine, not about a run"),
 ]  # fmt: skip
 

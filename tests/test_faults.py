@@ -19,7 +19,7 @@ PARTS = {  # a tenth of each, and how long
     "strings": 1000,
     "signals": 10,
 }
-SLOW = ("kills", "kills-in-one-run", "folders", "signals")
+SLOW = ("kills", "kills-in-one-run", "disk-full", "folders", "bits", "signals")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the harness reads /proc")
