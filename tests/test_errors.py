@@ -281,7 +281,7 @@ SETTINGS: list[Case] = [
     ("comparing into a file", "compare corpus.txt -o corpus.txt", 2, "corpus.txt exists; choose another --output"),
     ("two things on standard output", "export counted -o - --json", 2, "both want standard output: name a file"),
     ("exporting over a file", "export counted -o corpus.txt", 2, "corpus.txt exists; choose another --output"),
-    ("exporting a network", "export done -o done.arpa", 2, "an ARPA file holds the n-grams of a fitted n-gram"),
+    ("exporting a network", "export done -o done.arpa", 2, "only a fitted n-gram can be written as an ARPA file"),
     ("importing over a run", "import missing.arpa -o done", 2, "done exists; choose another --output, or --force"),
     ("importing nothing", "import missing.arpa", 3, "missing.arpa: cannot be read: No such file"),
     ("importing what is no ARPA file", "import corpus.txt", 3, "not an ARPA file"),

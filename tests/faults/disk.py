@@ -34,7 +34,7 @@ class Disk:
     def __init__(self, at: int = 0, strike: "Callable[[Disk], None]" = lambda _: None, room: int | None = None) -> None:
         self.at, self.strike, self.room = at, strike, room
         self.calls = 0
-        self.unsynced: dict[int, str] = {}  # files by descriptor
+        self.unsynced: set[str] = set()  # files whose content is not on the disk
         self.renamed: list[tuple[str, str, bytes | None]] = []  # from, to, and what was there
         self.real = {name: getattr(os, name) for name in ("fdopen", "fsync", "replace", "unlink")}
 
@@ -53,7 +53,7 @@ class Disk:
             self.strike(self)
 
     def fdopen(self, descriptor: int, mode: str) -> Any:
-        self.unsynced[descriptor] = os.readlink(f"/proc/self/fd/{descriptor}")
+        self.unsynced.add(_path(descriptor))
         return (
             io.BufferedWriter(_File(descriptor, self), BLOCK) if mode == "wb" else self.real["fdopen"](descriptor, mode)
         )
@@ -74,17 +74,23 @@ class Disk:
         self.real["fsync"](descriptor)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             self.renamed.clear()
-        self.unsynced.pop(descriptor, None)
+        self.unsynced.discard(_path(descriptor))
 
     def replace(self, source: Any, target: Any) -> None:
         self._call()
         before = Path(target).read_bytes() if Path(target).exists() else None
         self.real["replace"](source, target)
         self.renamed.append((str(source), str(target), before))
+        if str(source) in self.unsynced:
+            self.unsynced = self.unsynced - {str(source)} | {str(target)}
 
     def unlink(self, path: Any, **named: Any) -> None:
         self._call()
         self.real["unlink"](path, **named)
+
+
+def _path(descriptor: int) -> str:
+    return os.readlink(f"/proc/self/fd/{descriptor}")
 
 
 class _File(io.RawIOBase):
@@ -118,7 +124,7 @@ def kill(_: Disk) -> None:
 
 def cut(disk: Disk) -> None:
     """The power is gone, and with it what was not on the disk."""
-    for path in disk.unsynced.values():
+    for path in disk.unsynced:
         if os.path.exists(path):
             os.truncate(path, os.path.getsize(path) // 2)
     for source, target, before in reversed(disk.renamed):
