@@ -31,7 +31,7 @@ def learned(kind: str, text: str, **options: object) -> Tokenizer:
 
 
 def fitted(tokenizer: Tokenizer, text: str, **settings: object) -> NGram:
-    model = NGram(NGram.Config(**settings), tokenizer.vocab_size)
+    model = NGram(NGram.Config(**{"cache": 0, **settings}), tokenizer.vocab_size)  # ARPA has no place for a cache
     ids = tokenizer.encode(text)
     cut = len(ids) * 9 // 10
     model.fit(ids[:cut], ids[cut:])
@@ -73,6 +73,12 @@ def test_what_is_written_reads_back_the_same(kind: str, smoothing: str) -> None:
     np.testing.assert_allclose(scores(again, ids), scores(model, ids), atol=1e-6, rtol=1e-6)
     twice = written(again, same)
     np.testing.assert_allclose(*(scores(read_arpa(io.BytesIO(f))[0], ids) for f in (file, twice)), atol=1e-6, rtol=1e-6)
+
+
+def test_what_is_written_is_the_table_without_the_cache() -> None:
+    tokenizer = learned("characters", TEXT)
+    one, other = (written(fitted(tokenizer, TEXT, order=4, cache=cache), tokenizer) for cache in (0, 50))
+    assert one == other
 
 
 def test_pieces_that_look_like_what_arpa_reserves() -> None:
@@ -354,7 +360,7 @@ def test_progress_is_told() -> None:
 
 
 def trained(charlm: Charlm, *options: str) -> None:
-    outcome = charlm("train", "corpus.txt", "--arch", "ngram", "-o", "run", "--quiet", *options)
+    outcome = charlm("train", "corpus.txt", "--arch", "ngram", "--cache", "0", "-o", "run", "--quiet", *options)
     assert outcome.code == 0, outcome.err
 
 

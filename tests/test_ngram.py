@@ -1,5 +1,6 @@
 """The n-gram: against a slow second implementation, against KenLM's own numbers, and the laws of every model."""
 
+import dataclasses
 import math
 from collections import Counter
 from itertools import pairwise
@@ -13,6 +14,7 @@ from safetensors.torch import load, save
 from charlm.errors import UsageError
 from charlm.models.base import select
 from charlm.models.ngram import NGram
+from charlm.models.ngram.cache import LENGTHS, Cache
 from charlm.models.ngram.counting import Level, alphabet_of, code, count_ngrams
 from charlm.models.ngram.estimation import SMOOTHERS
 from charlm.models.ngram.smoothing import (
@@ -300,6 +302,87 @@ def test_laws(model: NGram) -> None:
     loaded = NGram.from_tensors(model.config, V, load(save(model.state_dict())))
     assert torch.equal(loaded(tokens, start)[0], log_probs)
     assert loaded.parameters_count == model.parameters_count
+
+
+def slow_echoes(read: list[int], window: int) -> list[tuple[int, int]]:
+    """(what followed, how many tokens match) of each place among the last `window` where the last two tokens stood."""
+    found = []
+    for place in range(max(1, len(read) - window), len(read)):  # where something follows on the same
+        length = 0
+        while length < min(place, 16) and read[place - 1 - length] == read[-1 - length]:
+            length += 1
+        if length > 1:
+            found.append((read[place], length))
+    return found
+
+
+@pytest.mark.parametrize("window", [3, 40, 300])
+def test_the_cache_is_what_it_says(window: int) -> None:
+    """Every distribution: the counts, then for each length, from the shortest, a share for what followed its echoes."""
+    model = fitted("abracadabra bard" * 20, order=4, cache=window)
+    cache, static = model.cache, fitted("abracadabra bard" * 20, order=4, cache=0)
+    assert cache is not None
+    read = [0, *encoded("cadabra abracadabra rab abracadabra abracadabra ").tolist()]
+    log_probs, _ = model(torch.tensor([read]), model.initial_state(1))
+    plain, state = static(torch.tensor([read]), static.initial_state(1))
+    for place in range(len(read)):
+        expected = plain[0, place].double().exp().numpy()
+        state = static(torch.tensor([read[: place + 1]]), static.initial_state(1))[1]
+        nodes = [node for node in state[0][0].tolist() if node >= 0]
+        left = static.backoff[nodes[-1] if nodes else 0].item()
+        sizes = [(0, 0)]
+        shares = []
+        for row, length in enumerate(LENGTHS):
+            followers = [token for token, matched in slow_echoes(read[: place + 1], window) if matched >= length]
+            sizes.append((len(followers) - len(set(followers)), len(set(followers))))
+            features = np.log1p(np.array([*sizes[-2], *sizes[-1]]))
+            hidden = features @ cache.inward + left * cache.left + cache.length[row] + cache.matched[len(nodes)]
+            trust = 0.999 / (1 + math.exp(-2 * (np.tanh(hidden) @ cache.outward + cache.bias[row])))
+            shares.append((trust, Counter(followers)))
+        for trust, followers in reversed(shares):
+            if followers:
+                heard = np.array([followers[token] for token in range(V)]) / followers.total()
+                expected += trust * (heard - expected)
+        assert log_probs[0, place].exp().numpy() == pytest.approx(expected, rel=1e-4, abs=1e-7), place
+
+
+def test_a_cache_learns_to_predict_a_text_that_repeats_itself() -> None:
+    letters = np.random.default_rng(1).integers(2, 7, (30, 40))
+    ids = np.concatenate([np.tile(line, 2) for line in letters])  # each line of noise is said twice
+    nats = {}
+    for cache in (0, 100):
+        model = NGram(NGram.Config(order=3, cache=cache), V)
+        model.fit(ids[:1200], ids[1200:1600])
+        read, targets = torch.from_numpy(ids[1599:-1])[None], torch.from_numpy(ids[1600:])[None]
+        nats[cache] = -model.score(read, targets, model.initial_state(1))[0].mean().item()
+    assert nats[100] < 0.7 * nats[0]
+
+
+def test_classical_smoothers_remember_nothing() -> None:
+    for smoothing in SMOOTHERS:
+        model = fitted(order=2, smoothing=smoothing)
+        assert (model.cache is None) == (smoothing != "gated")
+        assert len(model.initial_state(1)) == 1 + (smoothing == "gated")
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Cache)])
+def test_a_damaged_cache_is_refused(name: str) -> None:
+    model = fitted(order=3)
+    tensors, name = dict(model.state_dict()), f"cache_{name}"
+    whole = tensors[name]
+    for damage in (
+        whole[:-1],
+        torch.zeros_like(whole) - 10**6,
+        whole.half(),
+        whole[None],
+        torch.full_like(whole, 10**9),
+    ):
+        with pytest.raises(ValueError, match="n-gram's cache"):
+            NGram.from_tensors(model.config, V, tensors | {name: damage})
+    with pytest.raises(ValueError, match="n-gram's cache"):
+        NGram.from_tensors(model.config, V, {k: v for k, v in tensors.items() if k != name})
+    table = {k: v for k, v in tensors.items() if not k.startswith("cache_")}
+    assert NGram.from_tensors(model.config, V, table).cache is None
 
 
 def test_score_of_a_long_text_is_that_of_forward() -> None:

@@ -33,7 +33,8 @@ def command(run: Path, kind: str, output: Path | None, force: bool, as_json: boo
     """Write RUN, an n-gram, as an ARPA file, which KenLM, SRILM and speech recognisers read.
 
     A word is an id. A space is written ▁, a line feed ⏎, the byte HH \\xHH, and what else ARPA cannot hold \\u{H}, with
-    the hexadecimal code point H. `charlm import` takes the file back.
+    the hexadecimal code point H. `charlm import` takes the file back. What was counted in training is all that such a
+    file can hold: a run's cache stays behind, so what comes back is the model that `charlm train --cache 0` makes.
     """
     began = time.monotonic()
     loaded = checkpoint.load(run)

@@ -45,6 +45,7 @@ def write_arpa(
 
     A comment on top holds the tokenizer; `words` says how ids are spelled. <unk> has the probability of all ids that
     the model has never seen, together. Raises UsageError for a model that is not an n-gram.
+    A model's cache is left out.
     """
     if not isinstance(model, NGram) or not len(model.ids):
         raise UsageError("only a fitted n-gram can be written as an ARPA file: this model has no n-grams")

@@ -5,8 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from charlm.models.ngram.cache import Cache, Static
 from charlm.models.ngram.counting import Integers, Level
 from charlm.models.ngram.gate import gated, train
+from charlm.models.ngram.matching import sampled
 from charlm.models.ngram.smoothing import (
     FALLBACK,
     Discounts,
@@ -33,19 +35,25 @@ class Slice(NamedTuple):
     contexts: Integers  # (P, K)
     ngrams: Integers  # (P, K)
 
-    def probability(self, estimates: Sequence[Estimate]) -> Numbers:
+    def looked_up(self, estimates: Sequence[Estimate]) -> tuple[Numbers, Numbers]:
+        """Mass of the n-grams and back-off of the contexts, both (P, K)."""
+        mass, backoff = np.zeros(self.ngrams.shape), np.ones(self.contexts.shape)
+        for k, estimate in enumerate(estimates):
+            mass[:, k] = np.where(self.ngrams[:, k] >= 0, estimate.mass[self.ngrams[:, k]], 0.0)
+            backoff[:, k] = np.where(self.contexts[:, k] >= 0, estimate.backoff[self.contexts[:, k]], 1.0)
+        return mass, backoff
+
+    def probability(self, mass: Numbers, backoff: Numbers) -> Numbers:
         """(P,): of what stands at each place."""
         seen = self.ngrams[:, 0] >= 0
         result = np.where(seen, self.base[self.ngrams[:, 0] * seen], max(1 - self.base.sum(), 1e-9))
-        for k, estimate in enumerate(estimates):
-            context, ngram = self.contexts[:, k], self.ngrams[:, k]
-            backoff = np.where(context >= 0, estimate.backoff[context], 1.0)
-            result = np.where(ngram >= 0, estimate.mass[ngram], 0.0) + backoff * result
+        for own, left in zip(mass.T, backoff.T, strict=True):
+            result = own + left * result
         return result
 
     def nats(self, estimates: Sequence[Estimate]) -> float:
         """Cross-entropy per place."""
-        return -float(np.log(self.probability(estimates)).sum()) / max(1, len(self.contexts))
+        return -float(np.log(self.probability(*self.looked_up(estimates))).sum()) / max(1, len(self.contexts))
 
     def shortened(self, order: int) -> "Slice":
         """The same places, seen by n-grams of up to `order` only."""
@@ -55,13 +63,13 @@ class Slice(NamedTuple):
 Tell = Callable[[float], None]
 
 
-def tune_gate(held: Slice, tell: Tell) -> Estimator:
+def tune_gate(held: Slice, tell: Tell) -> tuple[Estimator, tuple[Numbers, Numbers]]:
     """Discounts from a small network that looks at each context: see `gate`."""
-    gate = train(held.levels, held.contexts, held.ngrams, held.base, tell)
-    return lambda levels, _base: gated(levels, gate)
+    gate, *steps = train(held.levels, held.contexts, held.ngrams, held.base, tell)
+    return lambda levels, _base: gated(levels, gate), (steps[0], steps[1])
 
 
-def tune_discounts(held: Slice, tell: Tell) -> Estimator:
+def tune_discounts(held: Slice, tell: Tell) -> tuple[Estimator, None]:
     """Modified Kneser-Ney; where the closed form makes no sense, the discounts that predict the slice best."""
     found = [closed_form_discounts(counts) for counts in adjusted_counts(held.levels)]
     discounts = [d or FALLBACK for d in found]
@@ -75,7 +83,7 @@ def tune_discounts(held: Slice, tell: Tell) -> Estimator:
         tuned = [*discounts, *[FALLBACK] * len(levels)]  # the whole text may hold longer n-grams than its first part
         return modified_kneser_ney(levels, [c or t for c, t in zip(closed, tuned, strict=False)])
 
-    return estimate
+    return estimate, None
 
 
 def _searched(held: Slice, discounts: Sequence[Discounts], k: int) -> Discounts:
@@ -97,7 +105,11 @@ def _searched(held: Slice, discounts: Sequence[Discounts], k: int) -> Discounts:
     return best[0], best[1], best[2]
 
 
-LEARNED: dict[str, Callable[[Slice, Tell], Estimator]] = {"gated": tune_gate, "kneser-ney": tune_discounts}
+LEARNED: dict[str, Callable[[Slice, Tell], tuple[Estimator, tuple[Numbers, Numbers] | None]]] = {
+    "gated": tune_gate,
+    "kneser-ney": tune_discounts,
+}
+"""How to estimate, learned from the slice; and, where that is at hand, what `Slice.looked_up` says of the result."""
 FIXED: dict[str, Estimator] = {
     "kenlm": kenlm,
     "absolute": absolute,
@@ -106,6 +118,16 @@ FIXED: dict[str, Estimator] = {
     "stupid-backoff": stupid_backoff,
 }
 SMOOTHERS = (*LEARNED, *FIXED)
+
+
+def tune_cache(window: int, symbols: Integers, held: Slice, mass: Numbers, backoff: Numbers, tell: Tell) -> Cache:
+    """A cache of `window` tokens for counts that say so much of the slice: mass and back-off (P, K) at its places.
+
+    `symbols` is the slice itself, the boundary first.
+    """
+    matched = (held.contexts >= 0).sum(1) - 1
+    static = Static(matched, backoff[np.arange(len(matched)), matched])
+    return Cache.trained(window, symbols, sampled(1, len(symbols)), held.probability(mass, backoff), static, tell)
 
 
 def best_order(held: Slice, estimator: Estimator) -> int:

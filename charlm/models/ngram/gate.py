@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import (
     FALLBACK,
     Estimate,
@@ -28,13 +29,13 @@ from charlm.models.ngram.smoothing import (
 )
 
 CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
-HIDDEN = 32
-STEPS = 200
-BATCH = 4096
+HIDDEN = 16
+STEPS = 300
+BATCH = 512
 RATE = 1e-2
 DECAY = 5  # on the squared weights: worth so many nats over the whole slice
 SYMBOL_DECAY = 20  # on those of a symbol, of which a slice shows less
-CHUNK = 1 << 18  # contexts answered for at once
+CHUNK = 1 << 15  # contexts answered for at once
 
 
 class Behaviour:
@@ -113,38 +114,35 @@ def gated(levels: Sequence[Level], gate: Gate) -> list[Estimate]:
 
 def train(
     levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, tell: Callable[[float], None]
-) -> Gate:
-    """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K)."""
+) -> tuple[Gate, Numbers, Numbers]:
+    """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K).
+
+    With the mass of those n-grams and the back-off of those contexts, as the gate makes them; both (P, K).
+    """
     gate = Gate(levels)
     behaviours = _behaviours(levels)
     at = np.where(ngrams[:, 0] >= 0, ngrams[:, 0], 0)
     lowest = torch.from_numpy(np.where(ngrams[:, 0] >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
     by_length = [_observed(levels, behaviours, k, contexts[:, k], ngrams[:, k]) for k in range(len(levels))]
     observed = [torch.stack(columns, 1) for columns in zip(*by_length, strict=True)]  # each (P, K, ..)
-    generator = torch.Generator().manual_seed(0)
     weights = (gate.inward, gate.length, gate.symbol, gate.outward, gate.bias)
-    decays = (DECAY, DECAY, SYMBOL_DECAY, DECAY, 0)
-    averages = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in weights]
-    for step in range(STEPS if len(lowest) else 0):
-        if step % 20 == 0:
-            tell(step / STEPS)
-        places = torch.randint(len(lowest), (min(BATCH, len(lowest)),), generator=generator)
-        with torch.enable_grad():
-            for weight in weights:
-                weight.requires_grad_()
-            probability = _probability(gate, [column[places] for column in observed], lowest[places])
-            size = sum(decay * weight.square().sum() for weight, decay in zip(weights, decays, strict=True))
-            loss = size / len(lowest) - probability.log().mean()
-            gradients = torch.autograd.grad(loss, weights)
-        for weight, gradient, (mean, square) in zip(
-            weights, gradients, averages, strict=True
-        ):  # Adam, Kingma & Ba 2015
-            weight.requires_grad_(False)
-            mean.lerp_(gradient, 0.1)
-            square.lerp_(gradient.square(), 0.001)
-            rate = RATE * (1 - step / STEPS) * (1 - 0.999 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
-            weight.sub_(rate * mean / (square.sqrt() + 1e-8))
-    return gate
+
+    def predicted(sample: Tensor) -> Tensor:
+        return _walk(lowest[sample], *_steps(gate, [column[sample] for column in observed]))
+
+    descend(
+        weights,
+        (DECAY, DECAY, SYMBOL_DECAY, DECAY, 0),
+        predicted,
+        len(lowest),
+        steps=STEPS,
+        batch=BATCH,
+        rate=RATE,
+        tell=tell,
+    )
+    pieces = [_steps(gate, piece) for piece in zip(*(torch.split(column, CHUNK) for column in observed), strict=True)]
+    mass, backoff = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
+    return gate, mass, backoff
 
 
 def _kinds(levels: Sequence[Level]) -> list[tuple[Integers, Integers]]:
@@ -192,14 +190,18 @@ def _observed(
     return (*_inputs(levels, behaviours, k, rows), *(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
 
-def _probability(gate: Gate, observed: Sequence[Tensor], probability: Tensor) -> Tensor:
-    """(P,): what `gated` will say of what stands at P places; `probability` is what no context at all says."""
+def _steps(gate: Gate, observed: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mass and back-off (P, K) that `gated` will say of what was observed at P places."""
     features, symbol, known, counts, classes, total, types = observed
     discounts, share = gate(features, symbol, torch.arange(symbol.shape[1]))  # (P, K, 2, CLASSES), (P, K, 2)
     taken = discounts.gather(-1, classes.unsqueeze(-1)).squeeze(-1)
     share = share / total
     mass = (share * (counts - taken) * (counts > 0)).sum(-1) * known
-    backoff = torch.where(known, (share * (discounts * types).sum(-1)).sum(-1), 1.0)
+    return mass, torch.where(known, (share * (discounts * types).sum(-1)).sum(-1), 1.0)
+
+
+def _walk(probability: Tensor, mass: Tensor, backoff: Tensor) -> Tensor:
+    """(P,): of what stands at P places, from what no context at all says of it."""
     for own, left in zip(mass.unbind(1), backoff.unbind(1), strict=True):
         probability = own + left * probability
     return probability

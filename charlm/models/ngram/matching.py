@@ -10,20 +10,25 @@ PIECE = 4096  # symbols looked up in one go
 PIECES = 32  # at most so many, evenly spread
 
 
+def sampled(start: int, end: int) -> list[tuple[int, int]]:
+    """Pieces of start..end, begin and end of each: all or an even sample."""
+    starts = np.arange(start, end, PIECE)
+    if len(starts) > PIECES:
+        starts = starts[np.linspace(0, len(starts) - 1, PIECES).astype(int)]
+    return [(begin, min(begin + PIECE, end)) for begin in starts.tolist()]
+
+
 def matches(levels: Sequence[Level], alphabet: int, stream: Integers, start: int) -> tuple[Integers, Integers]:
-    """For places of stream[start:], all or an even sample: rows of contexts and of n-grams, both (P, K), -1 if unseen.
+    """For the `sampled` places of stream[start:]: rows of contexts and of n-grams, both (P, K), -1 if unseen.
 
     Column k - 1 has the row of the k - 1 symbols before the place, in the level of that length, and of the n-gram
     that they make with the symbol there. Symbols are 0..alphabet-1.
     """
     keys = [level.parent.astype(np.int64) * alphabet + level.symbol for level in levels]
-    starts = np.arange(start, len(stream), PIECE)
-    if len(starts) > PIECES:
-        starts = starts[np.linspace(0, len(starts) - 1, PIECES).astype(int)]
     contexts: list[Integers] = [np.zeros((0, len(keys)), np.int64)]
     ngrams = contexts.copy()
-    for begin in starts.tolist():
-        pair = _match(keys, alphabet, stream, begin, min(begin + PIECE, len(stream)))
+    for begin, end in sampled(start, len(stream)):
+        pair = _match(keys, alphabet, stream, begin, end)
         contexts.append(pair[0])
         ngrams.append(pair[1])
     return np.concatenate(contexts), np.concatenate(ngrams)

@@ -14,11 +14,13 @@ from torch import Tensor
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel, State
+from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache, Static
 from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
-from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order
+from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order, tune_cache
 from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Estimate, Numbers
 
+CACHE = "cache_"  # what the names of the cache's tensors begin with
 LONGEST = 12  # order tried if none is asked for
 WINDOW = 32  # bytes of the memory allowed for each window of the text that is sorted at a time
 COUNTED = 64  # bytes that an n-gram takes while the model is built
@@ -30,7 +32,8 @@ class NGram(CountingModel):
 
     The n-grams form a trie whose nodes are numbered level by level, so that the children of a node, and of one node
     after another, are neighbours: node 0 is the empty n-gram, node y the one that ends in symbol[y - 1] and has
-    mass[y - 1]. The state holds, for k = 1 .. K, the node of the last k tokens, -1 where they were never seen.
+    mass[y - 1]. The state holds, for k = 1 .. K, the node of the last k tokens, -1 where they were never seen; and if
+    there is a cache, the last tokens themselves. The table without the cache is all that its own tensors describe.
     """
 
     @dataclass(frozen=True)
@@ -45,6 +48,13 @@ class NGram(CountingModel):
         )
         smoothing: str | None = setting(  # None: nothing was counted here, the table was imported
             "gated", "how counts become probabilities", choices=SMOOTHERS
+        )
+        cache: int | None = setting(
+            None,
+            "last tokens of the text being read in which earlier cases of the context are looked for; 0: none; "
+            f"open: {RECENT} with gated smoothing, else 0",
+            min=0,
+            max=LARGEST_WINDOW,
         )
         memory: float = setting(
             2.0,
@@ -69,6 +79,7 @@ class NGram(CountingModel):
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
+        self.cache: Cache | None = None
         empty = torch.zeros(0)
         self._install(
             {
@@ -107,7 +118,7 @@ class NGram(CountingModel):
         parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
         tell("counting", 0.0)
         ids, symbols = _alphabet(parts, self.vocab_size)
-        estimator, order = self._tuned(symbols, len(ids), 1 + len(tokens), tell)
+        estimator, order, cache = self._tuned(symbols, len(ids), 1 + len(tokens), tell)
         levels = self._counted(symbols, len(ids), order, COUNTED, tell)
         if self.config.order and len(levels) < min(order, len(symbols)):
             raise UsageError(
@@ -123,6 +134,7 @@ class NGram(CountingModel):
         unigram = np.full(self.vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
         unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
         self._install(_tensors(ids, levels, estimates, unigram))
+        self._remember(cache)
         tell("estimating", 1.0)
 
     def _counted(
@@ -137,24 +149,30 @@ class NGram(CountingModel):
 
     def _tuned(
         self, symbols: Integers, alphabet: int, split: int, tell: Callable[[str, float], None]
-    ) -> tuple[Estimator, int]:
-        """What the validation slice, symbols[split:], teaches: how to estimate, and up to which order."""
-        smoothing = self.config.smoothing
+    ) -> tuple[Estimator, int, Cache | None]:
+        """What the validation slice, symbols[split:], teaches: how to estimate, up to which order, the cache if any."""
+        smoothing, order = self.config.smoothing, self.config.order
         assert smoothing is not None
-        estimator = FIXED.get(smoothing)
-        if estimator and self.config.order:
-            return estimator, self.config.order
+        window = self.config.cache if self.config.cache is not None else RECENT * (smoothing == "gated")
+        estimator, steps = FIXED.get(smoothing), None
+        if estimator and order and not window:
+            return estimator, order, None
         size = LEARNED_FROM if smoothing == "gated" else COUNTED
-        levels = self._counted(symbols[:split], alphabet, self.config.order or LONGEST, size, tell)
+        levels = self._counted(symbols[:split], alphabet, order or LONGEST, size, tell)
         contexts, ngrams = matches(levels, alphabet, symbols, split)
         held = Slice(levels, _base(len(levels[0]), self.vocab_size), contexts, ngrams)
-        what = f"tuning {smoothing}"
-        estimator = estimator or LEARNED[smoothing](held, lambda fraction: tell(what, fraction))
-        if self.config.order:
-            return estimator, self.config.order
-        if smoothing == "gated":  # the gate itself decides what long contexts count
-            return estimator, len(levels) if len(contexts) else LONGEST
-        return estimator, best_order(held, estimator) if len(contexts) else LONGEST
+        if estimator is None:
+            estimator, steps = LEARNED[smoothing](held, lambda fraction: tell(f"tuning {smoothing}", fraction))
+        if not order and len(contexts):  # the gate itself decides what long contexts count
+            order = len(levels) if smoothing == "gated" else best_order(held, estimator)
+        order = order or LONGEST
+        if not window:
+            return estimator, order, None
+        held = held.shortened(order)
+        mass, backoff = steps or held.looked_up(estimator(held.levels, held.base))
+        text = np.append(symbols[:1], symbols[split:])
+        cache = tune_cache(window, text, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction))
+        return estimator, order, cache
 
     @classmethod
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "NGram":
@@ -162,6 +180,10 @@ class NGram(CountingModel):
         assert isinstance(config, cls.Config)
         model = cls(config, vocab_size)
         expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+        of_cache = {name: tensor for name, tensor in tensors.items() if name.startswith(CACHE)}
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in of_cache}
+        if of_cache:
+            model._remember(Cache.from_tensors({name.removeprefix(CACHE): t for name, t in of_cache.items()}))
         found = {name: tensor.dtype for name, tensor in tensors.items()}
         if found not in (expected, expected | {"symbol": torch.int32}):
             raise ValueError("the weights are not those of an n-gram model")
@@ -193,15 +215,25 @@ class NGram(CountingModel):
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("keys", keys, persistent=False)
 
+    def _remember(self, cache: Cache | None) -> None:
+        """Take over a cache, its weights to be saved with the table."""
+        self.cache = cache
+        for name, tensor in cache.tensors().items() if cache else ():
+            self.register_buffer(CACHE + name, tensor)
+
     def initial_state(self, streams: int) -> State:
-        """The state before anything has been read: no context."""
-        return (torch.full((streams, self.order - 1), -1, device=self.keys.device),)
+        """The state before anything has been read: no context, an empty cache if there is one."""
+        contexts = torch.full((streams, self.order - 1), -1, device=self.keys.device)
+        return (contexts, self.cache.initial_state(streams, self.vocab_size)) if self.cache else (contexts,)
 
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """As the interface says: every context, from none to the longest, adds the symbols that it has seen."""
         contexts = self._walk(self.codes[tokens], state[0], self.order - 1)  # (B, T, K)
-        log_probs = self._distributions(contexts.flatten(0, 1)).log().view(*tokens.shape, -1)
-        return log_probs, (contexts[:, -1],)
+        probs = self._distributions(contexts.flatten(0, 1)).view(*tokens.shape, -1)
+        if not self.cache:
+            return probs.log(), (contexts[:, -1],)
+        probs, history = self.cache.spread(probs, self._static(contexts), tokens, state[1])
+        return probs.log(), (contexts[:, -1], history)
 
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
         """As the interface says, without the distributions; where targets are the next tokens, in one walk for both."""
@@ -217,7 +249,16 @@ class NGram(CountingModel):
             weight = torch.where(context >= 0, self.backoff.take(context.clamp(min=0)), 1.0)
             mass = torch.where(ngram >= 0, self.mass.take((ngram - 1).clamp(min=0)), 0.0)
             probability = mass + weight * probability
-        return probability.log(), (contexts[:, -1],)
+        if not self.cache:
+            return probability.log(), (contexts[:, -1],)
+        probability, history = self.cache.credit(probability, targets, self._static(contexts), tokens, state[1])
+        return probability.log(), (contexts[:, -1], history)
+
+    def _static(self, contexts: Tensor) -> Static:
+        """(B, T, K) nodes -> what the cache wants to know of them, (B, T) each."""
+        nodes = contexts.cpu().numpy()
+        longest = nodes.max(2, initial=0)  # the longer a context, the higher its number
+        return Static((nodes >= 0).sum(2), self.backoff.cpu().numpy().take(longest))
 
     def matched(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B, T) -> (B, T): how long the longest known n-gram is that ends with each token; 0 for one never seen."""
