@@ -13,15 +13,17 @@ from torch import Tensor
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
-from charlm.models.base import CountingModel, State
+from charlm.models.base import CountingModel, LogProbs, State, Step, Tokens
 from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache, Static
 from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
 from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order, tune_cache
 from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Estimate, Numbers
+from charlm.models.ngram.stepping import Steps
 
 CACHE = "cache_"  # what the names of the cache's tensors begin with
 LONGEST = 12  # order tried if none is asked for
+CHUNK = 1 << 20  # tokens looked at in one go
 WINDOW = 32  # bytes of the memory allowed for each window of the text that is sorted at a time
 COUNTED = 64  # bytes that an n-gram takes while the model is built
 LEARNED_FROM = 256  # and while it is learned what n-grams of which length are worth
@@ -265,6 +267,27 @@ class NGram(CountingModel):
         nodes = self._walk(self.codes[tokens], state[0], self.order)
         return (nodes >= 0).sum(2), (nodes[:, -1, : self.order - 1],)
 
+    def stepper(self, state: State) -> tuple[Step, State]:
+        """As the interface says; the states are those of `forward`."""
+        if self.keys.device.type != "cpu":
+            return super().stepper(state)
+        tables = (self.symbol, self.codes, self.first, self.mass, self.backoff, self.unigram)
+        steps = Steps(self.ids.numpy()[self.symbol.numpy()], *(table.numpy() for table in tables))
+
+        def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
+            contexts = steps.after(state[0].numpy(), tokens)
+            probs = steps.probabilities(contexts)
+            after: State = (torch.from_numpy(contexts),)
+            if self.cache:
+                matched, longest = (contexts >= 0).sum(1), contexts.max(1, initial=0)
+                static = Static(matched[:, None], steps.backoff.take(longest)[:, None])
+                column = torch.from_numpy(tokens).unsqueeze(1)
+                spread, history = self.cache.spread(torch.from_numpy(probs).unsqueeze(1), static, column, state[1])
+                probs, after = spread[:, 0].numpy(), (*after, history)
+            return np.log(probs, probs), after
+
+        return step, state
+
     def _walk(self, codes: Tensor, contexts: Tensor, longest: int) -> Tensor:
         """(B, T) symbols, (B, K) nodes before -> (B, T, longest): the nodes after each, of lengths 1 to `longest`."""
         B, T = codes.shape
@@ -323,17 +346,17 @@ class NGram(CountingModel):
 def _alphabet(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
     """The tokens that occur, and all parts in one with the place of each among them, its symbol."""
     frequencies: Integers = np.zeros(vocab_size, np.int64)
-    for part in parts:
-        for begin in range(0, len(part), 1 << 20):
-            frequencies += np.bincount(part[begin : begin + (1 << 20)], minlength=vocab_size)
+    chunks = [part[begin : begin + CHUNK] for part in parts for begin in range(0, len(part), CHUNK)]
+    for chunk in chunks:
+        frequencies += np.bincount(chunk, minlength=vocab_size)
     ids = alphabet_of(frequencies)
     codes: Integers = np.zeros(vocab_size, np.min_scalar_type(len(ids)))
     codes[ids] = np.arange(len(ids))
     symbols: Integers = np.empty(sum(map(len, parts)), codes.dtype)
     begin = 0
-    for part in parts:
-        codes.take(part, out=symbols[begin : begin + len(part)], mode="clip")
-        begin += len(part)
+    for chunk in chunks:
+        symbols[begin : begin + len(chunk)] = codes[chunk]
+        begin += len(chunk)
     return ids, symbols
 
 
