@@ -94,6 +94,7 @@ class TestSources:
             file.write_bytes(b"\xef\xbb\xbf" + body.encode())
             assert open_corpus([file]).read() == body
             assert open_corpus([file, file]).read() == body * 2
+        assert open_corpus(file).read() == open_corpus(str(file)).read() == body
 
     def test_line_ends_stay(self, file: Path) -> None:
         file.write_bytes(b"a\r\nb\rc\n")

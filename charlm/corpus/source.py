@@ -27,8 +27,10 @@ _FILLING = "\0" * 64  # what no text holds: the padding of an archive, or what a
 Skipped = Callable[[Path, str], None]
 
 
-def open_corpus(sources: Sequence[str | Path], encoding: str = "utf-8", skipped: Skipped | None = None) -> Text:
-    """The sources one after the other, unchanged but for byte order marks, as one text.
+def open_corpus(
+    sources: str | Path | Sequence[str | Path], encoding: str = "utf-8", skipped: Skipped | None = None
+) -> Text:
+    """One source, or several one after the other, unchanged but for byte order marks, as one text.
 
     A source is a file; a folder, whose text files are read in the order of their paths, hidden ones left out; `-`,
     standard input; `builtin:NAME`; or the name of a corpus that `charlm data get` has fetched. `skipped` is told
@@ -38,6 +40,7 @@ def open_corpus(sources: Sequence[str | Path], encoding: str = "utf-8", skipped:
     Raises UsageError for an unknown encoding, DataError for whatever is missing, empty, or not text in that encoding.
     """
     _check_encoding(encoding)
+    sources = [sources] if isinstance(sources, (str, Path)) else sources
     if not sources:
         raise UsageError("no corpus given; name a file, a folder, - or one that `charlm data list` shows")
     name = _name(sources)
