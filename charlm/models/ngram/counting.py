@@ -165,13 +165,19 @@ def _packed(symbols: Integers, order: int, book: Code, low: Any, high: Any) -> t
         piece = np.pad(piece, (0, beyond), constant_values=len(book.words) - 1)
         words, bits = book.words[piece], book.bits[piece]
         windows, used = words[:size].copy(), bits[:size].copy()
+        there: Any = np.arange(size)
         for k in range(1, order):
-            windows |= words[k : k + size] >> used
-            used += bits[k : k + size]
-        fits = used <= 64
-        fits[size - beyond :] = False
+            if k == 2:  # the bounds lie between pairs, so the pairs tell which windows are in the range
+                inside = (windows >= low) & (windows < high)
+                if not inside.all():
+                    there = np.flatnonzero(inside)
+                    windows, used = windows[there], used[there]
+            where = slice(k, k + size) if len(there) == size else there + k
+            windows |= words[where] >> used
+            used += bits[where]
         inside = (windows >= low) & (windows < high)
-        places.append(begin + np.flatnonzero(inside & ~fits))
+        fits = (used <= 64) & (there < size - beyond)
+        places.append(begin + there[inside & ~fits])
         windows = windows[inside & fits]
         packed[filled : filled + len(windows)] = windows
         filled += len(windows)

@@ -24,7 +24,7 @@ from charlm.models.ngram.stepping import Steps
 CACHE = "cache_"  # what the names of the cache's tensors begin with
 LONGEST = 12  # order tried if none is asked for
 CHUNK = 1 << 20  # tokens looked at in one go
-WINDOW = 32  # bytes of the memory allowed for each window of the text that is sorted at a time
+WINDOW = 16  # bytes of the memory allowed for each window of the text that is sorted at a time
 COUNTED = 64  # bytes that an n-gram takes while the model is built
 LEARNED_FROM = 256  # and while it is learned what n-grams of which length are worth
 
