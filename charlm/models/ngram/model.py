@@ -271,7 +271,7 @@ class NGram(CountingModel):
         """As the interface says; the states are those of `forward`."""
         if self.keys.device.type != "cpu":
             return super().stepper(state)
-        tables = (self.symbol, self.codes, self.first, self.mass, self.backoff, self.unigram)
+        tables = (self.symbol, self.codes, self.first, self.keys, self.mass, self.backoff, self.unigram)
         steps = Steps(self.ids.numpy()[self.symbol.numpy()], *(table.numpy() for table in tables))
 
         def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:

@@ -10,6 +10,8 @@ import numpy as np
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
 
+FEW = 64  # contexts that are looked up one by one sooner than together
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -19,6 +21,7 @@ class Steps:
     symbol: Integers
     codes: Integers
     first: Integers
+    keys: Integers
     mass: Numbers
     backoff: Numbers
     unigram: Numbers
@@ -32,15 +35,24 @@ class Steps:
         found[:, 0] = np.where(code < self.first[1] - 1, code + 1, -1)  # the symbols are the first nodes
         streams, shorter = (contexts[:, :-1] >= 0).nonzero()
         nodes, code = contexts[streams, shorter], code[streams]
+        if len(nodes) < FEW:
+            wanted = nodes * int(self.first[1]) + code  # as `keys` are made: the root's children are all symbols
+            low: Integers = self.keys.searchsorted(wanted)
+            hit = self.keys[low] == wanted
+        else:
+            low, hit = self._halved(nodes, code)
+        found[streams[hit], shorter[hit] + 1] = low[hit] + 1
+        return found
+
+    def _halved(self, nodes: Integers, code: Integers) -> tuple[Integers, Integers]:
+        """Where each node's child with a symbol is, and whether it is: all search at once, each its own children."""
         low, high = self.first[nodes] - 1, self.first[nodes + 1] - 1
         ends = high
-        for _ in range(int((high - low).max(initial=0)).bit_length()):  # every context halves its own children
+        for _ in range(int((high - low).max()).bit_length()):
             middle = low + high >> 1
             less = (self.symbol.take(middle, mode="clip") < code) & (middle < ends)
             low, high = np.where(less, middle + 1, low), np.where(less, high, middle)
-        hit = (self.symbol.take(low, mode="clip") == code) & (low < ends)
-        found[streams[hit], shorter[hit] + 1] = low[hit] + 1
-        return found
+        return low, (self.symbol.take(low, mode="clip") == code) & (low < ends)
 
     def probabilities(self, contexts: Integers) -> Numbers:
         """(B, K) nodes -> (B, V): P of every token after them."""
