@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import sys
 import unicodedata
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charlm.corpus import BUILTINS, Stream, Text, encode, open_corpus, split
+from charlm.corpus import BUILTINS, Stream, Text, blocks, clear_cache, encode, ids, open_corpus, split
 from charlm.errors import CharlmError, DataError, UsageError
 
 texts = st.text(st.one_of(st.sampled_from("a\n\r é中😀\u0301\u2028\ufeff"), st.characters(exclude_categories=["Cs"])))
@@ -20,7 +21,13 @@ texts = st.text(st.one_of(st.sampled_from("a\n\r é中😀\u0301\u2028\ufeff"), 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks, index blocks and memory limits of a few bytes, so that short texts take every path."""
-    for name, size in {"text.CHUNK": 7, "text._BLOCK": 5, "source._BLOCK": 3, "source.IN_MEMORY": 16}.items():
+    for name, size in {
+        "text.CHUNK": 7,
+        "text._BLOCK": 5,
+        "text.STRIDE": 10,
+        "source._BLOCK": 3,
+        "source.IN_MEMORY": 16,
+    }.items():
         monkeypatch.setattr(f"charlm.corpus.{name}", size)
     monkeypatch.setattr("charlm.corpus.ids.IN_MEMORY", 16)
 
@@ -323,6 +330,36 @@ class TestStreams:
         with pytest.raises(DataError, match="No space left on device; CHARLM_CACHE=FOLDER chooses another place"):
             encode(Text.from_string("abc" * 99, "t"), Broken(), tmp_path)
         assert not list(tmp_path.iterdir())
+
+    def test_the_cache_is_bounded_and_forgets_what_was_used_longest_ago(
+        self, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made: list[Path] = []
+        foreign = tmp_path / "notes.npy"
+        foreign.write_bytes(bytes(5000))
+        for number, letter in enumerate("abc"):
+            encode(Text.from_string(letter * 99, "t"), Codes(), tmp_path)
+            (path,) = set(tmp_path.iterdir()) - {foreign, *made}
+            os.utime(path, (number, number))
+            made.append(path)
+        encode(Text.from_string("a" * 99, "t"), Codes(), tmp_path)  # used again: b is the oldest now
+        monkeypatch.setattr(ids, "MOST_CACHED", 3 * made[0].stat().st_size)
+        encode(Text.from_string("d" * 99, "t"), Codes(), tmp_path)
+        assert [path.exists() for path in (*made, foreign)] == [True, False, True, True]
+        monkeypatch.setattr(ids, "MOST_CACHED", 0)
+        stream = encode(Text.from_string("e" * 99, "t"), Codes(), tmp_path)
+        assert len(list(tmp_path.iterdir())) == 2
+        left = tmp_path / f".{'0' * 64}.npy.x1.part"
+        left.write_bytes(bytes(7))
+        assert clear_cache(tmp_path) == stream.offset + stream.nbytes + 7
+        assert list(tmp_path.iterdir()) == [foreign]
+
+    def test_a_stream_in_blocks(self, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ids, "STRIDE", 40)
+        stream = encode(Text.from_string("abcdefg" * 99, "t"), Codes(), tmp_path)
+        assert [len(block) for block in blocks(stream)] == [10] * 69 + [3]
+        assert decoded(np.concatenate(list(blocks(stream)))) == "abcdefg" * 99
+        assert list(blocks(stream[:0])) == []
 
     def test_cache_folder_from_the_environment(
         self, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

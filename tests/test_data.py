@@ -315,3 +315,10 @@ class TestCommand:
         result = CliRunner().invoke(command, ["get", "nothing"])
         assert isinstance(result.exception, DataError)
         assert result.stdout == ""
+
+
+def test_clear_says_what_went(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARLM_CACHE", str(tmp_path))
+    (tmp_path / f"{'0' * 64}.npy").write_bytes(bytes(1_500_000))
+    assert CliRunner().invoke(command, ["clear"]).output == f"{tmp_path}: 1.5 MB removed\n"
+    assert CliRunner().invoke(command, ["clear"]).output == f"{tmp_path}: 0.0 MB removed\n"

@@ -1,4 +1,4 @@
-"""`charlm data`: which corpora there are, and getting one."""
+"""`charlm data`: which corpora there are, getting one, and clearing away what was made of large ones."""
 
 import dataclasses
 import json
@@ -9,7 +9,7 @@ import click
 
 @click.group("data")
 def command() -> None:
-    """List the corpora that have a name; download one."""
+    """List the corpora that have a name; download one; clear the cache."""
 
 
 @command.command("list")
@@ -57,3 +57,11 @@ def get(name: str, to: Path | None) -> None:
     trust = "pinned now: nobody vouches for this first copy" if fetched.pinned else "as it must be"
     console.print(f"{name}: {word}; SHA-256 {fetched.sha256}, {trust}", highlight=False, soft_wrap=True)
     click.echo(fetched.path)
+
+
+@command.command()
+def clear() -> None:
+    """Remove what was encoded of large corpora; it is made again when it is needed."""
+    from charlm.corpus import cache_folder, clear_cache
+
+    click.echo(f"{cache_folder()}: {clear_cache() / 1e6:,.1f} MB removed")

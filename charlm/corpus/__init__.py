@@ -8,6 +8,7 @@ download   one file over HTTP, resumable
 catalogue  every corpus that has a name, and whether it is here
 splits     training, validation, held out
 ids        a text as one stream of ids, mapped when it is large
+mapping    large files without their memory
 folders    where corpora and caches live
 """
 
@@ -15,7 +16,7 @@ from charlm.corpus.builtin import BUILTINS, Builtin
 from charlm.corpus.catalogue import Entry, catalogue
 from charlm.corpus.classics import CLASSICS, Classic, Fetched, downloaded, fetch
 from charlm.corpus.folders import cache_folder, data_folders, receiving_folder
-from charlm.corpus.ids import Encoder, Stream, encode
+from charlm.corpus.ids import Encoder, Stream, blocks, clear_cache, encode
 from charlm.corpus.origin import Origin, relocated, reopen
 from charlm.corpus.source import open_corpus
 from charlm.corpus.splits import SMALLEST, Split, split
@@ -34,8 +35,10 @@ __all__ = [
     "Split",
     "Stream",
     "Text",
+    "blocks",
     "cache_folder",
     "catalogue",
+    "clear_cache",
     "data_folders",
     "downloaded",
     "encode",

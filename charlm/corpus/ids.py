@@ -1,7 +1,9 @@
 """Streams of ids: a text encoded once, in memory or, when it is large, in a file that is mapped."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -9,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.corpus.folders import cache_folder
+from charlm.corpus.mapping import STRIDE, forget
 from charlm.corpus.text import Text
 from charlm.errors import DataError
 from charlm.files import atomic_file
 
 IN_MEMORY = 64 << 20  # characters; a longer text is encoded into the cache
+MOST_CACHED = 16 << 30  # bytes; what was used longest ago goes first
 _FORMAT = 1  # goes into the key: raise it when the same text and encoder would give another file
+
+_OURS = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.part")  # whole, or left behind by a crash
 
 Stream = npt.NDArray[np.unsignedinteger[Any]]
 Progress = Callable[[str, float], None]
@@ -40,23 +46,52 @@ def encode(text: Text, encoder: Encoder, cache: Path | None = None, progress: Pr
 
     The text is encoded chunk by chunk (`Text.chunks`). Beyond 64 Mi characters the ids go into a .npy file in the
     folder `cache` (default `cache_folder()`), named by the text's SHA-256 and the encoder's fingerprint, and are
-    mapped from there ever after. `progress` is told (what is being done, fraction done). Raises DataError if the cache
-    cannot be written.
+    mapped from there, now and later, until it has to make room (`MOST_CACHED`) or `clear_cache` is called. `progress`
+    is told (what is being done, fraction done). Raises DataError if the cache cannot be written.
     """
     dtype = np.dtype(np.uint16 if encoder.vocab_size <= 1 << 16 else np.uint32)
-    blocks = _encoded(text, encoder, dtype, progress)
+    encoded = _encoded(text, encoder, dtype, progress)
     if text.characters <= IN_MEMORY:
-        return np.concatenate([np.empty(0, dtype), *blocks])
+        return np.concatenate([np.empty(0, dtype), *encoded])
     folder = cache_folder() if cache is None else cache
     key = hashlib.sha256(f"{_FORMAT} {text.sha256} {encoder.fingerprint}".encode()).hexdigest()
     path = folder / f"{key}.npy"
     stream = _load(path, dtype)
     if stream is None:
-        _store(path, dtype, blocks)
+        _store(path, dtype, encoded)
+        _make_room(folder, path)
         stream = _load(path, dtype)
     if stream is None:
         raise DataError(f"{path}: damaged as soon as it was written; is the disk full? CHARLM_CACHE moves the cache")
     return stream
+
+
+def blocks(stream: Stream) -> Iterator[Stream]:
+    """A stream in order, in blocks; of a mapped one no more than one stays in memory."""
+    size = STRIDE // stream.itemsize
+    for begin in range(0, len(stream), size):
+        yield stream[begin : begin + size]
+        forget(getattr(stream, "_mmap", None))
+
+
+def clear_cache(folder: Path | None = None) -> int:
+    """Remove every encoded corpus from the cache and say how many bytes that were; they are made again when needed."""
+    files = [path for path in (folder or cache_folder()).glob("*") if _OURS.fullmatch(path.name)]
+    size = sum(path.stat().st_size for path in files)
+    for path in files:
+        path.unlink()
+    return size
+
+
+def _make_room(folder: Path, newest: Path) -> None:
+    """Remove the streams that were used longest ago until all of them keep to `MOST_CACHED`; never the newest."""
+    with suppress(OSError):  # another process may be at the same, or Windows have one open
+        others = [path for path in folder.glob("*.npy") if _OURS.fullmatch(path.name) and path != newest]
+        total = newest.stat().st_size
+        for path in sorted(others, key=lambda path: -path.stat().st_mtime):
+            total += path.stat().st_size
+            if total > MOST_CACHED:
+                path.unlink()
 
 
 def _encoded(
@@ -75,6 +110,8 @@ def _load(path: Path, dtype: "np.dtype[Any]") -> Stream | None:
     try:
         stream = np.load(path, mmap_mode="r", allow_pickle=False)
         whole = stream.offset + stream.nbytes == path.stat().st_size
+        with suppress(OSError):  # a cache that may only be read
+            path.touch()
     except (OSError, ValueError, EOFError):
         return None
     return stream if whole and stream.dtype == dtype and stream.ndim == 1 else None

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from charlm.corpus.mapping import STRIDE, forget
 from charlm.errors import DataError
 
 CHUNK = 1 << 20  # bytes of UTF-8 in one chunk, at most
@@ -18,10 +19,19 @@ class _Buffer:
 
     def __init__(self, data: bytes | mmap.mmap | memoryview) -> None:
         self.bytes = np.frombuffer(data, np.uint8)  # (bytes,)
-        blocks = (self.bytes[at : at + _BLOCK] for at in range(0, len(self.bytes), _BLOCK))
+        whole = data.obj if isinstance(data, memoryview) else data
+        self.mapped = whole if isinstance(whole, mmap.mmap) else None
+        strips = (np.frombuffer(strip, np.uint8) for strip in self.strips(self.bytes.data))
+        blocks = (strip[at : at + _BLOCK] for strip in strips for at in range(0, len(strip), _BLOCK))
         counts = np.fromiter((np.count_nonzero(_starts(block)) for block in blocks), np.int64)
         self.before = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])  # (blocks + 1,)
         self.characters = int(self.before[-1])
+
+    def strips(self, part: memoryview) -> Iterator[memoryview]:
+        """A part of the bytes in order, in long strips; of a mapped file no more than one stays in memory."""
+        for at in range(0, len(part), STRIDE):
+            yield part[at : at + STRIDE]
+            forget(self.mapped)
 
     def offset(self, character: int) -> int:
         """The byte at which a character begins; the length of the buffer for the one behind the last."""
@@ -69,7 +79,10 @@ class Text:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the UTF-8 bytes, in hexadecimal."""
-        return hashlib.sha256(self._utf8).hexdigest()
+        digest = hashlib.sha256()
+        for strip in self._buffer.strips(self._utf8):
+            digest.update(strip)
+        return digest.hexdigest()
 
     def slice(self, start: int = 0, stop: int | None = None) -> "Text":
         """The characters from `start` up to `stop`, as `str[start:stop]` would have it; nothing is copied."""
@@ -91,6 +104,8 @@ class Text:
                     cut -= 1
             yield window[:cut].decode()
             at += cut
+            if at % STRIDE < cut or at == self.bytes:
+                forget(self._buffer.mapped)
 
     def read(self) -> str:
         """The whole text as one str."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.config import BOUNDARY
+from charlm.corpus import blocks
 from charlm.errors import TrainingFault
 from charlm.models import Network, State, detach
 from charlm.training.budget import MEASURED_SHARES, Budget
@@ -302,6 +303,6 @@ class Trainer:
 def _counts(ids: Ids, vocab_size: int) -> Ids:
     """How often each id occurs, (V,) int64."""
     counts = np.zeros(vocab_size, np.int64)
-    for start in range(0, len(ids), 1 << 24):
-        counts += np.bincount(ids[start : start + (1 << 24)], minlength=vocab_size)
+    for block in blocks(ids):
+        counts += np.bincount(block, minlength=vocab_size)
     return counts
