@@ -6,14 +6,18 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
+import statistics
+from pathlib import Path
 
 import pytest
 
 from charlm import checkpoint
 from charlm.cli import run
-from charlm.cli.ranking import _short
+from charlm.comparison import short
 from charlm.models import ARCHITECTURES, GRU
+from charlm.models.ngram import NGram
 from charlm.training.loop import Trainer
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat.\n", "and", "saw", "that", "dog"]
@@ -37,6 +41,11 @@ def charlm(capsys):
         return code, told.out, told.err
 
     return call
+
+
+def without_time(told):
+    timed = ("seconds", "characters_per_second")
+    return {**told, "rows": [{k: v for k, v in row.items() if k not in timed} for row in told["rows"]]}
 
 
 def compared(charlm, *arguments):
@@ -67,7 +76,7 @@ class TestTable:
         assert "runs as they were trained" in out
 
     def test_numbers_are_short(self):
-        assert [_short(n) for n in (0, 950, 12_345, 1_200_000, 3e9)] == ["0", "950", "12.3k", "1.2M", "3G"]
+        assert [short(n) for n in (0, 950, 12_345, 1_200_000, 3e9)] == ["0", "950", "12.3k", "1.2M", "3G"]
 
 
 class TestData:
@@ -104,7 +113,10 @@ class TestData:
         assert told["text_name"] == "other"
         assert told["rows"][0]["run"] == os.path.join("mine", "cats-rnn")  # noqa: PTH118
         assert told["rows"][0]["context"] == 5
-        assert charlm("compare", "cats.txt", *QUICK, "-o", "mine")[0] == 2
+        (folder / "notes").mkdir()
+        (folder / "notes" / "todo.txt").write_text("buy milk")
+        code, _, err = charlm("compare", "cats.txt", *QUICK, "-o", "notes")
+        assert (code, "not as a folder of runs" in err) == (2, True)
 
     def test_sentencepiece_is_marked(self, charlm):
         arguments = ("--arch", "rnn", "--tokenizer", "sentencepiece", "--vocab-size", "266")
@@ -171,6 +183,136 @@ def test_ctrl_c_saves_shows_what_is_done_and_exits_130(charlm, monkeypatch):
     assert "lstm" not in out
     assert "charlm train --resume checkpoints/cats-gru" in err
     assert checkpoint.load(checkpoint.RUNS / "cats-gru", resume=True).resume
+
+
+class TestResuming:
+    def test_nothing_is_trained_twice(self, charlm, monkeypatch):
+        first = compared(charlm, "--arch", "rnn,ngram", "--order", "3")
+        monkeypatch.setattr(Trainer, "run", lambda *_: pytest.fail("trained again"))
+        monkeypatch.setattr(NGram, "fit", lambda *_: pytest.fail("counted again"))
+        code, out, err = charlm("compare", "cats.txt", *QUICK, "--json", "--arch", "rnn,ngram", "--order", "3")
+        assert code == 0
+        assert err.count("trained already; --again trains it anew") == 2
+        assert without_time(json.loads(out)) == without_time(first)
+
+    def test_another_plan_is_trained(self, charlm):
+        compared(charlm, "--arch", "rnn")
+        for option in (("--seed", 7), ("--width", 16), ("--budget", "2steps"), ("--tokenizer", "bytes"), ("--again",)):
+            (row,) = compared(charlm, "--arch", "rnn", *option)["rows"]
+            assert not row["run"].endswith("cats-rnn"), option
+
+    def test_what_was_fine_tuned_or_trained_by_hand_is_not_taken(self, charlm):
+        (row,) = compared(charlm, "--arch", "rnn")["rows"]
+        assert charlm("train", "cats.txt", "--from", row["run"], "-q", "--budget", "3steps")[0] == 0
+        shutil.rmtree(row["run"])
+        (again,) = compared(charlm, "--arch", "rnn")["rows"]
+        assert again["run"] == row["run"]
+
+    def test_an_interrupted_one_ends_like_one_that_was_not(self, charlm, monkeypatch):
+        whole = compared(charlm, "--arch", "rnn,gru", "--budget", "6steps", "-o", "whole")
+        step = Trainer._step
+
+        def interrupted(trainer):
+            if isinstance(trainer.model, GRU) and trainer.counters.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            step(trainer)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Trainer, "_step", interrupted)
+            arguments = ("--arch", "rnn,gru", "--budget", "6steps", "-o", "parts")
+            assert charlm("compare", "cats.txt", *QUICK, *arguments)[0] == 130
+        code, out, err = charlm("compare", "cats.txt", *QUICK, *arguments, "--json")
+        assert code == 0
+        assert "cats-rnn: trained already" in err
+        assert "cats-gru: goes on where it was stopped" in err
+        figures = [[(row["architecture"], row["bits"]) for row in told["rows"]] for told in (whole, json.loads(out))]
+        assert figures[0] == figures[1]
+
+    def test_ctrl_c_while_the_ngram_counts_shows_what_is_done(self, charlm, monkeypatch):
+        fit = NGram.fit
+
+        def interrupted(*arguments):
+            os.kill(os.getpid(), signal.SIGINT)
+            return fit(*arguments)
+
+        monkeypatch.setattr(NGram, "fit", interrupted)
+        code, out, err = charlm("compare", "cats.txt", *QUICK, "--arch", "rnn,ngram,gru", "--order", "3")
+        assert code == 130
+        assert "rnn " in out
+        assert "gru" not in out
+        assert "Stopped before the end" in out
+        assert not (checkpoint.RUNS / "cats-ngram").exists()
+        assert "the same command goes on from here" in err
+
+
+class TestSeeds:
+    def test_mean_and_spread(self, charlm):
+        told = compared(charlm, "--arch", "rnn,ngram", "--order", "3", "--seeds", "3", "--seed", "4")
+        rows = {row["architecture"]: row for row in told["rows"]}
+        rnn, ngram = rows["rnn"], rows["ngram"]
+        assert [checkpoint.read_card(Path(run))["training"]["seed"] for run in rnn["runs"]] == [4, 5, 6]
+        alone = [compared(charlm, "--arch", "rnn", "--seed", seed)["rows"][0] for seed in (4, 5, 6)]
+        assert rnn["seeds"] == [row["bits_per_character"] for row in alone]
+        assert rnn["bits_per_character"] == pytest.approx(statistics.fmean(rnn["seeds"]), abs=1e-12)
+        assert rnn["spread"] == pytest.approx(statistics.stdev(rnn["seeds"]))
+        assert (len(ngram["runs"]), ngram["spread"]) == (1, None)
+        assert rnn["difference"]["mean"] == pytest.approx(rnn["bits_per_character"] - ngram["bits_per_character"])
+
+    def test_the_table_says_so(self, charlm):
+        code, out, _ = charlm("compare", "cats.txt", *QUICK, "--arch", "rnn", "--seeds", "2")
+        assert code == 0
+        assert "seeds ±" in out.splitlines()[0]
+        assert "standard deviation over 2 seeds" in out
+        assert "seeds ±" not in charlm("compare", "cats.txt", *QUICK, "--arch", "rnn")[1]
+
+
+class TestMatch:
+    def test_parameters(self, charlm):
+        told = compared(charlm, "--match", "parameters", "--budget", "1steps", "--size", "small")
+        sizes = {row["architecture"]: row["parameters"] for row in told["rows"]}
+        del sizes["ngram"]
+        assert max(sizes.values()) / min(sizes.values()) < 1.05
+        assert told["match"] == "parameters"
+        code, _, err = charlm("compare", "cats.txt", "--match", "parameters", "--width", "9")
+        assert (code, "leave --width out" in err) == (2, True)
+
+    def test_tokens(self, charlm):
+        told = compared(charlm, "--match", "tokens", "--budget", "1000tokens", "--arch", "gru,transformer")
+        for row in told["rows"]:
+            card = checkpoint.read_card(Path(row["run"]))
+            per_step = card["training"]["batch"] * 64 if row["architecture"] == "transformer" else 64
+            assert abs(card["progress"]["step"] * per_step - 1000) <= per_step / 2
+
+    @pytest.mark.parametrize(("match", "budget"), [("seconds", "2epochs"), ("tokens", "30s"), ("tokens", "9steps")])
+    def test_a_budget_that_does_not_make_it_equal(self, match, budget, charlm):
+        code, _, err = charlm("compare", "cats.txt", "--match", match, "--budget", budget)
+        assert (
+            code,
+            f"--match {match} wants a --budget in {'seconds' if match == 'seconds' else 'tokens'}" in err,
+        ) == (
+            2,
+            True,
+        )
+
+
+def test_what_was_not_equal_is_said(charlm, folder):
+    (folder / "held.txt").write_text("the dog sat on the mat.\n" * 99)
+    compared(charlm, "--arch", "rnn", "--held-out", "held.txt", "-o", "one")
+    (folder / "cats.txt").write_text(TEXT + "and the cat\n" * 9)
+    compared(charlm, "--arch", "gru", "--held-out", "held.txt", "-o", "two", "--budget", "2steps")
+    (folder / "cats.txt").write_text(TEXT)
+    code, out, _ = charlm("compare", "one/cats-rnn", "two/cats-gru")
+    assert code == 0
+    assert f"rnn {len(TEXT):,} characters (SHA-256 " in out
+    assert "Not the same training text: " in out
+    assert "Not the same budget: " in out
+    assert "Not the same tokenizer" not in out
+
+
+def test_what_adapts_is_said(charlm):
+    note = "ngram: also counts the text as it reads it"
+    assert note in charlm("compare", "cats.txt", *QUICK, "--arch", "ngram")[1]
+    assert note not in charlm("compare", "cats.txt", *QUICK, "--arch", "ngram", "--cache", "0")[1]
 
 
 class TestInfo:

@@ -174,8 +174,8 @@ class TestStopping:
 
         long = TrainingConfig(budget="10000steps", batch=4, segment=16, precision="float32")
         split, sources = prepared(["rnn", "lstm"])
-        split, (gru,) = split, (prepared(["gru"], training=long)[1]["gru"],)
-        sources = {"rnn": sources["rnn"], "gru": gru, "lstm": sources["lstm"]}
+        _, more = prepared(["gru"], training=long)
+        sources = {"rnn": sources["rnn"], **more, "lstm": sources["lstm"]}
         result = compare(sources, split, observer=Observer(training=training, should_stop=lambda: bool(asked)))
         assert at_work == ["rnn", "gru"]
         assert [row.architecture for row in result.rows] == ["rnn"]
@@ -208,7 +208,7 @@ class TestStopping:
             raise TrainingFault("the loss is not finite")
 
         split, sources = prepared(["rnn"])
-        result = compare({"gru": broken, **sources}, split)
+        result = compare({"gru": [broken], **sources}, split)
         assert [row.architecture for row in result.rows] == ["rnn"]
         assert result.faults == {"gru": "the loss is not finite"}
 

@@ -11,30 +11,30 @@ from charlm.errors import CharlmError, CheckpointError, UsageError
 RUNS = Path("checkpoints")
 
 
-def new_run(name: str, output: Path | None = None, *, force: bool = False) -> Path:
-    """Make the folder of a new run: `output`, or checkpoints/`name` with a number behind it if that is taken.
+def new_run(name: str, output: Path | None = None, *, folder: Path = RUNS, force: bool = False) -> Path:
+    """Make the folder of a new run: `output`, or `name` in `folder`, with a number behind it if that is taken.
 
     Raises UsageError if `output` exists, unless `force` says to replace the run that it is; that one stays until the
     new run's first save takes its place.
     """
     try:
-        return _numbered(name) if output is None else _made(output, force)
+        return _numbered(name, folder) if output is None else _made(output, force)
     except OSError as problem:
         raise CharlmError(
-            f"{output or RUNS}: cannot make this folder: {problem.strerror or problem}; --output chooses another"
+            f"{output or folder}: cannot make this folder: {problem.strerror or problem}; --output chooses another"
         ) from None
 
 
-def _numbered(name: str) -> Path:
+def _numbered(name: str, folder: Path) -> Path:
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
-    path, number = RUNS / stem, 1
+    path, number = folder / stem, 1
     while True:
         try:
             path.mkdir(parents=True)
             return path
         except FileExistsError:
             number += 1
-            path = RUNS / f"{stem}-{number}"
+            path = folder / f"{stem}-{number}"
 
 
 def _made(path: Path, force: bool) -> Path:

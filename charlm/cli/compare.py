@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
 from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.train import TERMINATED, learn_tokenizer, skipped
-from charlm.comparison import Comparison, Contender, Observer, compare, plan, to_train, trained_already
+from charlm.comparison import (
+    MATCHES,
+    Comparison,
+    Contender,
+    Observer,
+    budget_for,
+    compare,
+    plan,
+    to_train,
+    trained_already,
+)
 from charlm.corpus import Origin
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
@@ -23,7 +34,6 @@ from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 from charlm.training import SIZES, TrainingConfig, Watcher, choose_device
 
-BUDGET = "30s"
 DEFAULT_CORPUS = "builtin:python-reference"
 FOR_RUNS = {"corpora", "context", "seed", "device", "json_wanted", "csv_wanted"}  # what trained runs can still be told
 
@@ -31,10 +41,23 @@ FOR_RUNS = {"corpora", "context", "seed", "device", "json_wanted", "csv_wanted"}
 @click.command("compare", cls=GroupedCommand)
 @click.argument("corpora", nargs=-1, metavar="[CORPUS_OR_RUNS]...")
 @option("--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all]")
-@option("--budget", default=BUDGET, show_default=True, help="For each: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.")
+@option(
+    "--budget",
+    default=None,
+    help=f"For each: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.  [default: {budget_for(None, None)}]",
+)
+@option(
+    "--match",
+    type=click.Choice(list(MATCHES)),
+    default=None,
+    help="What to make equal: the budget, of time or of tokens; or, by width, the parameters as well.  "
+    "[default: what --budget counts]",
+)
+@option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train with so many; show the mean.")
+@option("--again", is_flag=True, help="Train anew what an earlier comparison has trained.")
 @option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
 @option("--context", type=int, default=None, help="Let every model see only the last so many characters.")
-@option("--output", "-o", type=click.Path(path_type=Path), help="New folder for the runs.  [default: checkpoints]")
+@option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the runs.  [default: checkpoints]")
 @option("--json", "json_wanted", is_flag=True, help="Print JSON.")
 @option("--csv", "csv_wanted", is_flag=True, help="Print CSV.")
 @apply(corpus_options)
@@ -57,7 +80,7 @@ def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, 
     """Train every architecture on one text and say which predicts the rest of it best, in bits per character.
 
     CORPUS is what `charlm train` takes, by default builtin:python-reference. Folders of runs are compared as they
-    are. Ctrl-C saves and shows what is done.
+    are. Ctrl-C saves and shows what is done; the same command goes on from there, and trains nothing twice.
     """
     if json_wanted and csv_wanted:
         raise UsageError("--json and --csv: give one of them")
@@ -72,7 +95,7 @@ def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, 
         else:
             result = _compare_architectures(corpora or (DEFAULT_CORPUS,), values, stopping)
         show = as_json if json_wanted else as_csv if csv_wanted else as_table
-        show(result, None if runs else values["budget"])
+        show(result)
         return _outcome(result, stopping())
 
 
@@ -96,17 +119,26 @@ def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) 
 def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], stopping: Stopping) -> Comparison:
     names = [name.strip() for several in values["arch"] for name in several.split(",")] or list(ARCHITECTURES)
     names = [check_name(name, ARCHITECTURES, "--arch") for name in names]
-    training, device = TrainingConfig(**given(values, TrainingConfig)), choose_device(values["device"])
+    budget = budget_for(values["match"], values["budget"])
+    training, device = (
+        TrainingConfig(**{**given(values, TrainingConfig), "budget": budget}),
+        choose_device(values["device"]),
+    )
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
-    plan(names, values["size"], options, training, 0)  # wrong options before long work
+    equal = values["match"] == "parameters"
+    plan(names, values["size"], options, training, 0, vocab_size=1 if equal else None)  # wrong options before long work
     folder = values["output"]
-    if folder and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise UsageError(f"{folder} exists; choose another --output")
+    if folder and folder.exists() and not (folder.is_dir() and all(_is_run(entry) for entry in folder.iterdir())):
+        raise UsageError(f"{folder} exists, and not as a folder of runs; choose another --output")
     origin = Origin(corpora, values["encoding"], str(values["held_out"]) if values["held_out"] else None)
     split = origin.open(skipped)
-    plans = plan(names, values["size"], options, training, split.training.characters)
     tokenizer = learn_tokenizer(values["tokenizer"], values, split)
-    sources = to_train(plans, split, tokenizer, about={"corpus": origin.describe(split)}, folder=folder, device=device)
+    vocab_size = tokenizer.vocab_size if equal else None
+    plans = plan(names, values["size"], options, training, split.training.characters, vocab_size=vocab_size)
+    sources = to_train(
+        plans, split, tokenizer, about={"corpus": origin.describe(split)}, folder=folder, device=device,
+        seeds=values["seeds"], again=values["again"],
+    )  # fmt: skip
     places = {name: f"{n} of {len(plans)}" for n, name in enumerate(plans, 1)}
 
     @contextmanager
@@ -117,14 +149,27 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
         with TrainingView(title, should_stop=stopping) as shown:
             yield shown.watcher
 
-    observer = Observer(view, bar, _say, lambda: bool(stopping()))
+    observer = Observer(view, bar, _say, _say_found, lambda: bool(stopping()))
     with stopping.patience():
-        return compare(sources, split, context=values["context"], seed=training.seed, device=device, observer=observer)
+        result = compare(
+            sources, split, context=values["context"], seed=training.seed, device=device, observer=observer
+        )
+    return replace(result, budget=budget, match=values["match"])
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether this is a run, or what is left of one that was killed before its first save."""
+    return folder.name.startswith(".") or (folder / CARD).is_file() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _say(contender: Contender, evaluation: Evaluation) -> None:
     figure = f"{evaluation.bits_per_character:.3f} bits/char"
     errors.print(f"{contender.architecture}: {figure}  {contender.path}", soft_wrap=True, markup=False)
+
+
+def _say_found(path: Path, finished: bool) -> None:
+    told = f"{path}: trained already; --again trains it anew" if finished else f"{path}: goes on where it was stopped"
+    errors.print(told, soft_wrap=True)
 
 
 def _outcome(result: Comparison, signalled: int) -> int:
@@ -133,7 +178,7 @@ def _outcome(result: Comparison, signalled: int) -> int:
         errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True, markup=False)
     if not result.stopped:
         return TrainingFault.exit_code if result.faults else 0
-    errors.print("stopped before the end", style="yellow")
+    errors.print("stopped before the end; the same command goes on from here", style="yellow")
     if result.interrupted:
-        errors.print(f"saved; go on with\n  charlm train --resume {result.interrupted}", soft_wrap=True, markup=False)
+        errors.print(f"or only this run\n  charlm train --resume {result.interrupted}", soft_wrap=True, markup=False)
     return TERMINATED if signalled == signal.SIGTERM else INTERRUPTED

@@ -12,8 +12,9 @@ from typing import IO, cast
 import click
 
 from charlm import checkpoint
-from charlm.cli.live import bar, duration, errors
+from charlm.cli.live import bar, errors
 from charlm.cli.options import GroupedCommand, option
+from charlm.comparison import duration
 from charlm.errors import CharlmError, UsageError
 from charlm.export import write_arpa
 from charlm.files import atomic_file

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm import checkpoint
-from charlm.cli.live import duration
 from charlm.cli.options import GroupedCommand, option
+from charlm.comparison import duration
 from charlm.corpus import encode, reopen
 from charlm.errors import CharlmError, UsageError
 from charlm.models.ngram import NGram

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.cli import Interrupted
+from charlm.comparison import duration
 from charlm.training import Progress, Watcher
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -33,14 +34,6 @@ class Errors(Console):
 
 
 errors = Errors(stderr=True, highlight=False, markup=False)  # names of files are not markup
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 8 s, 1:30, 2:05:00."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
 
 
 def curve(values: list[float]) -> str:

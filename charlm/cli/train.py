@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from charlm import checkpoint
-from charlm.cli.live import Stopping, TrainingView, duration, errors, stop_on_signal
+from charlm.cli.live import Stopping, TrainingView, errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
+from charlm.comparison import duration
 from charlm.corpus import Origin, Split, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel

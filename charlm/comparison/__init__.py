@@ -1,0 +1,40 @@
+"""The same text, every architecture: which predicts it best, and by how much.
+
+planning   what each is trained with, and what is made equal
+sources    contenders to be trained, gone on with, or taken as they are
+result     the rows, what was equal for all of them and what was not
+comparing  have them, measure them, put them in order
+words      the table's cells, and the sentences under it
+"""
+
+from charlm.comparison.comparing import SAMPLE_CHARACTERS, SAMPLING, compare, sample_line
+from charlm.comparison.planning import MATCHES, Plan, budget_for, plan
+from charlm.comparison.result import Comparison, Conditions, Row
+from charlm.comparison.sources import Contender, Observer, Source, to_train, trained_already
+from charlm.comparison.words import Cell, Line, differing, duration, notes, short, table
+
+__all__ = [
+    "MATCHES",
+    "SAMPLE_CHARACTERS",
+    "SAMPLING",
+    "Cell",
+    "Comparison",
+    "Conditions",
+    "Contender",
+    "Line",
+    "Observer",
+    "Plan",
+    "Row",
+    "Source",
+    "budget_for",
+    "compare",
+    "differing",
+    "duration",
+    "notes",
+    "plan",
+    "sample_line",
+    "short",
+    "table",
+    "to_train",
+    "trained_already",
+]

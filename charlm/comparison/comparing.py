@@ -1,0 +1,114 @@
+"""Have the contenders one after the other, measure them on the same text, put them in order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import zip_longest
+
+import torch
+
+from charlm import checkpoint
+from charlm.comparison.result import Comparison, Conditions, Row, mean_row
+from charlm.comparison.sources import Contender, Observer, Source
+from charlm.corpus import Split, Text
+from charlm.decoding import Sampling, sample
+from charlm.errors import TrainingFault
+from charlm.evaluation import Difference, Evaluation, baselines, evaluate, paired_difference
+from charlm.models import LanguageModel
+from charlm.models.ngram import NGram
+from charlm.tokenizers import Tokenizer
+from charlm.training import Unsaved
+
+SAMPLE_CHARACTERS = 60
+SAMPLING = Sampling(temperature=0.8)
+
+
+class _Stopped(Exception):  # noqa: N818 - a request, not an error
+    """The observer asked for an end while a model was being evaluated."""
+
+
+def compare(
+    sources: Mapping[str, Sequence[Source]],
+    split: Split,
+    *,
+    context: int | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+    observer: Observer | None = None,
+) -> Comparison:
+    """Have each contender in turn, evaluate it on `split.held_out`, and put them in order.
+
+    The several sources of one name differ in their seed and make one row; all names have their first turn before any
+    has its second. `context` as in `evaluate`; `seed` is that of the samples. One whose numbers go wrong is left out
+    and noted in `faults`. When the observer stops it, the contender that is being trained is saved and those that are
+    done are still compared. Raises whatever training and evaluation raise besides.
+    """
+    observer = observer or Observer()
+    found: dict[str, list[Row]] = {}
+    faults: dict[str, str] = {}
+    interrupted = None
+    for name, source in _turns(sources):
+        if observer.should_stop():
+            break
+        try:
+            contender = source(observer)
+            if observer.should_stop():
+                interrupted = None if contender.finished else contender.path
+                break
+            contender.model.to(device or "cpu")
+            evaluation = _evaluated(name, contender, split.held_out, context, observer)
+            found.setdefault(name, []).append(_row(contender, evaluation, seed))
+        except (_Stopped, Unsaved):
+            break
+        except TrainingFault as fault:
+            faults[name] = str(fault)
+    rows = sorted(map(mean_row, found.values()), key=lambda row: row.evaluation.bits_per_character)
+    ranked = tuple(replace(row, difference=paired_difference(row.evaluation, rows[0].evaluation)) for row in rows)
+    stopped, needed = observer.should_stop(), {}
+    if rows and not stopped:
+        with observer.evaluating("gzip and xz"):
+            needed = baselines(split.training, split.held_out)
+    return Comparison(split, ranked, needed, faults, stopped, interrupted)
+
+
+def _turns(sources: Mapping[str, Sequence[Source]]) -> list[tuple[str, Source]]:
+    """Every first source by its name, then every second, and so on."""
+    named = [[(name, source) for source in several] for name, several in sources.items()]
+    return [one for turn in zip_longest(*named) for one in turn if one is not None]
+
+
+def _evaluated(name: str, contender: Contender, text: Text, context: int | None, observer: Observer) -> Evaluation:
+    with observer.evaluating(name) as show:
+
+        def progress(what: str, done: float) -> None:
+            if observer.should_stop():
+                raise _Stopped
+            show(what, done)
+
+        evaluation = evaluate(contender.model, contender.tokenizer, text, context=context, progress=progress)
+    observer.measured(contender, evaluation)
+    return evaluation
+
+
+def _row(contender: Contender, evaluation: Evaluation, seed: int) -> Row:
+    return Row(
+        runs=(contender.path,),
+        architecture=contender.architecture,
+        tokenizer=contender.tokenizer.kind,
+        conditions=Conditions.from_card(checkpoint.read_card(contender.path)),
+        parameters=contender.model.parameters_count,
+        training_seconds=contender.training_seconds,
+        finished=contender.finished,
+        adapts=isinstance(contender.model, NGram) and contender.model.cache is not None,
+        evaluation=evaluation,
+        difference=Difference(0.0, 0.0, 0.0),
+        seeds=(evaluation.bits_per_character,),
+        sample=sample_line(contender.model, contender.tokenizer, seed),
+    )
+
+
+def sample_line(model: LanguageModel, tokenizer: Tokenizer, seed: int) -> str:
+    """What the model writes after a line's end, as one line: white space is a blank, what cannot be shown is U+FFFD."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = sample(model, tokenizer, "\n", length=2 * SAMPLE_CHARACTERS, settings=SAMPLING, generator=generator)[0]
+    line = " ".join(drawn.split())[:SAMPLE_CHARACTERS].rstrip()
+    return "".join(c if c.isprintable() else "\ufffd" for c in line)

@@ -1,0 +1,164 @@
+"""What a comparison found: a row a contender, what was equal for all of them, and what was not."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+from charlm.corpus import Split
+from charlm.evaluation import Difference, Evaluation
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a contender was trained with, as its run says it; None for what it does not say or does not have.
+
+    A model that is counted has no budget: it reads its text once.
+    """
+
+    training_text: str | None
+    vocabulary: str
+    budget: str | None
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> "Conditions":
+        """From a run's checkpoint.json, whose tokenizer is known to be sound."""
+        return cls(_training_text(card.get("corpus")), _tokenizer(card), _budget(card.get("training")))
+
+
+def _training_text(corpus: Any) -> str | None:
+    try:
+        return f"{corpus['characters']['training']:,} characters (SHA-256 {corpus['sha256']['training'][:8]}…)"
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _tokenizer(card: Mapping[str, Any]) -> str:
+    return f"{card['tokenizer']} of {card['vocab_size']:,} ids (SHA-256 {_fingerprint(card)}…)"
+
+
+def _fingerprint(card: Mapping[str, Any]) -> str:
+    """Of the files that tell one tokenizer from another."""
+    return "+".join(entry["sha256"][:8] for kind, entry in card["files"].items() if kind.startswith("tokenizer/"))
+
+
+def _budget(training: Any) -> str | None:
+    budget = training.get("budget") if isinstance(training, Mapping) else None
+    return budget if isinstance(budget, str) else None
+
+
+CONDITIONS = {"training_text": "training text", "vocabulary": "tokenizer", "budget": "budget"}
+"""What to call each of the conditions."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender's result. `difference` is its bits per character minus those of the best.
+
+    With several seeds the figures are means over their `runs`, the seeds' own bits per character are `seeds`.
+    `adapts`: it goes on counting while it reads.
+    """
+
+    runs: tuple[Path, ...]
+    architecture: str
+    tokenizer: str
+    conditions: Conditions
+    parameters: int
+    training_seconds: float
+    finished: bool
+    adapts: bool
+    evaluation: Evaluation
+    difference: Difference
+    seeds: tuple[float, ...]
+    sample: str
+
+    @property
+    def run(self) -> Path:
+        """The run of the first seed."""
+        return self.runs[0]
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the bits per character over the seeds; None for one."""
+        return stdev(self.seeds) if len(self.seeds) > 1 else None
+
+    @property
+    def characters_per_second(self) -> float:
+        """How fast it reads the held-out text."""
+        return self.evaluation.characters / max(self.evaluation.seconds, 1e-9)
+
+    @property
+    def upper_bound(self) -> bool:
+        """Whether its figures are only bounds: of the segmentations that a text has, one was scored."""
+        return self.tokenizer == "sentencepiece"
+
+    def to_json(self) -> dict[str, Any]:
+        """Every figure by its name; ends of intervals that are infinite are null."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        difference = {k: v if abs(v) < float("inf") else None for k, v in dataclasses.asdict(self.difference).items()}
+        own = {
+            "runs": [str(run) for run in self.runs],
+            "conditions": dataclasses.asdict(self.conditions),
+            "difference": difference,
+            "seeds": list(self.seeds),
+        }
+        del named["evaluation"]
+        derived = {name: getattr(self, name) for name in ("spread", "characters_per_second", "upper_bound")}
+        return {"run": str(self.run), **named, **own, **derived, **self.evaluation.to_json()}
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """One row of several, which differ in their seed: bits are summed block by block before anything is divided."""
+    first, *_ = rows
+    evaluations = [row.evaluation for row in rows]
+    evaluation = replace(
+        first.evaluation,
+        block_bits=np.mean([e.block_bits for e in evaluations], axis=0),
+        unseen_bits=fmean(e.unseen_bits for e in evaluations),
+        seconds=fmean(e.seconds for e in evaluations),
+    )
+    return replace(
+        first,
+        runs=tuple(run for row in rows for run in row.runs),
+        training_seconds=fmean(row.training_seconds for row in rows),
+        finished=all(row.finished for row in rows),
+        evaluation=evaluation,
+        seeds=tuple(bits for row in rows for bits in row.seeds),
+    )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows from best to worst, and bits per character of what needs no model (empty if stopped).
+
+    `faults` says of each contender that failed why; `interrupted` is the run that was saved unfinished, if one was.
+    `budget` and `match` are what was asked for; None where runs were compared as they are.
+    """
+
+    split: Split
+    rows: tuple[Row, ...]
+    baselines: Mapping[str, float]
+    faults: Mapping[str, str]
+    stopped: bool
+    interrupted: Path | None
+    budget: str | None = None
+    match: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """What tells the rows apart: their architectures, or else the names of their runs."""
+        names = [row.architecture for row in self.rows]
+        return names if len(set(names)) == len(names) else [row.run.resolve().name for row in self.rows]
+
+    def conditions(self) -> dict[str, dict[str, list[str]]]:
+        """Of each of the `CONDITIONS`: which values it had, and for which rows. One value: it was equal for all."""
+        found: dict[str, dict[str, list[str]]] = {field: {} for field in CONDITIONS}
+        for name, row in zip(self.names, self.rows, strict=True):
+            for field, values in found.items():
+                if (value := getattr(row.conditions, field)) is not None:
+                    values.setdefault(value, []).append(name)
+        return {CONDITIONS[field]: values for field, values in found.items()}

@@ -1,0 +1,198 @@
+"""Where contenders come from: trained now, gone on with, or loaded as they are."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from charlm import __version__, checkpoint
+from charlm.comparison.planning import Plan
+from charlm.corpus import Split, reopen
+from charlm.errors import CheckpointError, UsageError
+from charlm.evaluation import Evaluation
+from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.tokenizers import Tokenizer
+from charlm.training import Watcher, resume, train
+
+PLAN = "plan"
+"""Under which name a run's card keeps what tells the plan that it was trained by from any other."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A trained model and how it came to be; `finished` says whether it came to the end of its budget."""
+
+    path: Path
+    architecture: str
+    model: LanguageModel
+    tokenizer: Tokenizer
+    training_seconds: float
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Who is told which contender is at work, how it fares and what came out; and who may stop it all.
+
+    `training` and `evaluating` are entered for as long as the named contender is at it; `found` is told of runs that
+    an earlier comparison left and that are taken (True) or gone on with (False).
+    """
+
+    training: Callable[[str], AbstractContextManager[Watcher]] = lambda _: nullcontext(Watcher())
+    evaluating: Callable[[str], AbstractContextManager[Callable[[str, float], None]]] = lambda _: nullcontext(
+        lambda _what, _done: None
+    )
+    measured: Callable[[Contender, Evaluation], None] = lambda _contender, _evaluation: None
+    found: Callable[[Path, bool], None] = lambda _path, _finished: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+Source = Callable[[Observer], Contender]
+"""How to have a contender: train it now, or load it."""
+
+
+def to_train(
+    plans: Mapping[str, Plan],
+    split: Split,
+    tokenizer: Tokenizer,
+    *,
+    about: Mapping[str, Any],
+    folder: Path | None = None,
+    device: torch.device | None = None,
+    seeds: int = 1,
+    again: bool = False,
+) -> dict[str, list[Source]]:
+    """Contenders still to be trained on `split`, by architecture, one a seed; each is saved as CORPUS-ARCHITECTURE.
+
+    The runs go to checkpoints/, or into `folder`. A run that is there already, of the same plan, text and tokenizer,
+    is taken or, if it has not finished, gone on with, unless they are to be trained `again`. Counting has no
+    randomness, so one seed stands for all. `about` goes into every checkpoint (see `training.train`).
+    """
+
+    def source(architecture: str, chosen: Plan) -> Source:
+        key = _key(architecture, chosen, split, tokenizer)
+        several = f"-seed{chosen.training.seed}" if seeds > 1 else ""
+
+        def obtain(observer: Observer) -> Contender:
+            if not again and (path := _earlier(folder or checkpoint.RUNS, key)):
+                return _continued(path, split, device, observer)
+            name = f"{split.training.name}-{architecture}{several}"
+            path = checkpoint.new_run(name, folder=folder or checkpoint.RUNS)
+            try:
+                with observer.training(architecture) as watcher:
+                    trained = train(
+                        path,
+                        split,
+                        tokenizer,
+                        architecture,
+                        chosen.config,
+                        chosen.training,
+                        about={**about, PLAN: key},
+                        device=device,
+                        watcher=replace(watcher, should_stop=observer.should_stop),
+                    )
+            finally:
+                if not any(path.iterdir()):
+                    path.rmdir()
+            return Contender(path, architecture, trained.model, tokenizer, trained.seconds, trained.finished)
+
+        return obtain
+
+    return {name: [source(name, one) for one in _seeded(name, chosen, seeds)] for name, chosen in plans.items()}
+
+
+def _seeded(architecture: str, chosen: Plan, seeds: int) -> list[Plan]:
+    first = chosen.training.seed
+    numbers = range(first, first + (1 if issubclass(ARCHITECTURES[architecture], CountingModel) else seeds))
+    return [replace(chosen, training=replace(chosen.training, seed=number)) for number in numbers]
+
+
+def _key(architecture: str, chosen: Plan, split: Split, tokenizer: Tokenizer) -> str:
+    """What tells this training from every other: a SHA-256. Counting does not heed the settings of training."""
+    counted = issubclass(ARCHITECTURES[architecture], CountingModel)
+    plan = (
+        __version__,
+        architecture,
+        chosen.config.to_json(),
+        None if counted else chosen.training.to_json(),
+        [part.sha256 for part in (split.train, split.validation, split.held_out)],
+        tokenizer.fingerprint,
+    )
+    return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
+
+
+def _earlier(folder: Path, key: str) -> Path | None:
+    """The run of this plan in a folder: a finished one before one that is not, then the newest."""
+    found: dict[bool, Path] = {}
+    for path in checkpoint.runs(folder):
+        with suppress(CheckpointError):
+            card = checkpoint.read_card(path)
+            if card.get(PLAN) == key:
+                found.setdefault(_finished(card), path)
+    return found.get(True, found.get(False))
+
+
+def _finished(about: Mapping[str, Any]) -> bool:
+    progress = about.get("progress")
+    return isinstance(progress, Mapping) and bool(progress.get("finished"))
+
+
+def _continued(path: Path, split: Split, device: torch.device | None, observer: Observer) -> Contender:
+    """The contender of an earlier comparison, trained to its end."""
+    finished = _finished(checkpoint.read_card(path))
+    observer.found(path, finished)
+    if finished:
+        return _loaded(path, observer)
+    run = checkpoint.load(path, resume=True)
+    with observer.training(run.architecture) as watcher:
+        watcher = replace(watcher, should_stop=observer.should_stop)
+        trained = resume(run, split, device=device, watcher=watcher)
+    return Contender(path, run.architecture, trained.model, run.tokenizer, trained.seconds, trained.finished)
+
+
+def trained_already(paths: Iterable[Path]) -> tuple[Split, dict[str, list[Source]]]:
+    """Contenders from runs on disk, by path, and the split that the first of them was made from.
+
+    Raises UsageError for runs that held out different texts, CheckpointError for what is no run, DataError if the
+    text cannot be read again.
+    """
+    corpora = {path: _corpus(path) for path in paths}
+    first, *others = corpora
+    for other in others:
+        if corpora[first]["sha256"]["held_out"] != corpora[other]["sha256"]["held_out"]:
+            raise UsageError(
+                f"{first} held out {_held_out(corpora[first])}, {other} {_held_out(corpora[other])}: two texts, "
+                "so their figures cannot be compared\n`charlm evaluate RUN RUN --text FILE` measures both on one text"
+            )
+    return reopen(corpora[first]), {str(path): [partial(_loaded, path)] for path in corpora}
+
+
+def _corpus(path: Path) -> dict[str, Any]:
+    corpus: Any = checkpoint.read_card(path).get("corpus")
+    try:
+        _held_out(corpus)
+        return dict(corpus)
+    except (KeyError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: does not say which text it held out; train it again to compare it") from None
+
+
+def _held_out(corpus: Any) -> str:
+    """Which text a run held out, in words."""
+    characters, sha256 = corpus["characters"]["held_out"], corpus["sha256"]["held_out"]
+    whence = corpus["held_out_file"] or f"the end of {corpus['name']}"
+    return f"{characters:,} characters, {whence} (SHA-256 {sha256[:8]}…)"
+
+
+def _loaded(path: Path, _: Observer) -> Contender:
+    run = checkpoint.load(path)
+    try:
+        seconds, finished = float(run.about["progress"]["seconds"]), bool(run.about["progress"]["finished"])
+    except (KeyError, TypeError, ValueError):
+        seconds, finished = 0.0, True
+    return Contender(path, run.architecture, run.model, run.tokenizer, seconds, finished)
