@@ -346,6 +346,19 @@ def test_the_cache_is_what_it_says(window: int) -> None:
         assert log_probs[0, place].exp().numpy() == pytest.approx(expected, rel=1e-4, abs=1e-7), place
 
 
+@pytest.mark.parametrize("prompt", [0, 1, 15, 45, 200])
+def test_steps_hear_the_echoes_that_forward_hears(prompt: int) -> None:
+    """Whatever was read before, less than the window or more; and runs of one token longer than a byte can count."""
+    model = fitted("abracadabra bard" * 20, order=4, cache=40)
+    read = torch.from_numpy(encoded("cadabra abra " * 15 + "a" * 300 + "abracadabra bard")).long()[None]
+    expected, _ = model(read, model.initial_state(1))
+    state = model(read[:, :prompt], model.initial_state(1))[1] if prompt else model.initial_state(1)
+    step, state = model.stepper(state)
+    for place in range(prompt, read.shape[1]):
+        log_probs, state = step(read[:, place].numpy(), state)
+        np.testing.assert_allclose(log_probs, expected[:, place], rtol=0, atol=1e-5)
+
+
 def test_a_cache_learns_to_predict_a_text_that_repeats_itself() -> None:
     letters = np.random.default_rng(1).integers(2, 7, (30, 40))
     ids = np.concatenate([np.tile(line, 2) for line in letters])  # each line of noise is said twice

@@ -32,7 +32,7 @@ L = len(LENGTHS)
 BEFORE = LENGTHS[0]
 """Tokens before the window that its oldest echoes are compared with."""
 FURTHER = np.arange(3, LENGTHS[0] + 1)  # how far back to compare once three tokens match, and one more
-RANKS = np.array([1 + sum(length > matched for length in LENGTHS) for matched in FURTHER])
+RANKS = np.array([1 + sum(length > matched for length in LENGTHS) for matched in range(LENGTHS[0] + 1)])
 FEATURES = 4
 HIDDEN = 8
 LONGEST = 16  # context of the counts whose length makes a difference to the trust
@@ -74,20 +74,26 @@ def echoes(stream: Integers, steps: int, window: int) -> Echoes:
     place, start = np.divmod(equal.reshape(-1).nonzero()[0], window)
     symbols, now = stream.reshape(-1), place + (place // steps + 1) * (width - steps)
     then = now + (start - window)
-    packed = place << 32
-    packed |= symbols.take(then + 1)
-    packed <<= 4
-    packed |= L
+    matched = np.full(len(place), 2)
     three = (symbols.take(then - 2) == symbols.take(now - 2)).nonzero()[0]
     differ = symbols.take(then.take(three)[:, None] - FURTHER) != symbols.take(now.take(three)[:, None] - FURTHER)
     differ[:, -1] = True
-    packed[three] += RANKS.take(differ.argmax(1)) - L
+    matched[three] = FURTHER.take(differ.argmax(1))
+    return tally(place, symbols.take(then + 1), matched, streams * steps)
+
+
+def tally(place: Integers, follower: Integers, matched: Integers, places: int) -> Echoes:
+    """The echoes at some of so many places, of what they are followed by and how many tokens match, all (N,)."""
+    packed = place << 32
+    packed |= follower
+    packed <<= 4
+    packed |= RANKS.take(matched)
     packed.sort()
     first = np.ones(len(packed), bool)  # of its kind, the one that reaches furthest
     kind = packed >> 4
     np.not_equal(kind[1:], kind[:-1], first[1:])
     place, rank = kind >> 32, packed & 15
-    return Echoes(place, kind & (1 << 32) - 1, rank, _reaching(place, rank, first, streams * steps))
+    return Echoes(place, kind & (1 << 32) - 1, rank, _reaching(place, rank, first, places))
 
 
 def _reaching(place: Integers, rank: Integers, column: Integers, places: int) -> Integers:
@@ -218,12 +224,16 @@ class Cache:
         for begin in range(0, steps, stride):
             end = min(begin + stride, steps)
             found = echoes(np.ascontiguousarray(stream[:, begin : BEFORE + window + end]), end - begin, window)
-            matched, left = (column[:, begin:end].reshape(-1) for column in static)
-            often = found.counts[:, 1:].sum(2)
-            given, rest = _shares(np.tanh, self._weights(), _features(found.counts), often, matched, left)
-            given /= np.maximum(often, 1)
-            each = given[:, ::-1].cumsum(1)[:, ::-1].reshape(-1)  # (R L,): an echo counts for all lengths it reaches
-            yield begin, end, found, each.take(found.place * L + (found.rank - 1)), rest
+            now = Static(static.matched[:, begin:end].reshape(-1), static.left[:, begin:end].reshape(-1))
+            yield begin, end, found, *self.trusted(found, now)
+
+    def trusted(self, found: Echoes, static: Static) -> tuple[Numbers, Numbers]:
+        """Of the probability at R places, what each echo is given (N,), and what is left to the counts (R,)."""
+        often = found.counts[:, 1:, 0] + found.counts[:, 1:, 1]
+        given, rest = _shares(np.tanh, self._weights(), _features(found.counts), often, static.matched, static.left)
+        given /= np.maximum(often, 1)
+        each = given[:, ::-1].cumsum(1)[:, ::-1].reshape(-1)  # (R L,): an echo counts for all lengths it reaches
+        return each.take(found.place * L + (found.rank - 1)), rest
 
     def _weights(self) -> tuple[Numbers, ...]:
         return self.inward, self.left, self.length, self.matched, self.outward, self.bias

@@ -19,7 +19,7 @@ from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngr
 from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order, tune_cache
 from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Estimate, Numbers
-from charlm.models.ngram.stepping import Steps
+from charlm.models.ngram.stepping import Heard, Steps, spread
 
 CACHE = "cache_"  # what the names of the cache's tensors begin with
 LONGEST = 12  # order tried if none is asked for
@@ -271,22 +271,25 @@ class NGram(CountingModel):
         """As the interface says; the states are those of `forward`."""
         if self.keys.device.type != "cpu":
             return super().stepper(state)
-        tables = (self.symbol, self.codes, self.first, self.keys, self.mass, self.backoff, self.unigram)
+        tables = (self.codes, self.first, self.mass, self.backoff, self.unigram)
         steps = Steps(self.ids.numpy()[self.symbol.numpy()], *(table.numpy() for table in tables))
+        latest = state[0], steps.following(state[0].numpy())
 
         def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
-            contexts = steps.after(state[0].numpy(), tokens)
-            probs = steps.probabilities(contexts)
-            after: State = (torch.from_numpy(contexts),)
-            if self.cache:
-                matched, longest = (contexts >= 0).sum(1), contexts.max(1, initial=0)
-                static = Static(matched[:, None], steps.backoff.take(longest)[:, None])
-                column = torch.from_numpy(tokens).unsqueeze(1)
-                spread, history = self.cache.spread(torch.from_numpy(probs).unsqueeze(1), static, column, state[1])
-                probs, after = spread[:, 0].numpy(), (*after, history)
-            return np.log(probs, probs), after
+            nonlocal latest
+            contexts, heard = state[0], Heard(*(leaf.numpy() for leaf in state[1:])) if cache else None
+            before = latest[1] if contexts is latest[0] else steps.following(contexts.numpy())
+            following = steps.following(steps.after(before, tokens))
+            probs = steps.probabilities(following)
+            if cache and heard:
+                heard = heard.after(tokens)
+                probs = spread(cache, probs, steps.static(following.contexts), heard)
+            latest = torch.from_numpy(following.contexts), following
+            return np.log(probs, probs), (latest[0], *map(torch.from_numpy, heard or ()))
 
-        return step, state
+        cache = self.cache
+        heard = Heard.of(state[1].numpy(), int(cache.window[0])) if cache else ()
+        return step, (state[0], *map(torch.from_numpy, heard))
 
     def _walk(self, codes: Tensor, contexts: Tensor, longest: int) -> Tensor:
         """(B, T) symbols, (B, K) nodes before -> (B, T, longest): the nodes after each, of lengths 1 to `longest`."""
