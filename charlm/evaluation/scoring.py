@@ -27,29 +27,41 @@ def token_bits(model: LanguageModel, ids: Stream, *, chunk: int | None = None) -
     The state is carried from chunk to chunk, so the chunk changes the speed, never the numbers. Raises TrainingFault
     for a probability that is zero or not a number.
     """
-    state, last, chunk = None, BOUNDARY, chunk or model.chunk
-    with evaluating(model):
-        for begin in range(0, len(ids), chunk):
-            stream = np.concatenate([[last], ids[begin : begin + chunk]], dtype=np.int64)
-            bits, state = _score(model, stream[None], state)
-            check_finite(bits[0], begin)
-            yield bits[0]
-            last = int(stream[-1])
+    return (bits for _, _, bits in passes(model, ids, chunk or model.chunk))
 
 
-def windowed_token_bits(model: LanguageModel, tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[Floats]:
+def passes(model: LanguageModel, ids: Stream, chunk: int) -> Iterator[tuple[Indices, State, Floats]]:
+    """The walk of `token_bits`, `chunk` tokens at a time: the id before them and they, the state before, their bits."""
+    state, last = model.initial_state(1), BOUNDARY
+    for begin in range(0, len(ids), chunk):
+        stream = np.concatenate([[last], ids[begin : begin + chunk]], dtype=np.int64)
+        with evaluating(model):
+            bits, after = score(model, stream[None], state)
+        check_finite(bits[0], begin)
+        yield stream, state, bits[0]
+        state, last = after, int(stream[-1])
+
+
+def windowed_token_bits(
+    model: LanguageModel, tokenizer: Tokenizer, ids: Stream, context: int, places: Indices | None = None
+) -> Iterator[Floats]:
     """Bits of every id, given only the tokens that lie wholly within the last `context` characters before it.
 
     Bytes of a character that is not yet complete are always seen. The boundary is seen where the window reaches the
-    start of the text, or has no token in it at all. (N,) float64 in all, in order. Raises UsageError for a context
-    below 1, TrainingFault as `token_bits` does.
+    start of the text, or has no token in it at all. (N,) float64 in all, in order; with `places`, which ascend, those
+    of the ids there and no others. Raises UsageError for a context below 1, TrainingFault as `token_bits` does.
     """
     if context < 1:
         raise UsageError(f"--context must be at least 1 character, not {context}")
     tokens = min(2**15, max(1, 2**25 // model.vocab_size))  # what one batch may hold, all windows together
     with evaluating(model):
         for begin, stream, starts, targets in _windows(tokenizer, ids, context):
-            bits = np.empty(len(targets))
+            if places is None:
+                here = np.arange(len(targets))
+            else:
+                here = places[slice(*np.searchsorted(places, [begin, begin + len(targets)]))] - begin
+            starts, targets = starts[here], targets[here]
+            bits = np.empty(len(here))
             alone = starts == targets
             starts[alone] -= 1
             counts = targets - starts
@@ -58,14 +70,14 @@ def windowed_token_bits(model: LanguageModel, tokenizer: Tokenizer, ids: Stream,
                 for rows in np.array_split(group, math.ceil(len(group) / max(1, tokens // count))):
                     windows = stream[starts[rows, None] + np.arange(count + 1)]  # (B, count + 1), the target last
                     windows[alone[rows], 0] = BOUNDARY
-                    bits[rows] = _score(model, windows, None)[0][:, -1]
-            check_finite(bits, begin)
+                    bits[rows] = score(model, windows, model.initial_state(len(windows)))[0][:, -1]
+            check_finite(bits, begin + here)
             yield bits
 
 
 def _windows(tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[tuple[int, Indices, Indices, Indices]]:
     """(position of the first target, a stream, where each window starts in it, where its target is), a segment each."""
-    begun, within = _characters(tokenizer)
+    begun, within = characters_of(tokenizer)
     reach = 4 * (context + 1)  # no character takes more than four tokens
     for begin in range(0, len(ids), SEGMENT):
         first = max(0, begin - reach)
@@ -79,7 +91,7 @@ def _windows(tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[tuple[
         yield begin, stream, starts, np.arange(begin - first + 1, len(stream))
 
 
-def _characters(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
+def characters_of(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
     """How many characters begin in each id's bytes, and 1 if its first byte lies within one; both (V,)."""
     continued = [[byte & 0xC0 == 0x80 for byte in piece] for piece in tokenizer.pieces()]
     begun = [len(piece) - sum(piece) for piece in continued]
@@ -88,10 +100,10 @@ def _characters(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
 
 
 @torch.inference_mode()
-def _score(model: LanguageModel, windows: Indices, state: State | None) -> tuple[Floats, State]:
-    """(B, T + 1) ids -> (B, T) bits of all but the first, after `state` or after nothing."""
+def score(model: LanguageModel, windows: Indices, state: State) -> tuple[Floats, State]:
+    """(B, T + 1) ids -> (B, T) bits of all but the first, after `state`; and the state after all but the last."""
     ids = torch.from_numpy(windows).to(device_of(model))
-    log_probs, state = model.score(ids[:, :-1], ids[:, 1:], model.initial_state(len(ids)) if state is None else state)
+    log_probs, state = model.score(ids[:, :-1], ids[:, 1:], state)
     return bits_of(log_probs), state
 
 
@@ -101,11 +113,12 @@ def bits_of(log_probs: Tensor) -> Floats:
     return bits
 
 
-def check_finite(bits: Floats, begin: int) -> None:
-    """Raises TrainingFault for bits of the tokens from `begin` on that are not numbers."""
+def check_finite(bits: Floats, begin: int | Indices) -> None:
+    """Raises TrainingFault for bits that are not numbers, of the tokens from `begin` on or at each place in it."""
     bad = np.flatnonzero(~np.isfinite(bits))
     if len(bad):
+        place = begin + bad[0] if isinstance(begin, int) else begin[bad[0]]
         raise TrainingFault(
-            f"the model's probability of token {begin + bad[0]} is zero or not a number ({bits[bad[0]]} bits)\n"
+            f"the model's probability of token {place} is zero or not a number ({bits[bad[0]]} bits)\n"
             "its weights are broken: go back to an earlier run, or train again with a lower learning rate"
         )

@@ -43,17 +43,11 @@ def evaluate(
     CheckpointError for a tokenizer that is not the model's, UsageError for a context below 1 or a `dynamic` that does
     not fit, TrainingFault for a probability that is zero or not a number.
     """
-    if not text.characters:
-        raise DataError(f"{text.name}: an empty text cannot be evaluated")
-    if tokenizer.vocab_size != model.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
-        )
     if dynamic is not None and context is not None:
         raise UsageError("--dynamic learns from all of the text before each character: it goes with no --context")
     if dynamic is not None and not isinstance(model, Network):
         raise UsageError("--dynamic is for networks: a model that counts has no gradients to learn by; leave it out")
-    ids = encode(text, tokenizer, progress=progress)
+    ids = ids_of(model, tokenizer, text, progress)
     unseen = tokenizer.unseen(ids)
     of_unseen, lengths, block_characters = _marked(unseen, len(ids)), tokenizer.byte_lengths(), _block_characters(text)
     block_bits, unseen_bits, done, byte = np.zeros(len(block_characters)), 0.0, 0, 0
@@ -81,6 +75,19 @@ def evaluate(
         context=context,
         dynamic=None if dynamic is None else dynamic.to_json(),
     )
+
+
+def ids_of(
+    model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Callable[[str, float], None] | None = None
+) -> Stream:
+    """The ids of a text for a model to read; raises DataError and CheckpointError as `evaluate` does."""
+    if not text.characters:
+        raise DataError(f"{text.name}: an empty text cannot be evaluated")
+    if tokenizer.vocab_size != model.vocab_size:
+        raise CheckpointError(
+            f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
+        )
+    return encode(text, tokenizer, progress=progress)
 
 
 def _token_bits(

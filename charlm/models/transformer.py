@@ -68,18 +68,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
         """x (B, T, D), cached keys and values (B, C, D), mask (T, S) added to the scores -> y, all keys, all values."""
+        weights, keys, values = self.attend(x, keys, values, mask, angles)
+        y: Tensor = self.out((weights @ self._heads(values)).transpose(1, 2).flatten(2))  # (B, T, D)
+        return y, keys, values
+
+    def attend(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
+        """What `forward` weights the values by, (B, N, T, S) or the same for all, (T, S); then all keys, all values."""
         q, k, v = self.project(x).chunk(3, -1) if self.config.attention == "qkv" else (x, x, x)
         keys, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (B, S, D)
-        q, k, v = self._heads(q), self._heads(keys), self._heads(values)  # (B, N, T or S, D/N)
         if self.config.attention == "mean":
-            weights = mask.softmax(-1).to(v.dtype)  # (T, S)
-        else:
-            if self.config.positions == "rotary":
-                q, k = rotate(q, angles[-q.shape[2] :]), rotate(k, angles)
-            scores = q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)  # (B, N, T, S)
-            weights = (scores + mask.to(scores.dtype)).softmax(-1)
-        y: Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))  # (B, T, D)
-        return y, keys, values
+            return mask.softmax(-1).to(values.dtype), keys, values
+        q, k = self._heads(q), self._heads(keys)  # (B, N, T or S, D/N)
+        if self.config.positions == "rotary":
+            q, k = rotate(q, angles[-q.shape[2] :]), rotate(k, angles)
+        scores = q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)  # (B, N, T, S)
+        return (scores + mask.to(scores.dtype)).softmax(-1), keys, values
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)

@@ -1,0 +1,44 @@
+"""Why a model costs what it costs: analyses of one trained model, to be shown by whoever asks.
+
+surprisal   what each character costs, what was expected instead, where two models part
+kinds       letters, spaces, punctuation, digits, newlines
+context     what a model makes of the last 1, 2, 4, ... characters
+quoting     what a sample has from the training text
+gradients   what an input long ago does to the loss now
+attention   where a Transformer looks
+embeddings  where a network has put its characters
+"""
+
+from charlm.analysis.attention import AttentionMaps, attention_maps
+from charlm.analysis.context import CONTEXTS, ContextPoint, context_curve, reads_beyond_order
+from charlm.analysis.embeddings import EmbeddingMap, embedding_map
+from charlm.analysis.gradients import Gradients, gradients_through_time
+from charlm.analysis.kinds import KINDS, Kind, bits_by_kind
+from charlm.analysis.quoting import Quote, longest_quote
+from charlm.analysis.surprisal import Character, Passage, Prediction, Reading, gains, lens, predict, read
+
+__all__ = [
+    "CONTEXTS",
+    "KINDS",
+    "AttentionMaps",
+    "Character",
+    "ContextPoint",
+    "EmbeddingMap",
+    "Gradients",
+    "Kind",
+    "Passage",
+    "Prediction",
+    "Quote",
+    "Reading",
+    "attention_maps",
+    "bits_by_kind",
+    "context_curve",
+    "embedding_map",
+    "gains",
+    "gradients_through_time",
+    "lens",
+    "longest_quote",
+    "predict",
+    "read",
+    "reads_beyond_order",
+]

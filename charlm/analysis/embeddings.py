@@ -1,0 +1,59 @@
+"""Where a network has put its characters: its embeddings, seen from where they lie widest apart.
+
+Shapes: M ids, E width of the embeddings.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from charlm.analysis.surprisal import Floats, spelled
+from charlm.config import BOUNDARY
+from charlm.errors import UsageError
+from charlm.models.base import LanguageModel, Network
+from charlm.tokenizers.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    """The text of each id that training has seen, bytes as \\xHH; its first two principal components (M, 2); and the
+    shares of the variance that these explain.
+    """
+
+    tokens: tuple[str, ...]
+    points: Floats
+    explained: tuple[float, float]
+
+
+def embedding_of(model: LanguageModel) -> nn.Embedding:
+    """The layer that turns ids into vectors. Raises UsageError for a model that has none."""
+    embedding = getattr(model, "embedding", None)
+    if not isinstance(model, Network) or not isinstance(embedding, nn.Embedding):
+        raise UsageError(
+            f"this is for networks: {type(model).__name__} has no embeddings and no gradients; "
+            "inspect an rnn, gru, lstm, transformer or feedforward run"
+        )
+    return embedding
+
+
+def embedding_map(model: LanguageModel, tokenizer: Tokenizer) -> EmbeddingMap:
+    """The embeddings in two dimensions, by principal components; the sign is such that the widest is positive.
+
+    Raises UsageError for a model without embeddings.
+    """
+    vectors = embedding_of(model).weight.detach().double().cpu().numpy()
+    assert isinstance(model, Network)
+    known = model.known.cpu().numpy().copy()
+    known[BOUNDARY] = False
+    ids, pieces = np.flatnonzero(known), tokenizer.pieces()
+    centred = vectors[ids] - vectors[ids].mean(0)  # (M, E)
+    left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
+    points = np.zeros((len(ids), 2))
+    axes = min(2, len(sizes))
+    points[:, :axes] = left[:, :axes] * sizes[:axes]
+    widest = np.abs(points).argmax(0)
+    points *= np.where(points[widest, [0, 1]] < 0, -1.0, 1.0)
+    shares = np.append(sizes**2 / max(float((sizes**2).sum()), 1e-300), [0.0, 0.0])
+    tokens = tuple(spelled(pieces[id], 1.0).text for id in ids.tolist())
+    return EmbeddingMap(tokens, points, (float(shares[0]), float(shares[1])))

@@ -1,0 +1,84 @@
+"""How far back a network can learn from: what an input long ago still does to the loss now.
+
+Shapes: B windows, R tokens looked back over, E width of the embeddings, K tokens of the text.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from charlm.analysis.embeddings import embedding_of
+from charlm.analysis.surprisal import Floats
+from charlm.config import BOUNDARY
+from charlm.corpus import Text
+from charlm.evaluation.walk import ids_of
+from charlm.models.base import LanguageModel, Network, detach, device_of, evaluating
+from charlm.tokenizers.base import Tokenizer
+
+CELLS = 1 << 22
+"""Logits held at a time."""
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """norms (R,): how long the gradient of the loss (nats) by the embedding of the token k before the last one read is,
+    k = 0 .. R-1, the mean over some positions of a text.
+    """
+
+    norms: Floats
+    positions: int
+
+
+def gradients_through_time(
+    model: LanguageModel, tokenizer: Tokenizer, text: Text, *, reach: int = 128, positions: int = 256
+) -> Gradients:
+    """The norms of d loss_t / d input_{t-k} (Bengio et al. 1994) at positions spread evenly over a text.
+
+    Up to R tokens before those looked back over are read first, so that the state is one that the model is used to. A
+    text shorter than 2 R is looked back over by half. Raises UsageError for a model without embeddings, DataError and
+    CheckpointError as `evaluate` does.
+    """
+    embedding = embedding_of(model)
+    assert isinstance(model, Network)
+    stream = np.concatenate([[BOUNDARY], ids_of(model, tokenizer, text)], dtype=np.int64)
+    K = len(stream) - 1
+    reach = min(reach, (K + 1) // 2)
+    first = 2 * reach - 1  # the last token read that has enough before it
+    ends = np.unique(np.linspace(first, K - 1, min(positions, K - first)).astype(np.int64))
+    windows = torch.from_numpy(stream[ends[:, None] + np.arange(1 - 2 * reach, 2)])  # (B, 2 R + 1)
+    total = np.zeros(reach)
+    with evaluating(model), torch.backends.cudnn.flags(enabled=False):  # which learns in training mode only
+        for batch in torch.split(windows.to(device_of(model)), max(1, CELLS // (reach * model.vocab_size))):
+            total += _norms(model, embedding, batch, reach).sum(0).double().cpu().numpy()
+    return Gradients(total / len(ends), len(ends))
+
+
+def _norms(model: Network, embedding: nn.Embedding, windows: Tensor, reach: int) -> Tensor:
+    """(B, 2 R + 1) ids -> (B, R): the norms at the last of them, k = 0 first."""
+    with torch.no_grad():
+        _, state = model.features(windows[:, :reach], model.initial_state(len(windows)))
+    with torch.enable_grad(), _watched(embedding) as outputs:
+        log_probs, _ = model.score(windows[:, reach:-1], windows[:, reach + 1 :], detach(state))
+        (gradient,) = torch.autograd.grad(-log_probs[:, -1].sum(), outputs)
+    norms: Tensor = torch.linalg.vector_norm(gradient[:, -reach:], dim=-1).flip(1)
+    return norms
+
+
+@contextmanager
+def _watched(embedding: nn.Embedding) -> Iterator[list[Tensor]]:
+    """Meanwhile, what the embedding gives (B, T, E) is kept, and gradients end in it."""
+    outputs: list[Tensor] = []
+
+    def watch(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1]
+
+    handle = embedding.register_forward_hook(watch)
+    try:
+        yield outputs
+    finally:
+        handle.remove()
