@@ -453,6 +453,8 @@ RAISED = {
     "fault",
 }
 ELSEWHERE = {  # what no command can bring about, or only with a server or a huge text: tested in these files
+    "analysis/attention.py": "test_analysis.py",
+    "analysis/embeddings.py": "test_analysis.py",
     "corpus/download.py": "test_data.py",
     "corpus/classics.py": "test_data.py",
     "corpus/ids.py": "test_corpus.py",
