@@ -27,6 +27,7 @@ from charlm.checkpoint import (
     read_metrics,
     runs,
     save,
+    saving,
 )
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.files import atomic_file, sha256_of, write_atomically
@@ -63,6 +64,20 @@ def run(tmp_path):
     path.mkdir()
     save(path, "lstm", made(), TOKENIZER, {"corpus": "cats"}, {"state.0": torch.ones(3)})
     return path
+
+
+def test_weights_are_written_as_the_library_writes_them_and_without_a_copy():
+    wide = torch.arange(6.0).reshape(2, 3)
+    tensors = {
+        "b": wide, "a": wide.T, "é\"": torch.tensor(3), "none": torch.zeros(0, 4, dtype=torch.int32),
+        "brain": wide.bfloat16(), "flags": torch.tensor([True, False, True]), "double": wide.double(),
+        "bytes": torch.arange(5, dtype=torch.uint8), "short": torch.arange(3, dtype=torch.int16), "half": wide.half(),
+    }  # fmt: skip
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    pieces = saving.safetensors(tensors)
+    assert b"".join(pieces) == safetensors.torch.save(contiguous)
+    wide[0, 0] = 42.0
+    assert b"".join(pieces) == safetensors.torch.save(contiguous | {"b": wide})
 
 
 def edit(path, **changes):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from conftest import Charlm
 import charlm as charlm_package
 from charlm import checkpoint, cli, training
 from charlm.cli import COMMANDS
+from charlm.cli import train as train_command
 from charlm.cli.live import Stopping
 from charlm.corpus import Origin
 from charlm.models import ARCHITECTURES
@@ -210,7 +210,7 @@ def spawn(*arguments: str, folder: Path) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_resume_finishes(number: int, code: int, folder: Path, charlm: Charlm) -> None:
     process = spawn("train", "corpus.txt", "--arch", "gru", "--size", "tiny", "--budget", "100000steps", folder=folder)
     metrics = folder / "checkpoints/corpus-gru" / checkpoint.METRICS
@@ -241,6 +241,41 @@ def test_a_run_goes_on_when_nobody_reads_along(folder: Path) -> None:
     assert checkpoint.load(folder / "checkpoints/corpus-rnn").about["progress"]["step"] == 60
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_run_goes_on_when_nothing_can_be_said(folder: Path) -> None:
+    command = [sys.executable, "-m", "charlm", "train", "corpus.txt", "--arch", "rnn", "--size", "tiny"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*command, "--budget", "60steps"], cwd=folder, stderr=full)
+    assert done.returncode == 0
+    assert checkpoint.load(folder / "checkpoints/corpus-rnn").about["progress"]["step"] == 60
+
+
+def test_streams_that_are_closed_hold_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = ("stdin", "stdout", "stderr")
+    for arguments, code in (["data", "list"], 0), (["train", "-"], 3), (["sample"], 3):
+        for stream in streams:
+            monkeypatch.setattr(sys, stream, None)
+        with pytest.raises(SystemExit) as ending:
+            cli.main(arguments)
+        assert ending.value.code == code
+        for stream in streams:
+            getattr(sys, stream).close()
+
+
+def test_a_signal_after_training_changes_nothing(folder: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch) -> None:
+    show = train_command.show_outcome
+
+    def shown(*arguments: object) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return show(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(train_command, "show_outcome", shown)
+    outcome = charlm("train", "corpus.txt", "--arch", "ngram", "--order", "3")
+    assert outcome.code == 0
+    assert "charlm sample checkpoints/corpus-ngram" in outcome.err
+
+
 def test_a_text_that_has_moved_is_named_to_go_on(folder: Path, charlm: Charlm) -> None:
     run = begun(folder)
     (folder / "corpus.txt").rename(folder / "moved.txt")
@@ -260,12 +295,12 @@ def test_the_first_signal_is_noted_where_somebody_looks_and_the_second_ends_it_a
     patient: bool, signals: int, end: bool
 ) -> None:
     stopping, ended = Stopping(), False
-    with stopping.patience() if patient else nullcontext():
-        try:
-            for _ in range(signals):
-                stopping.note(signal.SIGTERM, None)
-        except KeyboardInterrupt:
-            ended = True
+    stopping.patient = patient
+    try:
+        for _ in range(signals):
+            stopping.note(signal.SIGTERM, None)
+    except KeyboardInterrupt:
+        ended = True
     assert (ended, stopping()) == (end, signal.SIGTERM)
 
 

@@ -660,3 +660,11 @@ def test_counting_can_be_interrupted_and_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, "ngram", "1s", watcher=Watcher(should_stop=lambda: True))
     assert not list(tmp_path.iterdir())
+
+
+def test_resuming_can_be_interrupted_and_changes_nothing(tmp_path):
+    trained(tmp_path, watcher=stop_after(3))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    stopped = resume(load(tmp_path, resume=True), SPLIT, watcher=Watcher(should_stop=lambda: True))
+    assert not stopped.finished
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -39,7 +39,9 @@ def locked(path: Path) -> Iterator[None]:
     try:
         descriptor = _taken(file)
     except OSError as problem:
-        raise CharlmError(f"{path}: cannot be written to: {problem.strerror}; choose another --output") from None
+        raise CharlmError(
+            f"{path}: cannot be written to: {problem.strerror}; choose another --output, or resume a copy elsewhere"
+        ) from None
     try:
         yield
     finally:

@@ -1,21 +1,29 @@
 """A run into its folder: whole or not at all."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from charlm import __version__
 from charlm.checkpoint.card import CARD, FORMAT, OWN_FILE, card_json, described, read_card
 from charlm.errors import CharlmError, CheckpointError
-from charlm.files import sha256_of, write_atomically
+from charlm.files import atomic_file, sha256_of, write_atomically
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
+
+_TYPES = {  # what safetensors calls them, in the order of its own list
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.uint16: "U16",
+    torch.float16: "F16", torch.bfloat16: "BF16", torch.int32: "I32", torch.uint32: "U32", torch.float32: "F32",
+    torch.float64: "F64", torch.int64: "I64", torch.uint64: "U64",
+}  # fmt: skip
+
+Pieces = list[bytes | memoryview]  # of a file, in order
 
 
 def save(
@@ -25,10 +33,15 @@ def save(
     tokenizer: Tokenizer,
     about: Mapping[str, Any],
     resume: Mapping[str, Tensor] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Save a run into its folder; an earlier save there is replaced at one stroke. Raises CharlmError if it cannot."""
+    """Save a run into its folder; an earlier save there is replaced at one stroke. Raises CharlmError if it cannot.
+
+    `weights`, a state dict, takes the place of the model's own. A save takes next to no memory.
+    """
     try:
-        files = {kind: _write(path, name, content) for kind, name, content in _contents(model, tokenizer, resume)}
+        contents = _contents(model, weights or model.state_dict(), tokenizer, resume)
+        files = {kind: _write(path, name, pieces) for kind, name, pieces in contents}
         card = {
             "format": FORMAT,
             "charlm": __version__,
@@ -51,24 +64,45 @@ def save(
 
 
 def _contents(
-    model: LanguageModel, tokenizer: Tokenizer, resume: Mapping[str, Tensor] | None
-) -> Iterator[tuple[str, str, bytes]]:
-    """What is to be written: what the card calls it, a name for it, its content; one at a time for memory's sake."""
-    yield "weights", "weights.safetensors", to_safetensors(_own_tensors(model))
+    model: LanguageModel, weights: Mapping[str, Tensor], tokenizer: Tokenizer, resume: Mapping[str, Tensor] | None
+) -> Iterator[tuple[str, str, Pieces]]:
+    """What is to be written: what the card calls it, a name for it, its content."""
+    yield "weights", "weights.safetensors", safetensors({name: weights[name] for name in _own_names(model)})
     if resume is not None:
-        yield "resume", "resume.safetensors", to_safetensors(dict(resume))
+        yield "resume", "resume.safetensors", safetensors(resume)
     for name, content in tokenizer.files().items():
-        yield f"tokenizer/{name}", name, content
+        yield f"tokenizer/{name}", name, [content]
 
 
-def _write(path: Path, name: str, content: bytes) -> dict[str, Any]:
+def _write(path: Path, name: str, pieces: Pieces) -> dict[str, Any]:
     """Write a file under a name that tells its content from any other, unless it is there; its entry in the card."""
-    digest = hashlib.sha256(content).hexdigest()
+    hashed = hashlib.sha256()
+    for piece in pieces:
+        hashed.update(piece)
+    digest = hashed.hexdigest()
     stem, dot, suffix = name.partition(".")
     file = path / f"{stem}-{digest[:12]}{dot}{suffix}"
     if file.is_symlink() or not file.is_file() or sha256_of(file) != digest:
-        write_atomically(file, content)
-    return described(file.name, len(content), digest)
+        with atomic_file(file) as beside:
+            beside.writelines(pieces)
+    return described(file.name, sum(map(len, pieces)), digest)
+
+
+def safetensors(tensors: Mapping[str, Tensor]) -> Pieces:
+    """A safetensors file as the library would write it: the header, then the memory of the tensors themselves.
+
+    The library copies them three times, and ends the process where there is no room for that.
+    Source: github.com/huggingface/safetensors, "Format"; the widest types come first, so that all are aligned.
+    """
+    types, header, pieces, end = list(_TYPES), {}, [], 0
+    for name in sorted(tensors, key=lambda name: (-types.index(tensors[name].dtype), name)):
+        tensor = tensors[name].detach().cpu().contiguous()
+        begin, end = end, end + tensor.nbytes
+        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        pieces.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little") + text, *pieces]
 
 
 def _named(path: Path) -> set[str]:
@@ -86,12 +120,9 @@ def _remove_all_but(path: Path, named: set[str]) -> None:
                 old.unlink(missing_ok=True)
 
 
-def _own_tensors(model: LanguageModel) -> dict[str, Tensor]:
-    """The state dict, each tensor once: tied weights go under their first name."""
-    seen: set[int] = set()
-    own = {}
+def _own_names(model: LanguageModel) -> list[str]:
+    """The names in the state dict, each tensor once: tied weights go under their first name."""
+    first: dict[int, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            own[name] = tensor.detach().cpu().contiguous()
-    return own
+        first.setdefault(id(tensor), name)
+    return list(first.values())

@@ -8,6 +8,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -70,11 +72,32 @@ def cli() -> None:
     """
 
 
+class StandardError(io.TextIOWrapper):
+    """Standard error. Its reader may go away, its terminal be closed, its disk be full: the work goes on, unseen."""
+
+    def write(self, text: str) -> int:
+        """Write it if that is possible."""
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if that is possible."""
+        with suppress(OSError):
+            super().flush()
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a narrow terminal encoding is no reason to fail
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+    how = "backslashreplace"  # a narrow terminal encoding is no reason to fail
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=how)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        encoding = sys.stderr.encoding
+        sys.stderr = StandardError(sys.stderr.detach(), encoding, how, line_buffering=True)
     sys.exit(run(arguments))
 
 

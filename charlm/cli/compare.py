@@ -1,6 +1,5 @@
 """`charlm compare`: which architecture predicts a text best."""
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,11 +10,10 @@ import click
 from click.core import ParameterSource
 
 from charlm.checkpoint import CARD
-from charlm.cli import INTERRUPTED
 from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
 from charlm.cli.ranking import as_csv, as_json, as_table
-from charlm.cli.train import TERMINATED, learn_tokenizer, skipped
+from charlm.cli.train import learn_tokenizer, skipped
 from charlm.comparison import (
     MATCHES,
     Comparison,
@@ -110,10 +108,10 @@ def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) 
     device = choose_device(values["device"])
     split, sources = trained_already(runs)
     observer = Observer(evaluating=bar, measured=_say, should_stop=lambda: bool(stopping()))
-    with stopping.patience():
-        return compare(
-            sources, split, context=values["context"], seed=values["seed"] or 0, device=device, observer=observer
-        )
+    stopping.patient = True
+    return compare(
+        sources, split, context=values["context"], seed=values["seed"] or 0, device=device, observer=observer
+    )
 
 
 def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], stopping: Stopping) -> Comparison:
@@ -150,10 +148,8 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
             yield shown.watcher
 
     observer = Observer(view, bar, _say, _say_found, lambda: bool(stopping()))
-    with stopping.patience():
-        result = compare(
-            sources, split, context=values["context"], seed=training.seed, device=device, observer=observer
-        )
+    stopping.patient = True
+    result = compare(sources, split, context=values["context"], seed=training.seed, device=device, observer=observer)
     return replace(result, budget=budget, match=values["match"])
 
 
@@ -181,4 +177,4 @@ def _outcome(result: Comparison, signalled: int) -> int:
     errors.print("stopped before the end; the same command goes on from here", style="yellow")
     if result.interrupted:
         errors.print(f"or only this run\n  charlm train --resume {result.interrupted}", soft_wrap=True, markup=False)
-    return TERMINATED if signalled == signal.SIGTERM else INTERRUPTED
+    return 128 + signalled

@@ -24,16 +24,7 @@ BARS = "▁▂▃▄▅▆▇█"
 CURVE_POINTS = 60
 LINE_SECONDS = 5.0  # between two plain lines, at least
 
-
-class Errors(Console):
-    """Standard error. Whoever read it may go away: the work goes on, unseen."""
-
-    def on_broken_pipe(self) -> None:
-        """Say no more."""
-        self.quiet = True
-
-
-errors = Errors(stderr=True, highlight=False, markup=False)  # names of files are not markup
+errors = Console(stderr=True, highlight=False, markup=False)  # names of files are not markup
 
 
 def curve(values: list[float]) -> str:
@@ -130,8 +121,14 @@ class TrainingView:
         )
 
 
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a terminal that is closed (none on Windows)
+
+
 class Stopping:
-    """Which signal has asked for an end (0: none), to be asked between steps."""
+    """Which signal has asked for an end (0: none), to be asked between steps.
+
+    While `patient` the first signal is only noted: whoever is at work looks, saves what there is, and says so.
+    """
 
     def __init__(self) -> None:
         self.came = 0
@@ -140,15 +137,6 @@ class Stopping:
     def __call__(self) -> int:
         """The number of the signal."""
         return self.came
-
-    @contextmanager
-    def patience(self) -> Iterator[None]:
-        """While this lasts the first signal is only noted: whoever is at work looks, and saves what there is."""
-        self.patient = True
-        try:
-            yield
-        finally:
-            self.patient = False
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler: a second signal, or one that nobody would look for, ends it all at once."""
@@ -160,12 +148,14 @@ class Stopping:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Stopping]:
-    """Ctrl-C or SIGTERM asks for an end; see `Stopping`. Raises Interrupted where it had to end at once."""
+    """The signals in STOPPING ask for an end; see `Stopping`. Raises Interrupted where it had to be at once."""
     stopping = Stopping()
     if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
         yield stopping
         return
-    before = {number: signal.signal(number, stopping.note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+    heard = [n for n in numbers if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]  # as nohup has it
+    before = {number: signal.signal(number, stopping.note) for number in heard}
     try:
         yield stopping
     except KeyboardInterrupt:

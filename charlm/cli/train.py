@@ -1,7 +1,6 @@
 """`charlm train`: a text in, a run out."""
 
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,8 +18,6 @@ from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import SIZES, Budget, Trained, TrainingConfig, choose_device, complete, model_config, resume, train
-
-TERMINATED = 143
 
 model_options = [
     option(
@@ -140,8 +137,9 @@ def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: 
 @contextmanager
 def view(title: str, quiet: bool, stopping: Stopping, path: Path) -> Iterator[Any]:
     """What is seen while a run trains; gives its watcher. An empty folder left by a failure is removed."""
+    stopping.patient = True
     try:
-        with stopping.patience(), TrainingView(title, should_stop=lambda: bool(stopping()), quiet=quiet) as shown:
+        with TrainingView(title, should_stop=lambda: bool(stopping()), quiet=quiet) as shown:
             yield shown.watcher
     finally:
         if path.is_dir() and not any(path.iterdir()):
@@ -163,7 +161,7 @@ def show_outcome(trained: Trained, as_json: bool, signalled: int) -> int:
     if not trained.finished:
         errors.print(f"stopped and saved after {duration(trained.seconds)}; go on with", style="yellow", soft_wrap=True)
         errors.print(f"  charlm train --resume {trained.path}", soft_wrap=True)
-        return TERMINATED if signalled == signal.SIGTERM else 130
+        return 128 + signalled
     errors.print(
         f"{trained.path}: {size}, trained in {duration(trained.seconds)}. Now try", style="green", soft_wrap=True
     )

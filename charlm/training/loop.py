@@ -258,7 +258,10 @@ class Trainer:
         )
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that changes as training goes on, for `resume`: weights, optimizers, carried state, random state."""
+        """All that changes as training goes on, for `resume`: weights, optimizers, carried state, random state.
+
+        Not copies: what they hold is as it is now until the next step.
+        """
         found = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for number, optimizer in enumerate(self.optimizers):
             for place, values in optimizer.state_dict()["state"].items():
@@ -267,7 +270,7 @@ class Trainer:
         found["random.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             found["random.cuda"] = torch.cuda.get_rng_state(self.device)
-        return {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in found.items()}
+        return found
 
     def resume(self, tensors: dict[str, Tensor], counters: Counters, best: dict[str, Tensor]) -> None:
         """Go on from `tensors()` and `counters` of an earlier trainer over the same text; `best` its best weights.

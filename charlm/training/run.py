@@ -88,7 +88,10 @@ def resume(
         raise CheckpointError(f"{run.path}: a model that is counted cannot be resumed: train it again")
     watcher = _interruptible(watcher or Watcher())
     with checkpoint.locked(run.path), _arithmetic(training), enough_memory(training, run.model.config):
-        trainer = _trainer(run.model, split, run.tokenizer, training, device, watcher)
+        try:
+            trainer = _trainer(run.model, split, run.tokenizer, training, device, watcher)
+        except Unsaved:  # nothing new: the run is as it was
+            return Trained(run.path, run.model, False, 0.0)
         best = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
         try:
             progress = {name: value for name, value in run.about["progress"].items() if name != "finished"}

@@ -73,21 +73,30 @@ class Session:
 
         Raises TrainingFault when the numbers go wrong, with the last good weights saved.
         """
-        checkpoint.keep_metrics(self.path, self.trainer.counters.step)
         if self.trainer.counters.step:
             self._wait(0.0)
-        try:
-            self.trainer.run(self._report, self.watcher.should_stop, self._look)
-        except Stopped:
-            self._save(finished=False)
-            return self._trained(False)
-        except TrainingFault as fault:
-            raise self._explained(fault) from None
-        self._save(finished=True)
-        return self._trained(True)
-
-    def _trained(self, finished: bool) -> Trained:
+        finished = True
+        with self._advising():
+            checkpoint.keep_metrics(self.path, self.trainer.counters.step)
+            try:
+                self.trainer.run(self._report, self.watcher.should_stop, self._look)
+            except Stopped:
+                finished = False
+            except TrainingFault as fault:
+                raise self._explained(fault) from None
+            self._save(finished=finished)
         return Trained(self.path, self.model.cpu().eval(), finished, self.trainer.counters.seconds)
+
+    @contextmanager
+    def _advising(self) -> Iterator[None]:
+        """Add to whatever cannot be written how to go on, if there is a save to go on from."""
+        try:
+            yield
+        except TrainingFault:
+            raise
+        except CharlmError as problem:
+            advice = f"; mend that, then charlm train --resume {self.path}" if self._resumable() else ""
+            raise CharlmError(f"{problem}{advice}") from None
 
     def _report(self, progress: Progress) -> None:
         if time.monotonic() >= self.due:
@@ -120,18 +129,10 @@ class Session:
         if not all(weight.isfinite().all() for weight in self.model.parameters()):
             raise trainer.fault("weights", "are")
         tensors = None if finished else trainer.tensors()
-        last = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        if trainer.best_weights is not None and trainer.counters.joined is None:
-            self.model.load_state_dict(trainer.best_weights)
+        weights = trainer.best_weights if trainer.counters.joined is None else None
         progress = {"finished": finished, **asdict(trainer.counters)}
         about = {**self.about, "training": trainer.config.to_json(), "progress": progress}
-        try:
-            checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors)
-        except CharlmError as problem:
-            advice = f"; mend that, then charlm train --resume {self.path}" if self._resumable() else ""
-            raise CharlmError(f"{problem}{advice}") from None
-        if not finished:
-            self.model.load_state_dict(last)
+        checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, weights)
         self._wait(time.monotonic() - began)
 
     def _wait(self, cost: float) -> None:

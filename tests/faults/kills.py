@@ -15,7 +15,7 @@ from charlm.errors import CheckpointError
 from charlm.models import ARCHITECTURES
 from faults.processes import Tally, complete, died_in_a_save, finished, saved_step, spawn, train, wait
 
-STEPS = 300
+STEPS = 600
 EACH = 40  # steps of a long run for each time it is killed
 PATIENCE = 5.0  # seconds to save in, and one step more
 
@@ -24,12 +24,14 @@ def kills(count: int, folder: Path, seed: int) -> Tally:
     """`count` kills in all, the same number in each architecture, up to eight in one run."""
     tally, rng = Tally("SIGKILL at random moments"), random.Random(seed)
     for number, architecture in enumerate(ARCHITECTURES):
+        began = time.monotonic()
         expected = complete(folder / f"{architecture}-whole", architecture, STEPS, folder)
+        longest = (time.monotonic() - began) / 2
         left = count * (number + 1) // len(ARCHITECTURES) - count * number // len(ARCHITECTURES)
         run = 0
         while left:
             path = folder / f"{architecture}-{run}"
-            done = _kill(path, architecture, STEPS, min(left, rng.randint(1, 8)), folder, rng, tally)
+            done = _kill(path, architecture, STEPS, min(left, rng.randint(1, 8)), folder, rng, tally, longest)
             _finish(path, architecture, STEPS, folder, expected, tally)
             left, run = left - done, run + 1
     return tally
@@ -55,18 +57,18 @@ def _kill(
     folder: Path,
     rng: random.Random,
     tally: Tally,
-    longest: float = 1.0,
+    longest: float,
 ) -> int:
-    """Start or resume a run and kill it, again and again; returns how often it was killed before it ended."""
+    """Start or resume a run and kill it after `longest` seconds at most, then or in the save that follows, again and
+    again; returns how often it was killed before it ended."""
     for number in range(most):
         if finished(run):
             return number
         pid = spawn(train(run, architecture, steps), folder)
+        time.sleep(rng.uniform(0, longest))
         if rng.random() < 0.6:
             _wait_for_a_save(run, pid)
             time.sleep(rng.uniform(0, 0.004))
-        else:
-            time.sleep(rng.uniform(0, longest))
         before = saved_step(run)
         os.kill(pid, signal.SIGKILL)
         if (code := wait(pid)) != -signal.SIGKILL:
@@ -118,7 +120,8 @@ def signals(count: int, folder: Path, seed: int) -> Tally:
         for _ in range(rng.randint(1, 3)):
             number = (signal.SIGINT, signal.SIGTERM)[sent % 2]
             code, seconds, said = _signal(path, architecture, number, rng.uniform(0, 0.8), folder)
-            if code == 0:
+            if code in (0, 128 + number) and finished(path):  # it came too late to change anything
+                tally.add("at the end")
                 break
             sent += 1
             slowest = max(slowest, seconds)
