@@ -24,6 +24,7 @@ _HOMES = {
     "beam_search": "charlm.decoding",
     "read_arpa": "charlm.export",
     "write_arpa": "charlm.export",
+    "mix": "charlm.mixing",
     "train": "charlm.training",
     "CharlmError": "charlm.errors",
 }

@@ -51,13 +51,26 @@ def value_types(annotation: Any) -> tuple[type, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of every settings class: checks types and bounds when built, converts to and from JSON strictly."""
+    """Base of every settings class: checks types and bounds when built, converts to and from JSON strictly.
+
+    A field that `setting` did not make is not the user's to set; its class checks and converts it itself.
+    """
 
     def __post_init__(self) -> None:
         """Raises UsageError that names the option, the bound and the value given."""
         hints = typing.get_type_hints(type(self))
         for f in fields(self):
-            _check(f, hints[f.name], getattr(self, f.name))
+            if f.metadata:
+                _check(f, hints[f.name], getattr(self, f.name))
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The settings that the user may choose."""
+        return [f.name for f in fields(cls) if f.metadata]
+
+    def changed(self: S, options: Mapping[str, Any]) -> S:
+        """The same with other values for some of `names`."""
+        return dataclasses.replace(self, **options)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as a JSON object, every field spelled out."""

@@ -45,8 +45,8 @@ SMALL = {"width": 8, "layers": 1, "heads": 1, "window": 4, "embedding": 4, "orde
 def made(architecture="lstm", seed=0, **options):
     torch.manual_seed(seed)
     kind = ARCHITECTURES[architecture]
-    known = kind.Config.__dataclass_fields__
-    model = kind(kind.Config(**({k: v for k, v in SMALL.items() if k in known} | options)), V)
+    known = kind.Config.names()
+    model = kind(kind.Config().changed({k: v for k, v in SMALL.items() if k in known} | options), V)
     if isinstance(model, CountingModel):
         ids = TOKENIZER.encode(TEXT)
         model.fit(ids[:-50], ids[-50:])

@@ -23,7 +23,7 @@ from charlm import checkpoint, errors, training
 from charlm.checkpoint import CARD, loading, saving
 from charlm.corpus import BUILTINS, Origin
 from charlm.files import sha256_of
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, LSTM, Member, Mixture
 from charlm.tokenizers import TOKENIZERS
 from charlm.training.loop import Trainer
 
@@ -149,6 +149,36 @@ def twice_the_mass(folder: Path, _: pytest.MonkeyPatch) -> None:
 def other_tokenizer(folder: Path, _: pytest.MonkeyPatch) -> None:
     other = TOKENIZERS["characters"].train(["xyz" * 9], TOKENIZERS["characters"].Config())
     replace("done", "tokenizer", other.files()["tokenizer.json"], vouch=True)(folder, _)
+
+
+def retokenised(folder: Path, _: pytest.MonkeyPatch) -> None:
+    run = checkpoint.load(folder / "done")
+    other = TOKENIZERS["characters"].train(["xyz" * 9], TOKENIZERS["characters"].Config())
+    (folder / "other").mkdir()
+    checkpoint.save(folder / "other", "lstm", LSTM(run.model.config, other.vocab_size), other, run.about)
+
+
+def as_mixture(folder: Path, _: pytest.MonkeyPatch) -> None:
+    runs = [checkpoint.load(folder / name) for name in ("counted", "done")]
+    config = Mixture.Config(members=tuple(Member(run.architecture, run.model.config) for run in runs))
+    model = Mixture(config, runs[0].model.vocab_size, [run.model for run in runs])
+    checkpoint.save(folder / "done", "mixture", model, runs[0].tokenizer, runs[0].about)
+
+
+def members(*, count: int = 2, levels: int = 0, member: object = None) -> Prepare:
+    """A card that says it is a mixture of these, in mixtures in mixtures."""
+
+    def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        edit("done", architecture="mixture", config="HERE")(folder, monkeypatch)
+        inner, card = ", ".join([json.dumps(member)] * count), folder / "done" / CARD
+        for _ in range(levels):
+            inner = f'{{"architecture": "mixture", "config": {{"members": [{inner}]}}}}, {json.dumps(NGRAM)}'
+        card.write_text(card.read_text().replace('"HERE"', f'{{"members": [{inner}]}}'))
+
+    return prepare
+
+
+NGRAM = {"architecture": "ngram", "config": {}}
 
 
 def meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +318,16 @@ SETTINGS: list[Case] = [
     ("importing over a run", "import missing.arpa -o done", 2, "done exists; choose another --output, or --force"),
     ("importing nothing", "import missing.arpa", 3, "missing.arpa: cannot be read: No such file"),
     ("importing what is no ARPA file", "import corpus.txt", 3, "not an ARPA file"),
+    ("nothing to mix with", "mix done", 2, "name two RUNS or more to mix"),
+    ("mixing runs of different texts", "mix done counted", 2, "learned from different texts, or hold out different",
+     edit("done", corpus=lambda corpus: corpus | {"sha256": corpus["sha256"] | {"training": "x"}})),
+    ("mixing runs of different tokenizers", "mix counted other", 2, "have different tokenizers", retokenised),
+    ("mixing what has learned from the slice", "mix counted done", 2, "(--join), so what it says of it is hindsight",
+     edit("done", progress=lambda progress: progress | {"joined": 2})),
+    ("mixing by the held-out text", "mix counted done --text held.txt", 2, "is what these runs hold out",
+     write("held.txt", TEXT[len(TEXT) * 9 // 10 :])),
+    ("mixing runs whose text is gone", "mix counted done", 3, "corpus.txt: no such file", remove("corpus.txt")),
+    ("--from a mixture", "train corpus.txt --from done", 2, "mixture models are counted anew", as_mixture),
     ("this machine and a run", "info done --device", 2, "--device is about this machine, not about a run"),
 ]  # fmt: skip
 
@@ -368,6 +408,16 @@ RUNS: list[Case] = [
     ("a setting that is lost", "sample done", 3, "expected an object of settings", edit("done", config=3)),
     ("a setting of another type", "sample done", 3, "--width must be int, not 'wide'",
      edit("done", config=lambda config: config | {"width": "wide"})),
+    ("members that are none", "sample done", 3, "the members of the mixture are not listed",
+     edit("done", architecture="mixture", config={"members": 3})),
+    ("a member that is none", "sample done", 3, "a member of the mixture is not described as one", members(member=3)),
+    ("a member of the future", "sample done", 3, "unknown architecture 'quantum'; a newer charlm may know it",
+     members(member={"architecture": "quantum", "config": {}})),
+    ("too few members", "sample done", 3, "a mixture has 2 to 16 members, not 1", members(count=1, member=NGRAM)),
+    ("too many members", "sample done", 3, "a mixture has 2 to 16 members, not 17", members(count=17, member=NGRAM)),
+    ("mixtures too deep", "sample done", 3, "these are mixtures within mixtures", members(levels=4, member=NGRAM)),
+    ("mixtures without end", "sample done", 3, "members within members without end", members(levels=390, member=NGRAM)),
+    ("members of other runs", "sample done", 3, "the weights do not fit the configuration", members(member=NGRAM)),
     ("counters that cannot be", "train --resume begun", 3, "cannot be resumed: step cannot be -1",
      edit("begun", progress=lambda progress: progress | {"step": -1})),
     ("counters without an end", "train --resume begun", 3, "cannot be resumed: the number of steps is missing",
@@ -476,6 +526,7 @@ UNREACHED = (  # within the commands; each has its test, or says what must not h
     "--length must be at least 0",  # click says so before
     "is missing; the file is damaged or incomplete",  # every setting there is has a default
     "has more n-grams here than fit in --memory",  # the least that can be allowed holds a large text: test_ngram.py
+    "a mixture is trained with one network",  # the command trains no other: test_mixing.py
     "the system",  # of an OSError that nobody expected
 )
 

@@ -1,6 +1,5 @@
 """The laws of every architecture, before and after a save; and each network against its equations written out here."""
 
-import dataclasses
 import math
 from functools import cache
 from itertools import cycle, product
@@ -14,7 +13,18 @@ from torch import nn
 
 from charlm import checkpoint
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, GRU, LSTM, RNN, CountingModel, FeedForward, Network, Transformer, device_of
+from charlm.models import (
+    ARCHITECTURES,
+    GRU,
+    LSTM,
+    RNN,
+    CountingModel,
+    FeedForward,
+    Member,
+    Network,
+    Transformer,
+    device_of,
+)
 from charlm.models.base import UNSEEN, Dropout, detach, select
 from charlm.models.recurrent import RecurrentConfig, RNNConfig
 from charlm.models.transformer import ACTIVATIONS, NORMS, frequencies, rotate
@@ -28,8 +38,14 @@ SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 3, "embedding": 4, "ord
 
 
 def small(architecture, **options):
-    known = {f.name for f in dataclasses.fields(ARCHITECTURES[architecture].Config)}
+    known = ARCHITECTURES[architecture].Config.names()
     return architecture, {name: value for name, value in SMALL.items() if name in known} | options
+
+
+def mixed(combine, *members):
+    """A mixture of small models."""
+    made = (Member(name, ARCHITECTURES[name].Config().changed(small(name)[1])) for name in members)
+    return "mixture", {"combine": combine, "members": tuple(made)}
 
 
 VARIANTS = {
@@ -44,6 +60,9 @@ VARIANTS = {
     "transformer-deep-tied": small("transformer", layers=3, tie=True, dropout=0.5),
     "transformer-window-1": small("transformer", window=1),
     "transformer-window-100": small("transformer", window=100, layers=2),
+    "mixture-linear": mixed("linear", "gru", "ngram"),
+    "mixture-log-linear": mixed("log-linear", "transformer", "ngram", "feedforward"),
+    "mixture-of-mixtures": mixed("gate", "mixture", "rnn"),
     **{
         "-".join(("transformer", *kinds, activation)): small(
             "transformer", activation=activation, **dict(zip(("positions", "attention", "norm"), kinds, strict=True))
@@ -69,10 +88,11 @@ def built(variant):
     architecture, options = VARIANTS[variant]
     kind = ARCHITECTURES[architecture]
     torch.manual_seed(1)
-    model = kind(kind.Config(**options), V)
-    if isinstance(model, CountingModel):
-        ids = TOKENIZER.encode(TEXT)
-        model.fit(ids[:-100], ids[-100:])
+    model = kind(kind.Config(**options) if "members" in options else kind.Config().changed(options), V)
+    for counting in model.modules():
+        if isinstance(counting, CountingModel):
+            ids = TOKENIZER.encode(TEXT)
+            counting.fit(ids[:-100], ids[-100:])
     for weight in model.parameters():
         if not weight.any():  # a zero that stands where learned numbers will hides what they do
             nn.init.normal_(weight, std=0.3)

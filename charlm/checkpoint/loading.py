@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -18,7 +17,7 @@ from torch import Tensor
 from charlm.checkpoint.card import CARD, damaged, find_files, read_card, verify
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
-from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.models import ARCHITECTURES, LanguageModel
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 
 TOKENIZER_LIMIT = 16 << 20  # bytes; every character that Unicode has room for, listed twice, takes 15.6 million
@@ -120,36 +119,20 @@ def _load_model(
     path: Path, architecture: str, config: Any, vocab_size: int, file: Path, entry: Mapping[str, Any]
 ) -> LanguageModel:
     kind = ARCHITECTURES[architecture]
-    settings = kind.Config.from_json(config, str(path / CARD), CheckpointError)
-    unfit = CheckpointError(f"{path}: the weights do not fit the configuration in {CARD}: files of different runs?")
-    found = _shapes(file)
-    if issubclass(kind, CountingModel):
-        verify(file, entry)
-        try:
-            return kind.from_tensors(settings, vocab_size, _tensors(file)).eval()
-        except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as problem:
-            raise CheckpointError(f"{path}: {str(problem)[:200]}; restore the run from a copy") from None
     try:
-        with torch.device("meta"):  # shapes first: a false size must not take memory
-            expected = {name: tuple(tensor.shape) for name, tensor in _named(kind(settings, vocab_size)).items()}
-    except (RuntimeError, TypeError, OverflowError):  # a size beyond what a tensor can have
-        raise unfit from None
-    if expected != found:
-        raise unfit
-    verify(file, entry)
-    tensors = _tensors(file)
-    with torch.random.fork_rng():
-        model = kind(settings, vocab_size)
-    with torch.no_grad():
-        for name, tensor in _named(model).items():
-            if tensor.dtype != tensors[name].dtype:
-                raise unfit
-            tensor.copy_(tensors[name])
-    return model.eval()
-
-
-def _named(model: LanguageModel) -> dict[str, Tensor]:
-    return dict([*model.named_parameters(), *model.named_buffers()])  # tied weights once
+        settings = kind.Config.from_json(config, str(path / CARD), CheckpointError)
+    except RecursionError:
+        raise CheckpointError(
+            f"{path / CARD}: damaged: members within members without end; restore it from a copy"
+        ) from None
+    try:
+        kind.check_shapes(settings, vocab_size, _shapes(file))  # first: a false size must not take memory
+        verify(file, entry)
+        return kind.from_tensors(settings, vocab_size, _tensors(file)).eval()
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError) as problem:
+        if ran_out(problem):
+            raise
+        raise CheckpointError(f"{path}: {str(problem)[:200]}; restore the run from a copy") from None
 
 
 def _shapes(file: Path) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from rich.table import Table
 from charlm.benchmark import BEAMS, STREAMS, Speeds, benchmark, machine
 from charlm.cli.live import bar
 from charlm.cli.options import GroupedCommand, check_name, option
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, SINGLE
 from charlm.training import SIZES, choose_device
 
 WIDE = 1000  # columns, where no terminal says how many there are
@@ -21,7 +21,9 @@ HEADINGS = {"sampling_many": f"{STREAMS} samples", "beam": f"beam of {BEAMS}"}
 
 
 @click.command("bench", cls=GroupedCommand)
-@option("--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all]")
+@option(
+    "--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all but mixture]"
+)
 @option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
 @option(
     "--seconds",
@@ -38,7 +40,7 @@ def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_js
     Each architecture learns from a text that every Python brings, just long enough to be timed. Let nothing else run
     meanwhile.
     """
-    named = [name.strip() for several in arch for name in several.split(",")] or list(ARCHITECTURES)
+    named = [name.strip() for several in arch for name in several.split(",")] or list(SINGLE)
     names = list(dict.fromkeys(check_name(name, ARCHITECTURES, "--arch") for name in named))
     target = choose_device(device)
     with bar("bench") as progress:

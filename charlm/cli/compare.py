@@ -28,7 +28,7 @@ from charlm.comparison import (
 from charlm.corpus import Origin
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, SINGLE
 from charlm.tokenizers import TOKENIZERS
 from charlm.training import SIZES, TrainingConfig, Watcher, choose_device
 
@@ -38,7 +38,9 @@ FOR_RUNS = {"corpora", "context", "seed", "device", "json_wanted", "csv_wanted"}
 
 @click.command("compare", cls=GroupedCommand)
 @click.argument("corpora", nargs=-1, metavar="[CORPUS_OR_RUNS]...")
-@option("--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all]")
+@option(
+    "--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all but mixture]"
+)
 @option(
     "--budget",
     default=None,
@@ -115,7 +117,7 @@ def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) 
 
 
 def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], stopping: Stopping) -> Comparison:
-    names = [name.strip() for several in values["arch"] for name in several.split(",")] or list(ARCHITECTURES)
+    names = [name.strip() for several in values["arch"] for name in several.split(",")] or list(SINGLE)
     names = [check_name(name, ARCHITECTURES, "--arch") for name in names]
     budget = budget_for(values["match"], values["budget"])
     training, device = (

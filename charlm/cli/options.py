@@ -57,7 +57,7 @@ def settings_options(
     owners: dict[str, list[str]] = {}
     for owner, kind in kinds.items():
         for f in dataclasses.fields(kind):
-            if f.name not in skip:
+            if f.metadata and f.name not in skip:
                 owners.setdefault(f.name, []).append(owner)
     first = {name: kinds[names[0]] for name, names in owners.items()}
 
@@ -73,7 +73,7 @@ def settings_options(
 
 def given(values: Mapping[str, Any], *kinds: type[Settings]) -> dict[str, Any]:
     """Of a command's parameters those that belong to these settings and were given."""
-    names = {f.name for kind in kinds for f in dataclasses.fields(kind)}
+    names = {name for kind in kinds for name in kind.names()}
     return {name: value for name, value in values.items() if name in names and value is not None}
 
 

@@ -15,7 +15,7 @@ from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options
 from charlm.comparison import duration
 from charlm.corpus import Origin, Split, relocated, reopen
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, CountingModel
+from charlm.models import ARCHITECTURES, Network
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import SIZES, Budget, Trained, TrainingConfig, choose_device, complete, model_config, resume, train
 
@@ -94,7 +94,7 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     training = complete(TrainingConfig(**given(values, TrainingConfig)), architecture)
     device = choose_device(values["device"])
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
-    if start and issubclass(ARCHITECTURES[architecture], CountingModel):
+    if start and not issubclass(ARCHITECTURES[architecture], Network):
         raise UsageError(f"--from {values['start']}: {architecture} models are counted anew; leave it out")
     if start and options:
         raise UsageError(

@@ -1,7 +1,7 @@
 """What each architecture is to be trained with, so that what should be equal is equal."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from charlm.config import Settings, option_name
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, Network
+from charlm.models import ARCHITECTURES, SINGLE, Network
 from charlm.training import Budget, TrainingConfig, complete, model_config
 
 MATCHES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -58,7 +58,7 @@ def plan(
     if vocab_size is not None and "width" in options:
         raise UsageError("--match parameters chooses the widths: leave --width out")
     names = list(dict.fromkeys(architectures))
-    owned = {name: {f.name for f in fields(ARCHITECTURES[name].Config)} for name in names}
+    owned = {name: ARCHITECTURES[name].Config.names() for name in names}
     for option in options:
         if not any(option in own for own in owned.values()):
             raise UsageError(f"{option_name(option)} is not an option of {_listed(names)}{_others(option)}")
@@ -78,7 +78,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _others(option: str) -> str:
-    owners = [name for name, kind in ARCHITECTURES.items() if option in {f.name for f in fields(kind.Config)}]
+    owners = [name for name in SINGLE if option in ARCHITECTURES[name].Config.names()]
     return f"; {', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it" if owners else ""
 
 

@@ -2,6 +2,7 @@
 
 from charlm.models.base import CountingModel, LanguageModel, Network, State, detach, device_of, select
 from charlm.models.feedforward import FeedForward
+from charlm.models.mixture import COMBINATIONS, Member, Mixture, MixtureConfig
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import GRU, LSTM, RNN
 from charlm.models.transformer import Transformer
@@ -13,12 +14,20 @@ ARCHITECTURES: dict[str, type[LanguageModel]] = {
     "gru": GRU,
     "lstm": LSTM,
     "transformer": Transformer,
+    "mixture": Mixture,
 }
+SINGLE = tuple(name for name, kind in ARCHITECTURES.items() if kind is not Mixture)
+"""The architectures that are made of no others."""
 
 __all__ = [
     "ARCHITECTURES",
+    "COMBINATIONS",
+    "SINGLE",
     "CountingModel",
     "LanguageModel",
+    "Member",
+    "Mixture",
+    "MixtureConfig",
     "Network",
     "State",
     "detach",

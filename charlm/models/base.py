@@ -30,6 +30,8 @@ Step = Callable[[Tokens, State], tuple[LogProbs, State]]
 UNSEEN = 1e-7
 """The probability at which an id that does not occur in the training text begins."""
 
+UNFIT = "the weights do not fit the configuration"
+
 
 def select(state: State, streams: Tensor) -> State:
     """The state of the given streams, in that order: re-orders, repeats or drops them. streams: (B',) int64."""
@@ -89,6 +91,32 @@ class LanguageModel(nn.Module, ABC):
         """How many numbers were learned: weights for a network, counts for a counting model."""
         return sum(p.numel() for p in self.parameters())
 
+    @classmethod
+    def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises ValueError for shapes of tensors, by name, that no such model has; takes no memory."""
+        try:
+            with torch.device("meta"):
+                expected = {name: tuple(tensor.shape) for name, tensor in _named(cls(config, vocab_size)).items()}
+        except (RuntimeError, TypeError, OverflowError):  # a size beyond what a tensor can have
+            raise ValueError(UNFIT) from None
+        if expected != shapes:
+            raise ValueError(UNFIT)
+
+    @classmethod
+    def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "LanguageModel":
+        """The model whose numbers these are, by name, tied ones once; `check_shapes` lets theirs pass.
+
+        Raises ValueError for tensors that contradict each other or are of another type.
+        """
+        with torch.random.fork_rng():
+            model = cls(config, vocab_size)
+        with torch.no_grad():
+            for name, tensor in _named(model).items():
+                if tensor.dtype != tensors[name].dtype:
+                    raise ValueError(UNFIT)
+                tensor.copy_(tensors[name])
+        return model
+
 
 class CountingModel(LanguageModel):
     """A model that is fitted by counting its training text once, not by gradient descent.
@@ -104,11 +132,17 @@ class CountingModel(LanguageModel):
         tokens: np.ndarray[Any, Any],
         validation: np.ndarray[Any, Any],
         progress: Callable[[str, float], None] | None = None,
+        before: Callable[["CountingModel"], None] | None = None,
     ) -> None:
         """Count `tokens` (N,), tune what needs tuning on `validation` (M,), then count those too.
 
-        Neither stream holds the boundary id. `progress` is told (what is being done, fraction done).
+        Neither stream holds the boundary id. `progress` is told (what is being done, fraction done). `before` is shown
+        the model as it is without the counts of `validation`: what it then says of them is not hindsight.
         """
+
+    @classmethod
+    def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Nothing to compare: how much was counted, only the tensors tell."""
 
     @classmethod
     @abstractmethod
@@ -206,6 +240,11 @@ class Network(LanguageModel):
         kept, spread = torch.log1p(-shares), torch.log(shares / self.vocab_size)
         known = self.known[tokens].long()
         return torch.logaddexp(log_probs + kept[known], spread[known])
+
+
+def _named(model: nn.Module) -> dict[str, Tensor]:
+    """Every number of a model, tied weights once."""
+    return dict([*model.named_parameters(), *model.named_buffers()])
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -31,6 +31,7 @@ class Counters:
     step: int = 0
     steps: int | None = None
     seconds: float = 0.0
+    prepared: float = 0.0  # of these seconds, those before the first step
     measured: int = 0  # how often the speed has been
     measured_step: int = 0
     measured_from: float = 0.0

@@ -87,6 +87,7 @@ class Trainer:
         self.best_weights: dict[str, Tensor] | None = None
         self.characters_per_token = characters_per_token  # of the training text, to report in characters
         self.counters = Counters(steps=Budget.parse(config.budget).steps(batch * self.streams.segment_length, len(ids)))
+        self.reserved = 0.0  # seconds of the budget for what follows training
         self._began = 0.0
 
     def expect_frequencies(self, *, anew: bool) -> None:
@@ -101,12 +102,14 @@ class Trainer:
         report: Callable[[Progress], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
         look: Callable[[Network], None] = lambda _: None,
+        settle: Callable[[], None] | None = None,
     ) -> None:
         """Train to the end of the budget. The model then holds the weights that did best on the validation slice.
 
         Raises TrainingFault when the numbers go wrong, and Stopped, with all counters and weights as they stand
         between two steps, when `should_stop` says so. `look` is shown the network, in eval mode, after each validation;
-        the time it takes is part of the budget.
+        the time it takes is part of the budget. `settle` is called once: just before the network learns from the
+        validation slice, or at the end.
         """
         self._began, self._look = time.monotonic() - self.counters.seconds, look
         self.working.occurring = self._learnable()
@@ -121,12 +124,27 @@ class Trainer:
                 progress = self._validate()
                 if self.joins and self.counters.since_best == 0 and self._past_the_middle():
                     self.counters.joined = self.counters.step
+                    if settle:
+                        self._settle(settle)
                 report(progress)  # who may save: all that this step decides is decided
             elif self.counters.seconds - reported > REPORT_SECONDS:
                 reported = self.counters.seconds
                 report(self._progress(None))
-        if self.best_weights is not None and self.counters.joined is None:
-            self.model.load_state_dict(self.best_weights)
+        if self.counters.joined is None:
+            if self.best_weights is not None:
+                self.model.load_state_dict(self.best_weights)
+            if settle:
+                settle()
+                self.counters.seconds = time.monotonic() - self._began
+
+    def _settle(self, settle: Callable[[], None]) -> None:
+        """Let `settle` have its time; of a budget of time, what is left becomes a number of steps anew."""
+        c, budget = self.counters, Budget.parse(self.config.budget).seconds
+        per_step = (c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
+        settle()
+        c.seconds = time.monotonic() - self._began
+        if budget is not None:
+            c.steps = c.step + max(0, int((budget - c.seconds) / per_step))
 
     def _learnable(self) -> Tensor:
         """The ids that the text has, and those that the network learned from an earlier one and may have to unlearn."""
@@ -197,7 +215,7 @@ class Trainer:
         """Turn what is left of a budget of time into a number of steps; the schedule is fitted to it."""
         c, budget = self.counters, Budget.parse(self.config.budget).amount
         per_step = (c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
-        left = budget - c.seconds
+        left = budget - c.seconds - self.reserved
         if not c.measured:  # the first steps knew no validation
             begun = time.monotonic()
             self._validation_loss()
@@ -249,7 +267,7 @@ class Trainer:
             step=c.step,
             steps=c.steps,
             seconds=c.seconds,
-            seconds_left=None if c.steps is None else c.seconds / c.step * (c.steps - c.step),
+            seconds_left=None if c.steps is None else (c.seconds - c.prepared) / c.step * (c.steps - c.step),
             characters_per_second=characters / max(c.seconds, 1e-9),
             learning_rate=self.optimizers[0].param_groups[0]["lr"],
             training=c.training * bits,

@@ -19,14 +19,14 @@ def model_config(architecture: str, size: str, options: Mapping[str, Any], chara
     Raises UsageError for an option that the architecture does not have, listing those it has.
     """
     kind = ARCHITECTURES[architecture]
-    known = [f.name for f in dataclasses.fields(kind.Config)]
+    known = kind.Config.names()
     for name in options:
         if name not in known:
             raise UsageError(
                 f"{option_name(name)} is not an option of {architecture}; it has {', '.join(map(option_name, known))}"
             )
     chosen = kind.sizes.get(auto_size(characters, budget) if size == "auto" else size, {})
-    return kind.Config(**{**chosen, **options})
+    return kind.Config(**chosen).changed(options)
 
 
 def auto_size(characters: int, budget: Budget) -> str:

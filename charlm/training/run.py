@@ -14,11 +14,12 @@ from charlm import checkpoint
 from charlm.config import Settings
 from charlm.corpus import Split, encode
 from charlm.errors import CheckpointError, UsageError
-from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Network
+from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Mixture
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
 from charlm.training.counters import Counters
 from charlm.training.loop import Trainer
+from charlm.training.mixture import Weighing, learner, network_of
 from charlm.training.recipe import complete
 from charlm.training.session import Session, Trained, Unsaved, Watcher, check_size, enough_memory
 from charlm.training.settings import TrainingConfig
@@ -60,18 +61,19 @@ def train(
     is anything to save it raises Unsaved, a KeyboardInterrupt. Raises TrainingFault, with the last good weights saved,
     when the numbers go wrong, CharlmError when memory or disk are full or another process trains there.
     """
-    kind, watcher = ARCHITECTURES[architecture], _interruptible(watcher or Watcher())
-    with checkpoint.locked(path), _arithmetic(training), enough_memory(training, config):
-        check_size(kind, config, tokenizer.vocab_size, training)
-        model = kind(config, tokenizer.vocab_size)
+    watcher = _interruptible(watcher or Watcher())
+    part, settings = learner(architecture, config)
+    training = complete(training, part)
+    with checkpoint.locked(path), _arithmetic(training), enough_memory(training, settings):
+        check_size(ARCHITECTURES[part], settings, tokenizer.vocab_size, training)
+        model = ARCHITECTURES[architecture](config, tokenizer.vocab_size)
         if start is not None:
             model.load_state_dict(start.state_dict())
         if isinstance(model, CountingModel):
             return _count(path, split, tokenizer, architecture, model, about, watcher)
-        assert isinstance(model, Network)
-        trainer = _trainer(model, split, tokenizer, training, device, watcher)
+        trainer, settle = _trainer(model, split, tokenizer, training, device, watcher)
         trainer.expect_frequencies(anew=start is None)
-        return Session(path, tokenizer, architecture, model, trainer, about, watcher).run()
+        return Session(path, tokenizer, architecture, model, trainer, about, watcher, settle).run()
 
 
 def resume(
@@ -83,16 +85,18 @@ def resume(
 ) -> Trained:
     """Go on with an interrupted run (loaded with `resume=True`) over the same text, as if nothing had happened."""
     where = str(run.path / checkpoint.CARD)
-    training = complete(TrainingConfig.from_json(run.about.get("training"), where, CheckpointError), run.architecture)
-    if not isinstance(run.model, Network):
+    training = TrainingConfig.from_json(run.about.get("training"), where, CheckpointError)
+    if isinstance(run.model, CountingModel):
         raise CheckpointError(f"{run.path}: a model that is counted cannot be resumed: train it again")
-    watcher = _interruptible(watcher or Watcher())
-    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(training, run.model.config):
+    part, settings = learner(run.architecture, run.model.config)
+    training, watcher = complete(training, part), _interruptible(watcher or Watcher())
+    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(training, settings):
+        joined = isinstance(run.about.get("progress"), Mapping) and run.about["progress"].get("joined") is not None
         try:
-            trainer = _trainer(run.model, split, run.tokenizer, training, device, watcher)
+            trainer, settle = _trainer(run.model, split, run.tokenizer, training, device, watcher, joined=joined)
         except Unsaved:  # nothing new: the run is as it was
             return Trained(run.path, run.model, False, 0.0)
-        best = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+        best = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
         try:
             progress = {name: value for name, value in run.about["progress"].items() if name != "finished"}
             trainer.resume(run.resume, Counters.from_json(progress, Budget.parse(training.budget)), best)
@@ -103,7 +107,8 @@ def resume(
             ) from None
         if checkpoint.read_card(run.path).get("progress") != run.about["progress"]:
             raise CheckpointError(f"{run.path}: another process has trained it on meanwhile; resume it once more")
-        return Session(run.path, run.tokenizer, run.architecture, run.model, trainer, run.about, watcher).run()
+        session = Session(run.path, run.tokenizer, run.architecture, run.model, trainer, run.about, watcher, settle)
+        return session.run()
 
 
 def _interruptible(watcher: Watcher) -> Watcher:
@@ -135,16 +140,25 @@ def _arithmetic(training: TrainingConfig) -> Iterator[None]:
 
 
 def _trainer(
-    model: Network,
+    model: LanguageModel,
     split: Split,
     tokenizer: Tokenizer,
     training: TrainingConfig,
     device: torch.device | None,
     watcher: Watcher,
-) -> Trainer:
+    *,
+    joined: bool = False,
+) -> tuple[Trainer, Weighing | None]:
+    """Who trains the model's network; and who weighs the members of a mixture, unless the slice has `joined` before."""
     ids = encode(split.train, tokenizer, progress=watcher.stage)
     validation = encode(split.validation, tokenizer, progress=watcher.stage)
-    return Trainer(model.to(device or "cpu"), ids, validation, training, split.train.characters / len(ids))
+    weighing = Weighing(model, ids, validation, watcher.stage) if isinstance(model, Mixture) and not joined else None
+    network = network_of(model).to(device or "cpu")
+    trainer = Trainer(network, ids, validation, training, split.train.characters / len(ids))
+    if weighing:
+        trainer.counters.seconds = trainer.counters.prepared = weighing.seconds
+        trainer.reserved = weighing.reserved(Budget.parse(training.budget))
+    return trainer, weighing
 
 
 def _count(

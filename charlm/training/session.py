@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from charlm import checkpoint
 from charlm.config import Settings, option_name
@@ -56,15 +57,19 @@ class Trained:
 
 @dataclass
 class Session:
-    """Trains, reports, and saves: after the first step, then every so often, and at the end, whatever the end is."""
+    """Trains, reports, and saves: after the first step, then every so often, and at the end, whatever the end is.
+
+    `model` is what is saved: the network that the trainer trains, or what it is a part of; for `settle` see `Trainer`.
+    """
 
     path: Path
     tokenizer: Tokenizer
     architecture: str
-    model: Network
+    model: LanguageModel
     trainer: Trainer
     about: Mapping[str, Any]
     watcher: Watcher
+    settle: Callable[[], None] | None = None
     due: float = -math.inf  # when to save next, by the monotonic clock
     written: int = -1
 
@@ -79,7 +84,7 @@ class Session:
         with self._advising():
             checkpoint.keep_metrics(self.path, self.trainer.counters.step)
             try:
-                self.trainer.run(self._report, self.watcher.should_stop, self._look)
+                self.trainer.run(self._report, self.watcher.should_stop, self._look, self.settle)
             except Stopped:
                 finished = False
             except TrainingFault as fault:
@@ -126,14 +131,22 @@ class Session:
         Raises TrainingFault, with the last save as it was, for weights that are not finite.
         """
         trainer, began = self.trainer, time.monotonic()
-        if not all(weight.isfinite().all() for weight in self.model.parameters()):
+        if not all(weight.isfinite().all() for weight in trainer.model.parameters()):
             raise trainer.fault("weights", "are")
         tensors = None if finished else trainer.tensors()
-        weights = trainer.best_weights if trainer.counters.joined is None else None
         progress = {"finished": finished, **asdict(trainer.counters)}
         about = {**self.about, "training": trainer.config.to_json(), "progress": progress}
-        checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, weights)
+        checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, self._best())
         self._wait(time.monotonic() - began)
+
+    def _best(self) -> dict[str, Tensor] | None:
+        """The numbers of the model with the network's best weights; None where the present ones are to be saved."""
+        trainer = self.trainer
+        if trainer.best_weights is None or trainer.counters.joined is not None:
+            return None
+        (place,) = (name for name, module in self.model.named_modules() if module is trainer.model)
+        best = {f"{place}.{name}".lstrip("."): tensor for name, tensor in trainer.best_weights.items()}
+        return {**self.model.state_dict(), **best}
 
     def _wait(self, cost: float) -> None:
         """Put the next save off by as long as was asked for; if nothing was, also until this one's cost is small."""

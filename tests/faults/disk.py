@@ -19,7 +19,7 @@ import torch
 
 from charlm import checkpoint
 from charlm.errors import CharlmError, CheckpointError
-from charlm.models import ARCHITECTURES, Network
+from charlm.models import ARCHITECTURES, CountingModel
 from charlm.tokenizers import TOKENIZERS
 from charlm.tokenizers.characters import CharactersConfig
 from faults.processes import SMALL, Tally, finished, options, saved_step, spawn, wait
@@ -160,13 +160,12 @@ def _models(architecture: str) -> tuple[Any, Any]:
     tokenizer = TOKENIZERS["characters"].train([TEXT], CharactersConfig())
     for seed in (0, 1):
         torch.manual_seed(seed)
-        known = kind.Config.__dataclass_fields__
-        model = kind(
-            kind.Config(**{name: value for name, value in SMALL.items() if name in known}), tokenizer.vocab_size
-        )
-        if not isinstance(model, Network):
+        known = kind.Config.names()
+        config = kind.Config().changed({name: value for name, value in SMALL.items() if name in known})
+        model = kind(config, tokenizer.vocab_size)
+        if isinstance(model, CountingModel):
             ids = tokenizer.encode(TEXT[: 300 + 60 * seed])
-            model.fit(ids[:-50], ids[-50:])  # type: ignore[operator]
+            model.fit(ids[:-50], ids[-50:])
         made.append((model, tokenizer))
     return made[0], made[1]
 

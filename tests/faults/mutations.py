@@ -57,9 +57,9 @@ def bases(folder: Path) -> list[Folder]:
             tokenizer = tokenizer_kind.train(
                 [WORDS], tokenizer_kind.Config(**({"vocab_size": 265} if name == "sentencepiece" else {}))
             )
-            known = kind.Config.__dataclass_fields__
-            config = kind.Config(
-                **{n: value // 4 if n == "width" else value for n, value in SMALL.items() if n in known}
+            known = kind.Config.names()
+            config = kind.Config().changed(
+                {n: value // 4 if n == "width" else value for n, value in SMALL.items() if n in known}
             )
             training = complete(TrainingConfig(budget="9steps", batch=2, segment=8, precision="float32"), architecture)
             path = folder / f"{architecture}-{name}"

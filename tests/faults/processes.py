@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -74,7 +74,7 @@ def warm_up(folder: Path) -> None:
 
 def options(architecture: str) -> list[str]:
     """The options of a small model."""
-    known = {f.name for f in fields(ARCHITECTURES[architecture].Config)}
+    known = ARCHITECTURES[architecture].Config.names()
     return [word for name, value in SMALL.items() if name in known for word in (f"--{name}", str(value))]
 
 

@@ -110,6 +110,7 @@ class NGram(CountingModel):
         tokens: np.ndarray[Any, Any],
         validation: np.ndarray[Any, Any],
         progress: Callable[[str, float], None] | None = None,
+        before: Callable[[CountingModel], None] | None = None,
     ) -> None:
         """Count and estimate; the text is read as the boundary, then `tokens`, then `validation`.
 
@@ -121,13 +122,22 @@ class NGram(CountingModel):
         tell("counting", 0.0)
         ids, symbols = _alphabet(parts, self.vocab_size)
         estimator, order, cache = self._tuned(symbols, len(ids), 1 + len(tokens), tell)
+        self._remember(cache)
+        if before is not None:
+            self._estimate(ids, _complete(symbols[: 1 + len(tokens)], len(ids)), estimator, order, tell)
+            before(self)
+        self._estimate(ids, symbols, estimator, order, tell)
+
+    def _estimate(
+        self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, tell: Callable[[str, float], None]
+    ) -> None:
+        """Become what these symbols, which stand for the tokens `ids`, are counted and estimated to be."""
         levels = self._counted(symbols, len(ids), order, COUNTED, tell)
         if self.config.order and len(levels) < min(order, len(symbols)):
             raise UsageError(
                 f"--order {order} has more n-grams here than fit in --memory {self.config.memory:g} (gigabytes): "
                 f"allow more, or take --order {len(levels)}"
             )
-        del symbols
         tell("estimating", 0.0)
         base = _base(len(ids), self.vocab_size)
         estimates = estimator(levels, base)
@@ -136,7 +146,6 @@ class NGram(CountingModel):
         unigram = np.full(self.vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
         unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
         self._install(_tensors(ids, levels, estimates, unigram))
-        self._remember(cache)
         tell("estimating", 1.0)
 
     def _counted(
@@ -361,6 +370,14 @@ def _alphabet(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Int
         symbols[begin : begin + len(chunk)] = codes[chunk]
         begin += len(chunk)
     return ids, symbols
+
+
+def _complete(symbols: Integers, alphabet: int) -> Integers:
+    """The symbols, and behind them each that they lack: an n-gram knows its alphabet from its text."""
+    lacking = np.ones(alphabet, bool)
+    for begin in range(0, len(symbols), CHUNK):
+        lacking[symbols[begin : begin + CHUNK]] = False
+    return np.append(symbols, lacking.nonzero()[0].astype(symbols.dtype)) if lacking.any() else symbols
 
 
 def _base(alphabet: int, vocab_size: int) -> Numbers:

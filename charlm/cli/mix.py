@@ -1,0 +1,81 @@
+"""`charlm mix`: trained runs into one that predicts better than each."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from charlm import checkpoint
+from charlm.cli.live import bar, errors
+from charlm.cli.options import GroupedCommand, option
+from charlm.corpus import open_corpus
+from charlm.errors import UsageError
+from charlm.mixing import Mixed, mix
+from charlm.models import COMBINATIONS, MixtureConfig
+
+
+@click.command("mix", cls=GroupedCommand)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@option(
+    "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [default: checkpoints/CORPUS-mixture]"
+)
+@option("--force", is_flag=True, help="Replace the run in --output.")
+@option(
+    "--combine",
+    type=click.Choice(list(COMBINATIONS)),
+    default=MixtureConfig.combine,
+    show_default=True,
+    help="How: a small network that sees what they say, a weighted product, a weighted sum.",
+)
+@option(
+    "--text",
+    type=click.Path(path_type=Path),
+    help="Weigh them on this file, which none has learned from.  [default: the validation slice]",
+)
+@option("--encoding", default="utf-8", show_default=True, help="Of --text.")
+@option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def command(
+    runs: tuple[Path, ...],
+    output: Path | None,
+    force: bool,
+    combine: str,
+    text: Path | None,
+    encoding: str,
+    as_json: bool,
+) -> None:
+    """Make one run of several RUNS over the same text and tokenizer, weighed by what they say of its validation slice.
+
+    Networks must not have learned from the slice: train them with --no-join. N-grams need no such care, they are
+    asked without its counts. The held-out text is never looked at. `charlm train --arch mixture` trains members and
+    mixture in one go.
+    """
+    if len(runs) < 2:
+        raise UsageError("name two RUNS or more to mix; `charlm info` lists those there are")
+    with bar("mix") as progress:
+        mixed = mix(runs, combine=combine, text=open_corpus([text], encoding) if text else None, progress=progress)
+    path = checkpoint.new_run(f"{mixed.about['corpus']['name']}-mixture", output, force=force)
+    try:
+        with checkpoint.locked(path):
+            checkpoint.save(path, "mixture", mixed.model, mixed.tokenizer, mixed.about)
+    finally:
+        with suppress(OSError):
+            path.rmdir()  # an empty folder, left by a failure
+    if as_json:
+        click.echo(json.dumps({"run": str(path), "bits_per_character": mixed.bits_per_character}))
+        return
+    _print(mixed)
+    errors.print(f"{path}: a mixture of {len(runs)}. Now try", style="green", soft_wrap=True)
+    errors.print(f"  charlm evaluate {path} {' '.join(map(str, runs))}", soft_wrap=True)
+
+
+def _print(mixed: Mixed) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("weighed on a text that was kept apart")
+    table.add_column("bits/char", justify="right")
+    for name, bits in mixed.bits_per_character.items():
+        table.add_row(name, f"{bits:.3f}")
+    Console(highlight=False).print(table)

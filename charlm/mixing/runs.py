@@ -1,0 +1,132 @@
+"""Runs into one mixture: over the same text and tokenizer, weighed on what they have not learned from."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm import checkpoint
+from charlm.checkpoint import Run
+from charlm.corpus import Split, Stream, Text, encode, reopen
+from charlm.errors import UsageError
+from charlm.mixing.evidence import Places
+from charlm.models import CountingModel, LanguageModel, Member, Mixture, MixtureConfig
+from charlm.tokenizers import Tokenizer
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """A mixture, what its checkpoint should say of it, and the bits per character of the text it was tuned on.
+
+    `bits_per_character` has the members by the names of their runs, and at last the mixture.
+    """
+
+    model: Mixture
+    tokenizer: Tokenizer
+    about: dict[str, Any]
+    bits_per_character: dict[str, float]
+
+
+def mix(
+    paths: Sequence[Path],
+    *,
+    combine: str = MixtureConfig.combine,
+    text: Text | None = None,
+    progress: Progress = lambda _what, _done: None,
+) -> Mixed:
+    """The mixture of runs, weighed on the validation slice that they share, or else on `text`.
+
+    What n-grams say of the slice is asked of others that have not counted it. A network that has learned from it
+    (`--join`) cannot be asked any more: UsageError, unless there is a `text`. Also raises UsageError for runs of
+    different texts or tokenizers, and what loading and reading raise. `progress` is told (what is done, fraction done).
+    """
+    runs = [checkpoint.load(path) for path in paths]
+    config = MixtureConfig(combine, tuple(Member(run.architecture, run.model.config) for run in runs))
+    split, tokenizer = _shared(runs), runs[0].tokenizer
+    if text is None:
+        for run in runs:
+            _check_apart(run)
+    elif text.sha256 == split.held_out.sha256:
+        raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another --text")
+    tuned_on = text or split.validation
+    ids = encode(tuned_on, tokenizer, progress=progress)
+    places = Places(ids, tokenizer.vocab_size)
+    learned = encode(split.train, tokenizer) if text is None else None
+    said = [_said(run.model, places, learned, ids, progress) for run in runs]
+    model = Mixture(config, tokenizer.vocab_size, [run.model for run in runs])
+    places.tune(model, said, lambda done: progress("weighing", done))
+    said.append(model.combined(torch.stack(said, 1), places.copies))
+    bits = len(ids) / len(places.targets) / tuned_on.characters / math.log(2)  # of a nat, per character
+    names = [str(path) for path in paths]
+    about = {"corpus": runs[0].about["corpus"], "mixed": names, "progress": _history(runs)}
+    found = {name: bits * places.nats(voice) for name, voice in zip([*names, "mixture"], said, strict=True)}
+    return Mixed(model.eval(), tokenizer, about, found)
+
+
+def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Stream, progress: Progress) -> Tensor:
+    """What a model says of the places; what counts is fitted anew if it has `learned` a text and counted `ids`."""
+    if isinstance(model, CountingModel) and learned is not None:
+        found: list[Tensor] = []
+        type(model)(model.config, model.vocab_size).fit(
+            learned, ids, progress, lambda one: found.append(places.said(one))
+        )
+        return found[0]
+    if isinstance(model, Mixture):
+        voices = [_said(member, places, learned, ids, progress) for member in model.each()]
+        return model.combined(torch.stack(voices, 1), places.copies)
+    progress("reading", 0.0)
+    return places.said(model)
+
+
+def _shared(runs: Sequence[Run]) -> Split:
+    """The text that all runs learned from."""
+    first, *others = runs
+    for run in others:
+        if run.tokenizer.fingerprint != first.tokenizer.fingerprint:
+            raise UsageError(
+                f"{first.path} and {run.path} have different tokenizers, so their tokens are not the same\n"
+                "train them on one text with the same --tokenizer"
+            )
+        if _hashes(run) != _hashes(first):
+            raise UsageError(
+                f"{first.path} and {run.path} learned from different texts, or hold out different ones: nothing is "
+                "left that is new to both\ntrain them on one text"
+            )
+    return reopen(first.about.get("corpus"), "train it again to mix it")
+
+
+def _hashes(run: Run) -> Any:
+    corpus = run.about.get("corpus")
+    return corpus.get("sha256") if isinstance(corpus, Mapping) else None
+
+
+def _progress(run: Run) -> Mapping[str, Any]:
+    progress = run.about.get("progress")
+    return progress if isinstance(progress, Mapping) else {}
+
+
+def _check_apart(run: Run) -> None:
+    """Raises UsageError for a run that has learned from the validation slice by gradients."""
+    if _progress(run).get("joined") is not None:
+        raise UsageError(
+            f"{run.path} has learned from the validation slice too (--join), so what it says of it is hindsight\n"
+            "train it with --no-join, or all at once with `charlm train --arch mixture`, or name a --text that is new"
+        )
+
+
+def _history(runs: Sequence[Run]) -> dict[str, Any]:
+    """How the members came to be, as far as it matters to those who train or mix on."""
+    histories = [_progress(run) for run in runs]
+    seconds = [history.get("seconds") for history in histories]
+    joined = [history["joined"] for history in histories if history.get("joined") is not None]
+    return {
+        "finished": True,
+        "seconds": sum(value for value in seconds if isinstance(value, (int, float))),
+        "joined": joined[0] if joined else None,
+    }

@@ -1,0 +1,158 @@
+"""Ways to make one distribution of several: what each member says is a voice, and the voices are weighed.
+
+Where weights are tuned, ids that the text does not have are one column, told apart from the others by `copies`: the
+logarithm of how many ids a column stands for, each of the probability that the column holds.
+
+Shapes: N places, K members, A ids or groups of ids, F features, H hidden units; voices are (..., K, A).
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from charlm.models.ngram.descent import descend
+
+Tell = Callable[[float], None]
+
+ROUNDS = 200  # of EM, at most
+ENOUGH = 1e-7  # nats per place that a round must gain
+STEPS = 400
+BATCH = 1024
+RATE = 1e-2
+HIDDEN = 16
+DECAY = 5  # on the squared weights: worth so many nats over the whole slice
+
+
+class Combination(nn.Module, ABC):
+    """One way to combine K voices; untuned, all count the same."""
+
+    by_score: ClassVar[bool] = False  # whether what the members say of an id is all that matters for it
+
+    @abstractmethod
+    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
+        """(..., K, A) log-probabilities -> (..., A), normalised."""
+
+    @abstractmethod
+    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
+        """Learn to predict what came, the columns `targets` (N,), from voices (N, K, A), as well as can be."""
+
+
+class Linear(Combination):
+    """P = sum of share_k P_k, the shares by expectation maximisation (Jelinek & Mercer 1980)."""
+
+    by_score = True
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.shares = _numbers(torch.zeros(members))  # as logarithms, up to a constant
+
+    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """As above; A may be any ids."""
+        return (self.shares.log_softmax(0).unsqueeze(1) + voices).logsumexp(-2)
+
+    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:  # noqa: ARG002
+        """Each round gives a member the share of the places that it is found responsible for."""
+        said = voices.gather(2, targets.view(-1, 1, 1).expand(-1, voices.shape[1], 1)).squeeze(2).double()  # (N, K)
+        shares, before = self.shares.double().log_softmax(0), -math.inf
+        for number in range(ROUNDS):
+            joint = said + shares
+            total = joint.logsumexp(1, keepdim=True)
+            shares = (joint - total).exp().mean(0).log()
+            tell(number / ROUNDS)
+            if (now := total.mean().item()) < before + ENOUGH:
+                break
+            before = now
+        self.shares.copy_(shares)
+
+
+class LogLinear(Combination):
+    """P = product of P_k ^ exponent_k, made to add up to one (Klakow 1998)."""
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        self.exponents = _numbers(torch.full((members,), 1 / members))
+
+    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
+        """As above."""
+        return _product(voices, self.exponents, copies)
+
+    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
+        """By gradient descent."""
+        _descend(self, (0,), voices, targets, copies, tell)
+
+
+class Gate(Combination):
+    """Exponents of a product, and shares of that product and of each member, from a network that sees the voices.
+
+    How sure each member is and how far it is from the others says how far to trust it here.
+    """
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        size, generator = 4 * members, torch.Generator().manual_seed(0)
+        self.centre = _numbers(torch.zeros(size))
+        self.inward = _numbers(torch.randn(size, HIDDEN, generator=generator) / size**0.5)
+        self.hidden = _numbers(torch.zeros(HIDDEN))
+        self.outward = _numbers(torch.zeros(HIDDEN, 2 * members + 1))
+        even = torch.full((members,), 1 / members)
+        self.bias = _numbers(torch.cat([even, torch.tensor([2.0]), torch.zeros(members)]))
+
+    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
+        """As above."""
+        members = voices.shape[-2]
+        hidden = torch.tanh((features(voices, copies) - self.centre) @ self.inward + self.hidden)
+        answer = hidden @ self.outward + self.bias  # (..., 2 K + 1)
+        product = _product(voices, answer[..., :members], copies)
+        shares = answer[..., members:].log_softmax(-1)
+        return torch.cat([product.unsqueeze(-2), voices], -2).add(shares.unsqueeze(-1)).logsumexp(-2)
+
+    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
+        """By gradient descent."""
+        self.centre.copy_(features(voices, copies).mean(0))
+        _descend(self, (math.inf, DECAY, DECAY, DECAY, 0), voices, targets, copies, tell)
+
+
+COMBINATIONS: dict[str, type[Combination]] = {"gate": Gate, "log-linear": LogLinear, "linear": Linear}
+
+
+def features(voices: Tensor, copies: Tensor | None = None) -> Tensor:
+    """(..., K, A) -> (..., 4 K): entropies, greatest log-probabilities, divergences from the mean and of it."""
+    p = (voices if copies is None else voices + copies).exp()
+    mean = p.mean(-2, keepdim=True)
+    log_mean = voices.logsumexp(-2, keepdim=True) - math.log(voices.shape[-2])
+    entropy = -(p * voices).sum(-1)
+    apart = -(p * log_mean).sum(-1) - entropy
+    off = (mean * (log_mean - voices)).sum(-1)
+    return torch.cat([entropy / 2, voices.amax(-1), 2 * apart, 2 * off], -1)
+
+
+def _numbers(start: Tensor) -> nn.Parameter:
+    return nn.Parameter(start, requires_grad=False)
+
+
+def _product(voices: Tensor, exponents: Tensor, copies: Tensor | None) -> Tensor:
+    """(..., K, A) and (..., K) -> (..., A)."""
+    product = (voices * exponents.unsqueeze(-1)).sum(-2)
+    total = product if copies is None else product + copies
+    return product - total.logsumexp(-1, keepdim=True)
+
+
+def _descend(
+    combination: Combination,
+    decays: tuple[float, ...],
+    voices: Tensor,
+    targets: Tensor,
+    copies: Tensor,
+    tell: Tell,
+) -> None:
+    def probability(at: Tensor) -> Tensor:
+        found: Tensor = combination(voices[at], copies).gather(-1, targets[at].unsqueeze(-1)).squeeze(-1)
+        return found.exp()
+
+    kept = [(weight, decay) for weight, decay in zip(combination.parameters(), decays, strict=True) if decay < math.inf]
+    weights, penalties = zip(*kept, strict=True)
+    descend(weights, penalties, probability, len(targets), steps=STEPS, batch=BATCH, rate=RATE, tell=tell)
