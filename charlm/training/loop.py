@@ -88,7 +88,7 @@ class Trainer:
         self.characters_per_token = characters_per_token  # of the training text, to report in characters
         self.counters = Counters(steps=Budget.parse(config.budget).steps(batch * self.streams.segment_length, len(ids)))
         self.reserved = 0.0  # seconds of the budget for what follows training
-        self._began = 0.0
+        self._began = self._pace = 0.0  # the latter in seconds a step, without validations
 
     def expect_frequencies(self, *, anew: bool) -> None:
         """Start from how often each id occurs (see `Network.expect`), or tell a trained network which ids are new."""
@@ -112,6 +112,7 @@ class Trainer:
         validation slice, or at the end.
         """
         self._began, self._look = time.monotonic() - self.counters.seconds, look
+        self._mark = (self.counters.step, self.counters.seconds)  # since when only steps were made
         self.working.occurring = self._learnable()
         reported = -math.inf
         while not self._done():
@@ -139,12 +140,11 @@ class Trainer:
 
     def _settle(self, settle: Callable[[], None]) -> None:
         """Let `settle` have its time; of a budget of time, what is left becomes a number of steps anew."""
-        c, budget = self.counters, Budget.parse(self.config.budget).seconds
-        per_step = (c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
         settle()
+        c, budget = self.counters, Budget.parse(self.config.budget).seconds
         c.seconds = time.monotonic() - self._began
-        if budget is not None:
-            c.steps = c.step + max(0, int((budget - c.seconds) / per_step))
+        if budget is not None and self._pace:
+            c.steps = c.step + max(0, int((budget - c.seconds) / self._pace))
 
     def _learnable(self) -> Tensor:
         """The ids that the text has, and those that the network learned from an earlier one and may have to unlearn."""
@@ -153,7 +153,9 @@ class Trainer:
         return (learned | (self.counts > 0)).nonzero().squeeze(1)
 
     def _past_the_middle(self) -> bool:
-        return self.counters.step >= JOIN * (self.counters.steps or math.inf)
+        """Or as near to it as validations come."""
+        steps = self.counters.steps or 10**9
+        return self.counters.step >= JOIN * steps - max(1, steps // VALIDATIONS) / 2
 
     def _step(self) -> None:
         c, working = self.counters, self.working
@@ -233,6 +235,8 @@ class Trainer:
 
     def _validate(self) -> Progress:
         c = self.counters
+        if c.step > self._mark[0]:
+            self._pace = (time.monotonic() - self._began - self._mark[1]) / (c.step - self._mark[0])
         nats = self._validation_loss()
         if not math.isfinite(nats):
             raise self.fault("validation loss")
@@ -242,6 +246,7 @@ class Trainer:
         if improved:
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         c.seconds = time.monotonic() - self._began
+        self._mark = (c.step, c.seconds)
         return self._progress(nats)
 
     @torch.inference_mode()

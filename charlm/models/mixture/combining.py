@@ -8,17 +8,21 @@ Shapes: N places, K members, A ids or groups of ids, F features, H hidden units;
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from charlm.models.base import LogProbs
 from charlm.models.ngram.descent import descend
 
+Array = Any  # a tensor of torch or an array of numpy
 Tell = Callable[[float], None]
 
 ROUNDS = 200  # of EM, at most
+LEAST = -50.0  # logarithm of a share
 ENOUGH = 1e-7  # nats per place that a round must gain
 STEPS = 400
 BATCH = 1024
@@ -33,12 +37,25 @@ class Combination(nn.Module, ABC):
     by_score: ClassVar[bool] = False  # whether what the members say of an id is all that matters for it
 
     @abstractmethod
-    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
-        """(..., K, A) log-probabilities -> (..., A), normalised."""
+    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:
+        """(..., K, A) log-probabilities -> (..., A), normalised; `numbers` are the parameters.
+
+        `xp` is torch, for all of a text, or numpy, which answers for a single place several times faster.
+        """
 
     @abstractmethod
     def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
         """Learn to predict what came, the columns `targets` (N,), from voices (N, K, A), as well as can be."""
+
+    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
+        """As `weighed`."""
+        log_probs: Tensor = self.weighed(torch, list(self.parameters()), voices, copies)
+        return log_probs
+
+    def stepper(self) -> Callable[[LogProbs], LogProbs]:
+        """The same for arrays, while the parameters stay as they are."""
+        numbers = [weight.cpu().numpy() for weight in self.parameters()]
+        return lambda voices: self.weighed(np, numbers, voices, None)
 
 
 class Linear(Combination):
@@ -50,9 +67,10 @@ class Linear(Combination):
         super().__init__()
         self.shares = _numbers(torch.zeros(members))  # as logarithms, up to a constant
 
-    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:  # noqa: ARG002
         """As above; A may be any ids."""
-        return (self.shares.log_softmax(0).unsqueeze(1) + voices).logsumexp(-2)
+        (shares,) = numbers
+        return _log_sum(xp, (shares - _log_sum(xp, shares, 0))[:, None] + voices, -2)
 
     def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:  # noqa: ARG002
         """Each round gives a member the share of the places that it is found responsible for."""
@@ -66,7 +84,7 @@ class Linear(Combination):
             if (now := total.mean().item()) < before + ENOUGH:
                 break
             before = now
-        self.shares.copy_(shares)
+        self.shares.copy_(shares.clamp(min=LEAST))
 
 
 class LogLinear(Combination):
@@ -76,9 +94,9 @@ class LogLinear(Combination):
         super().__init__()
         self.exponents = _numbers(torch.full((members,), 1 / members))
 
-    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
+    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:
         """As above."""
-        return _product(voices, self.exponents, copies)
+        return _product(xp, voices, numbers[0], copies)
 
     def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
         """By gradient descent."""
@@ -101,44 +119,54 @@ class Gate(Combination):
         even = torch.full((members,), 1 / members)
         self.bias = _numbers(torch.cat([even, torch.tensor([2.0]), torch.zeros(members)]))
 
-    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
+    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:
         """As above."""
+        centre, inward, hidden, outward, bias = numbers
         members = voices.shape[-2]
-        hidden = torch.tanh((features(voices, copies) - self.centre) @ self.inward + self.hidden)
-        answer = hidden @ self.outward + self.bias  # (..., 2 K + 1)
-        product = _product(voices, answer[..., :members], copies)
-        shares = answer[..., members:].log_softmax(-1)
-        return torch.cat([product.unsqueeze(-2), voices], -2).add(shares.unsqueeze(-1)).logsumexp(-2)
+        answer = xp.tanh((features(xp, voices, copies) - centre) @ inward + hidden) @ outward + bias  # (..., 2 K + 1)
+        product = _product(xp, voices, answer[..., :members], copies)
+        shares = answer[..., members:]
+        shares = shares - _log_sum(xp, shares, -1)[..., None]
+        return _log_sum(xp, xp.concatenate((product[..., None, :], voices), -2) + shares[..., None], -2)
 
     def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
         """By gradient descent."""
-        self.centre.copy_(features(voices, copies).mean(0))
+        self.centre.copy_(features(torch, voices, copies).mean(0))
         _descend(self, (math.inf, DECAY, DECAY, DECAY, 0), voices, targets, copies, tell)
 
 
 COMBINATIONS: dict[str, type[Combination]] = {"gate": Gate, "log-linear": LogLinear, "linear": Linear}
 
 
-def features(voices: Tensor, copies: Tensor | None = None) -> Tensor:
+def features(xp: Any, voices: Array, copies: Array | None) -> Array:
     """(..., K, A) -> (..., 4 K): entropies, greatest log-probabilities, divergences from the mean and of it."""
-    p = (voices if copies is None else voices + copies).exp()
-    mean = p.mean(-2, keepdim=True)
-    log_mean = voices.logsumexp(-2, keepdim=True) - math.log(voices.shape[-2])
+    p = xp.exp(voices if copies is None else voices + copies)
+    mean = p.mean(-2)[..., None, :]
+    log_mean = (_log_sum(xp, voices, -2) - math.log(voices.shape[-2]))[..., None, :]
     entropy = -(p * voices).sum(-1)
     apart = -(p * log_mean).sum(-1) - entropy
     off = (mean * (log_mean - voices)).sum(-1)
-    return torch.cat([entropy / 2, voices.amax(-1), 2 * apart, 2 * off], -1)
+    return xp.concatenate((entropy / 2, xp.amax(voices, -1), 2 * apart, 2 * off), -1)
+
+
+def _log_sum(xp: Any, x: Array, axis: int) -> Array:
+    """The logarithm of the sum of the exponentials along an axis, which goes."""
+    if xp is torch:
+        total: Array = x.logsumexp(axis)
+        return total
+    most = x.max(axis, keepdims=True)
+    return np.log(np.exp(x - most).sum(axis)) + most.squeeze(axis)
+
+
+def _product(xp: Any, voices: Array, exponents: Array, copies: Array | None) -> Array:
+    """(..., K, A) and (..., K) -> (..., A)."""
+    product = (voices * exponents[..., None]).sum(-2)
+    total = product if copies is None else product + copies
+    return product - _log_sum(xp, total, -1)[..., None]
 
 
 def _numbers(start: Tensor) -> nn.Parameter:
     return nn.Parameter(start, requires_grad=False)
-
-
-def _product(voices: Tensor, exponents: Tensor, copies: Tensor | None) -> Tensor:
-    """(..., K, A) and (..., K) -> (..., A)."""
-    product = (voices * exponents.unsqueeze(-1)).sum(-2)
-    total = product if copies is None else product + copies
-    return product - total.logsumexp(-1, keepdim=True)
 
 
 def _descend(

@@ -178,12 +178,12 @@ class Mixture(LanguageModel):
         if device_of(self).type != "cpu":
             return super().stepper(state)
         made = [member.stepper(part) for member, part in zip(self.each(), self._parts(state), strict=True)]
-        steps, sizes = [step for step, _ in made], [len(part) for _, part in made]
+        steps, sizes, weigh = [step for step, _ in made], [len(part) for _, part in made], self.combination.stepper()
 
         def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
             said = [step(tokens, part) for step, part in zip(steps, _cut(state, sizes), strict=True)]
-            voices = torch.from_numpy(np.stack([log_probs for log_probs, _ in said], 1))  # (B, K, V)
-            return self.combined(voices).numpy(), tuple(leaf for _, after in said for leaf in after)
+            voices = np.stack([log_probs for log_probs, _ in said], 1)  # (B, K, V)
+            return weigh(voices), tuple(leaf for _, after in said for leaf in after)
 
         return step, tuple(leaf for _, part in made for leaf in part)
 
