@@ -24,7 +24,8 @@ from charlm.models.recurrent import LSTM
 
 MOST_MEMBERS = 16
 DEEPEST = 4  # mixtures of mixtures of ...
-CELLS = 1 << 20  # numbers that the members may say in one go, each
+CELLS = 1 << 20  # numbers that a member may say in one go
+PIECE = 1 << 17  # and that are combined in one go
 MEMBER, COMBINATION = "members.{}.", "combination."  # what the names of their tensors begin with
 
 T = TypeVar("T")
@@ -148,7 +149,8 @@ class Mixture(LanguageModel):
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """As the interface says."""
         voices, state = self.voices(tokens, state)
-        return self.combined(voices), state
+        pieces = torch.split(voices.flatten(0, 1), max(1, PIECE // self.vocab_size))  # that stay in the caches
+        return torch.cat([self.combined(piece) for piece in pieces]).view(*tokens.shape, -1), state
 
     def combined(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
         """(..., K, A) -> (..., A): as `Combination` says."""
