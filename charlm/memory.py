@@ -1,9 +1,14 @@
 """How much memory there is, and knowing when it has run out."""
 
+import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "std::bad_alloc")
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
+_USUAL, _LARGEST = 128 * 1024, 32 * 1024 * 1024  # bytes: what glibc starts with, and the most that it accepts
 
 
 def physical_memory() -> int:
@@ -19,3 +24,22 @@ def ran_out(problem: BaseException) -> bool:
     return isinstance(problem, MemoryError) or (
         isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in _SIGNS)
     )
+
+
+@contextmanager
+def keeping_freed_memory() -> Iterator[None]:
+    """Memory that is freed stays with the process, for whoever asks next; afterwards it goes back to the system.
+
+    Otherwise the C library returns each larger block at once, and the next one is new to the system, which clears it page
+    by page: a quarter of the time of a training step. Does nothing where the C library is not glibc.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    change = getattr(library, "mallopt", lambda _what, _value: 0)
+    for option, value in ((_MMAP_THRESHOLD, _LARGEST), (_TOP_PAD, 2 * _LARGEST), (_TRIM_THRESHOLD, 2**31 - 1)):
+        change(option, value)
+    try:
+        yield
+    finally:
+        for option in (_MMAP_THRESHOLD, _TOP_PAD, _TRIM_THRESHOLD):
+            change(option, _USUAL)
+        getattr(library, "malloc_trim", lambda _kept: 0)(0)

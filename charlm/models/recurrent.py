@@ -104,8 +104,8 @@ class Recurrent(Network):
         W, b, *_ = laid_out[0]
         inputs = xp.weight(torch.addmm(b, embedding, W)) if self.vocab_size <= TABULATED else None
         table, layers = xp.weight(embedding), [[xp.weight(weight) for weight in layer] for layer in laid_out]
-        width, carried = self.config.width, self.carried
-        log_probs = output(xp, self, torch.ones(width), torch.zeros(width))
+        carried = self.carried
+        log_probs = output(xp, self)
 
         def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
             x, after = xp.rows(table, tokens), []

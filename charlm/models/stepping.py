@@ -161,15 +161,15 @@ def by_streams(make: Callable[[One], Step]) -> Step:
     return step
 
 
-def output(xp: One, model: Network, gain: Tensor, shift: Tensor) -> Callable[[Array, Tokens], LogProbs]:
-    """The output layer on features times gain (D,) plus shift (D,), and the floor: (B, D), the ids last read -> (B, V).
+def output(xp: One, model: Network) -> Callable[[Array, Tokens], LogProbs]:
+    """The output layer and the floor: features (B, D) and the ids last read -> (B, V).
 
     Ids whose row of weights is zero, those that training never had to tell apart, cost no product.
     """
     weight, bias = model.output.weight.detach().float(), model.output.bias.detach().float()
     learned = weight.any(1).nonzero().squeeze(1)  # (K,)
-    matrix = xp.weight((weight[learned] * gain).T.contiguous())  # (D, K)
-    offset = xp.weight(weight[learned] @ shift + bias[learned])
+    matrix = xp.weight(weight[learned].T.contiguous())  # (D, K)
+    offset = xp.weight(bias[learned])
     places, rest = xp.weight(learned), xp.weight(bias)
     shares = torch.where(model.known, model.FLOOR, model.FLOOR_AFTER_UNKNOWN)
     share = xp.weight(shares.float().unsqueeze(1))

@@ -4,7 +4,7 @@ Shapes: B streams, T time steps, V vocabulary, D width, N heads, S = cached + T 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,16 +15,38 @@ from torch.nn import functional as F
 from charlm.config import Settings, setting
 from charlm.errors import UsageError
 from charlm.models.base import Dropout, Network, State, Step, device_of
-from charlm.models.positions import frequencies, rotate, sinusoids
+from charlm.models.positions import rotate, sinusoids, turns
 from charlm.models.transformer_step import stepper
+
+
+
+class SquaredReLU(torch.autograd.Function):
+    """max(0, x)^2 (So et al. 2021); its gradient needs no more than max(0, x), which is all that is kept."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        """Any shape."""
+        positive = x.relu()
+        context.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        """2 max(0, x) times what comes from above."""
+        (positive,) = context.saved_tensors
+        return (gradient * positive).mul_(2)
+
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),
+    "relu2": SquaredReLU.apply,
     "swiglu": F.silu,
 }
-NORMS = {"rms": nn.RMSNorm, "layer": nn.LayerNorm}
+NORMS: dict[str, Callable[[int], nn.Module]] = {  # gains and shifts would be those of the matrix that follows
+    "rms": lambda width: nn.RMSNorm(width, elementwise_affine=False),
+    "layer": lambda width: nn.LayerNorm(width, elementwise_affine=False),
+}
 
 
 @dataclass(frozen=True)
@@ -66,23 +88,32 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=False)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
-        """x (B, T, D), cached keys and values (B, C, D), mask (T, S) added to the scores -> y, all keys, all values."""
-        weights, keys, values = self.attend(x, keys, values, mask, angles)
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """x (B, T, D), cached keys and values (B, C, D), mask (T, S) -> y, all keys, all values."""
+        weights, keys, values = self.attend(x, keys, values, mask, rotation)
         y: Tensor = self.out((weights @ self._heads(values)).transpose(1, 2).flatten(2))  # (B, T, D)
         return y, keys, values
 
-    def attend(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
-        """What `forward` weights the values by, (B, N, T, S) or the same for all, (T, S); then all keys, all values."""
+    def attend(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
+        """What `forward` weights the values by, (B, N, T, S) or the same for all, (T, S); then all keys, all values.
+
+        The mask is added to the scores; `rotation` is what `turns` gives for S positions.
+        """
         q, k, v = self.project(x).chunk(3, -1) if self.config.attention == "qkv" else (x, x, x)
-        keys, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (B, S, D)
+        k, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (B, S, D)
+        keys = k
         if self.config.attention == "mean":
-            return mask.softmax(-1).to(values.dtype), keys, values
-        q, k = self._heads(q), self._heads(keys)  # (B, N, T or S, D/N)
+            return mask.softmax(-1), keys, values
         if self.config.positions == "rotary":
-            q, k = rotate(q, angles[-q.shape[2] :]), rotate(k, angles)
-        scores = q @ (k * k.shape[-1] ** -0.5).transpose(-1, -2)  # (B, N, T, S)
-        return (scores + mask.to(scores.dtype)).softmax(-1), keys, values
+            cosine, sine, quarter = rotation
+            q, k = rotate(q, cosine[-x.shape[1] :], sine[-x.shape[1] :], quarter), rotate(k, cosine, sine, quarter)
+        q, k = self._heads(q).flatten(0, 1), self._heads(k).flatten(0, 1)  # (B N, T or S, D/N)
+        scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (B N, T, S)
+        return scores.softmax(-1).unflatten(0, (-1, self.config.heads)), keys, values
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
@@ -120,9 +151,9 @@ class Block(nn.Module):
         self.attention, self.feedforward = Attention(config), FeedForwardLayer(config)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, angles: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """(B, T, D) -> (B, T, D), all keys, all values."""
-        y, keys, values = self.attention(self.norm_attention(x), keys, values, mask, angles)
+        y, keys, values = self.attention(self.norm_attention(x), keys, values, mask, rotation)
         x = x + self.dropout(y)
         return x + self.dropout(self.feedforward(self.norm_feedforward(x))), keys, values
 
@@ -175,11 +206,11 @@ class Transformer(Network):
         if self.config.positions == "sinusoidal":
             x = x + sinusoids(position + steps[:T], self.config.width, 4 * W).to(x.dtype)
         distance = steps[cached:, None] - steps  # (T, S)
-        mask = torch.zeros(distance.shape, device=x.device).masked_fill_((distance < 0) | (distance >= W), -math.inf)
-        angles = steps[:, None] * frequencies(self.config.width // self.config.heads, x.device)  # (S, D/N/2)
+        mask = x.new_zeros(distance.shape).masked_fill_((distance < 0) | (distance >= W), -math.inf)
+        rotation = [part.to(x.dtype) for part in turns(steps, self.config.width, self.config.heads)]
         x, after = self.dropout(x), []
         for block, keys, values in zip(self.blocks, caches[::2], caches[1::2], strict=True):
-            x, keys, values = block(x, keys, values, mask, angles)
+            x, keys, values = block(x, keys, values, mask, rotation)
             after += [keys[:, max(0, cached + T - W + 1) :], values[:, max(0, cached + T - W + 1) :]]
         return self.norm(x), (*after, position + T)
 

@@ -1,7 +1,6 @@
 """The Transformer, one id a stream at a time, with all that does not depend on the ids worked out beforehand.
 
-A normalisation scales its input and is followed by a matrix, into which its gains and shifts are multiplied; the mean
-that it takes out is taken out of whatever is written instead. Keys are cached as they are used, turned by their
+The mean that a normalisation takes out of its input is taken out of whatever is written there instead. Keys are cached as they are used, turned by their
 position, so that a step turns one of them and not all.
 
 Shapes: B streams, L layers, N heads of d numbers, D = N d width, C cached positions, S slots, W attention window.
@@ -75,7 +74,7 @@ def _step(model: "Transformer", xp: One) -> Step:
         places = torch.arange(4 * config.window)
         waves = xp.weight(_centred(model, sinusoids(places, config.width, 4 * config.window).float()))
     epsilon = model.norm.eps or torch.finfo(torch.float32).eps
-    log_probs = output(xp, model, *_gain_and_shift(model.norm))
+    log_probs = output(xp, model)
     cache = _Cache(model, xp)
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
@@ -85,8 +84,8 @@ def _step(model: "Transformer", xp: One) -> Step:
         x = xp.rows(table, tokens)
         if waves is not None:
             x = x + waves[int(cache.positions[cache.filled][0, 0]) % len(waves)]
-        for (project, offset, out, feedforward), (keys, values) in zip(blocks, cache.layers, strict=True):
-            qkv = xp.turned(xp.linear(xp.unit(x, epsilon), project, offset), turn)  # (B, 3 N, d)
+        for (project, out, feedforward), (keys, values) in zip(blocks, cache.layers, strict=True):
+            qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, 3 N, d)
             keys[..., end, :], values[..., end, :] = qkv[..., N : 2 * N, :], qkv[..., 2 * N :, :]
             x = x + xp.attend(qkv[..., :N, :], keys[..., seen, :], values[..., seen, :]) @ out
             x = x + feedforward(xp.unit(x, epsilon))
@@ -95,21 +94,19 @@ def _step(model: "Transformer", xp: One) -> Step:
     return step
 
 
-def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, Array, Callable[[Array], Array]]:
-    """Of a block: (D, 3 D) and (3 D,) for queries, keys and values, (D, D) after attention, the feed-forward layer."""
+def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, Callable[[Array], Array]]:
+    """Of a block: (D, 3 D) for queries, keys and values, (D, D) after attention, the feed-forward layer."""
     config, attention, hidden = model.config, block.attention, block.feedforward
     learned = attention.project.weight.detach() if config.attention == "qkv" else torch.eye(config.width).repeat(3, 1)
     q, k, v = learned.float().chunk(3)
     q = q * (0 if config.attention == "mean" else (config.width // config.heads) ** -0.5)
     order = torch.arange(config.width).view(config.heads, 2, -1).transpose(1, 2).flatten()  # pairs side by side
-    project, offset = _absorbed(block.norm_attention, torch.cat([q[order], k[order], v]))
-    inner, bias = _absorbed(block.norm_feedforward, hidden.inner.weight.detach().float())
+    project, inner = torch.cat([q[order], k[order], v]).T, hidden.inner.weight.detach().float().T
     out, last = (_centred(model, layer.weight.detach().float().T) for layer in (attention.out, hidden.out))
-    weights = [xp.weight(weight.contiguous()) for weight in (project, offset, out, inner, bias, last)]
-    project, offset, out, inner, bias, last = weights
+    project, out, inner, last = (xp.weight(weight.contiguous()) for weight in (project, out, inner, last))
 
     def feedforward(x: Array) -> Array:
-        h = xp.linear(x, inner, bias)
+        h = x @ inner
         if hidden.gated:
             width = h.shape[-1] // 2
             h = xp.apply(hidden.activation, h[..., :width]) * h[..., width:]
@@ -120,18 +117,7 @@ def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, 
             h = xp.apply(hidden.activation, h)
         return h @ last
 
-    return project, offset, out, feedforward
-
-
-def _gain_and_shift(norm: Any) -> tuple[Tensor, Tensor]:
-    gain = norm.weight.detach().float()
-    return gain, norm.bias.detach().float() if isinstance(norm, nn.LayerNorm) else torch.zeros_like(gain)
-
-
-def _absorbed(norm: nn.Module, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A matrix (D, out) and a vector (out,) that do to a bare unit vector what norm and weight (out, D) do."""
-    gain, shift = _gain_and_shift(norm)
-    return (weight * gain).T, weight @ shift
+    return project, out, feedforward
 
 
 def _centred(model: "Transformer", rows: Tensor) -> Tensor:

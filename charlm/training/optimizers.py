@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Muon, Optimizer, RMSprop
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from charlm.models import Network
+from charlm.training.muon import Muon
 
 BETAS = (0.9, 0.99)
 
@@ -17,7 +18,7 @@ OPTIMIZERS: dict[str, Callable[[Groups, float], Optimizer]] = {
     "adam": lambda groups, rate: Adam(groups, lr=rate, betas=BETAS, fused=True),  # decay added to the gradient
     "sgd": lambda groups, rate: SGD(groups, lr=rate, momentum=0.9, nesterov=True),
     "rmsprop": lambda groups, rate: RMSprop(groups, lr=rate, alpha=0.99),
-    "muon": lambda groups, rate: Muon(groups, lr=rate, adjust_lr_fn="match_rms_adamw"),
+    "muon": lambda groups, rate: Muon(groups, rate),
 }
 
 

@@ -15,7 +15,7 @@ from charlm import checkpoint
 from charlm.config import Settings, option_name
 from charlm.decoding import Sampling, sample
 from charlm.errors import CharlmError, TrainingFault
-from charlm.memory import physical_memory, ran_out
+from charlm.memory import keeping_freed_memory, physical_memory, ran_out
 from charlm.models import CountingModel, LanguageModel, Network
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
@@ -84,7 +84,8 @@ class Session:
         with self._advising():
             checkpoint.keep_metrics(self.path, self.trainer.counters.step)
             try:
-                self.trainer.run(self._report, self.watcher.should_stop, self._look, self.settle)
+                with keeping_freed_memory():
+                    self.trainer.run(self._report, self.watcher.should_stop, self._look, self.settle)
             except Stopped:
                 finished = False
             except TrainingFault as fault:
