@@ -30,8 +30,8 @@ def ran_out(problem: BaseException) -> bool:
 def keeping_freed_memory() -> Iterator[None]:
     """Memory that is freed stays with the process, for whoever asks next; afterwards it goes back to the system.
 
-    Otherwise the C library returns each larger block at once, and the next one is new to the system, which clears it page
-    by page: a quarter of the time of a training step. Does nothing where the C library is not glibc.
+    Otherwise the C library returns each larger block at once, and the next one is new to the system, which clears it
+    page by page: a quarter of the time of a training step. Does nothing where the C library is not glibc.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     change = getattr(library, "mallopt", lambda _what, _value: 0)

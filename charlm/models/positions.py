@@ -15,8 +15,8 @@ def turns(positions: Tensor, width: int, heads: int) -> tuple[Tensor, Tensor, Te
     """For `rotate`: cosine and sine of each number's angle, (S, D) each, and a quarter turn of a head, (d, d)."""
     size, device = width // heads, positions.device
     angles = (positions[:, None] * frequencies(size, device)).repeat(1, 2 * heads)
-    half = torch.eye(size // 2, device=device)
-    quarter = torch.block_diag(half, -half).roll(size // 2, 1)  # (first, second) -> (-second, first)
+    quarter = torch.eye(size, device=device).roll(size // 2, 1)  # (first, second) -> (second, first)
+    quarter[:, : size // 2] *= -1
     return angles.cos(), angles.sin(), quarter
 
 

@@ -19,7 +19,6 @@ from charlm.models.positions import rotate, sinusoids, turns
 from charlm.models.transformer_step import stepper
 
 
-
 class SquaredReLU(torch.autograd.Function):
     """max(0, x)^2 (So et al. 2021); its gradient needs no more than max(0, x), which is all that is kept."""
 
@@ -37,13 +36,19 @@ class SquaredReLU(torch.autograd.Function):
         return (gradient * positive).mul_(2)
 
 
+def squared_relu(x: Tensor) -> Tensor:
+    """Of each number."""
+    found: Tensor = SquaredReLU.apply(x)  # type: ignore[no-untyped-call]
+    return found
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
-    "relu2": SquaredReLU.apply,
+    "relu2": squared_relu,
     "swiglu": F.silu,
 }
-NORMS: dict[str, Callable[[int], nn.Module]] = {  # gains and shifts would be those of the matrix that follows
+NORMS: dict[str, Callable[[int], nn.RMSNorm | nn.LayerNorm]] = {  # a gain would be part of the matrix that follows
     "rms": lambda width: nn.RMSNorm(width, elementwise_affine=False),
     "layer": lambda width: nn.LayerNorm(width, elementwise_affine=False),
 }
@@ -151,7 +156,9 @@ class Block(nn.Module):
         self.attention, self.feedforward = Attention(config), FeedForwardLayer(config)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]
+    ) -> tuple[Tensor, ...]:
         """(B, T, D) -> (B, T, D), all keys, all values."""
         y, keys, values = self.attention(self.norm_attention(x), keys, values, mask, rotation)
         x = x + self.dropout(y)
@@ -171,7 +178,7 @@ class Transformer(Network):
     Config = TransformerConfig
     config: TransformerConfig
     carries_state = False
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "learning_rate": 6e-3}
+    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon", "learning_rate": 8e-3}
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
         "small": {"width": 128, "layers": 4, "heads": 4},

@@ -1,7 +1,7 @@
 """The Transformer, one id a stream at a time, with all that does not depend on the ids worked out beforehand.
 
-The mean that a normalisation takes out of its input is taken out of whatever is written there instead. Keys are cached as they are used, turned by their
-position, so that a step turns one of them and not all.
+The mean that a normalisation takes out of its input is taken out of whatever is written there instead. Keys are cached
+as they are used, turned by their position, so that a step turns one of them and not all.
 
 Shapes: B streams, L layers, N heads of d numbers, D = N d width, C cached positions, S slots, W attention window.
 """

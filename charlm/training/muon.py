@@ -5,7 +5,7 @@ squares of one size are worked on in one batched product: on a CPU several times
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class Muon(Optimizer):
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+    def step(self, _closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step from the gradients as they are."""
         for group in self.param_groups:
             weights = [p for p in group["params"] if p.grad is not None]
@@ -40,16 +40,16 @@ class Muon(Optimizer):
             torch._foreach_add_(weights, updates, alpha=-group["lr"])
 
 
-def _orthogonal(matrices: list[Tensor]) -> list[Tensor]:
+def _orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     """Each square of each matrix made orthogonal, and scaled to root mean square RMS."""
-    by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+    by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     cut = [_squares(matrix) for matrix in matrices]  # (K, n, n) each
     for number, squares in enumerate(cut):
         by_shape[squares.shape[1:]].append(number)
     found = list(matrices)
     for shape, numbers in by_shape.items():
         together = newton_schulz(torch.cat([cut[n].bfloat16() for n in numbers])).mul_(RMS * max(shape) ** 0.5)
-        for n, squares in zip(numbers, together.split([len(cut[n]) for n in numbers]), strict=True):
+        for n, squares in zip(numbers, torch.split(together, [len(cut[n]) for n in numbers]), strict=True):
             rows, columns = matrices[n].shape
             whole = squares.reshape(max(rows, columns), -1)
             found[n] = (whole if rows >= columns else whole.T).to(matrices[n].dtype)
