@@ -35,6 +35,7 @@ from charlm.training import (
     train,
 )
 from charlm.training.loop import Trainer
+from charlm.training.muon import Muon
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
 from charlm.training.schedule import SCHEDULES, WARMUP_STEPS, rate
 from charlm.training.session import Session
@@ -237,6 +238,20 @@ def test_muon_takes_the_hidden_matrices_only(architecture):
 
 
 # What a run is told
+
+
+@pytest.mark.parametrize(("rows", "columns", "squares"), [(6, 6, 1), (18, 6, 3), (6, 12, 2), (7, 5, 1)])
+def test_muon_steps_equally_far_in_every_direction_of_every_square(rows, columns, squares):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(rows, columns, generator=generator))
+    weight.grad, before = torch.randn(rows, columns, generator=generator), weight.detach().clone()
+    Muon([{"params": [weight], "weight_decay": 0.5}], 0.1).step()
+    step = (before * (1 - 0.1 * 0.5) - weight.detach()) / 0.1
+    for part in step.chunk(squares, 0 if rows >= columns else 1):
+        lengths = torch.linalg.svdvals(part) / (0.2 * max(part.shape) ** 0.5)
+        assert 0.3 < lengths.min() < lengths.max() < 1.3
+    whole, gradient = step.flatten(), weight.grad.flatten()
+    assert torch.cosine_similarity(whole, gradient, 0) > 0.8
 
 
 def test_options_of_a_model():

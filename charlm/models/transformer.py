@@ -32,20 +32,14 @@ class SquaredReLU(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
         """2 max(0, x) times what comes from above."""
-        (positive,) = context.saved_tensors
+        positive: Tensor = context.saved_tensors[0]
         return (gradient * positive).mul_(2)
-
-
-def squared_relu(x: Tensor) -> Tensor:
-    """Of each number."""
-    found: Tensor = SquaredReLU.apply(x)  # type: ignore[no-untyped-call]
-    return found
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "relu": F.relu,
-    "relu2": squared_relu,
+    "relu2": SquaredReLU.apply,
     "swiglu": F.silu,
 }
 NORMS: dict[str, Callable[[int], nn.RMSNorm | nn.LayerNorm]] = {  # a gain would be part of the matrix that follows
@@ -118,7 +112,7 @@ class Attention(nn.Module):
             q, k = rotate(q, cosine[-x.shape[1] :], sine[-x.shape[1] :], quarter), rotate(k, cosine, sine, quarter)
         q, k = self._heads(q).flatten(0, 1), self._heads(k).flatten(0, 1)  # (B N, T or S, D/N)
         scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (B N, T, S)
-        return scores.softmax(-1).unflatten(0, (-1, self.config.heads)), keys, values
+        return scores.softmax(-1).view(len(x), -1, *scores.shape[1:]), keys, values
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
