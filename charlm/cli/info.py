@@ -187,7 +187,8 @@ def _plain(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{_words(inner)} {_plain(inner, entry)}" for inner, entry in value.items())
     if isinstance(value, list):
-        return ", ".join(_plain(name, entry) for entry in value)
+        between = "\n" if any(isinstance(entry, dict) for entry in value) else ", "
+        return between.join(_plain(name, entry) for entry in value)
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)

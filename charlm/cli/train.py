@@ -75,6 +75,7 @@ def learn_tokenizer(name: str, values: dict[str, Any], split: Split) -> Tokenize
 def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path | None, **values: Any) -> int:
     """Train a model on CORPUS: files, a folder of texts, - for standard input, builtin:NAME, or a downloaded NAME.
 
+    `--arch mixture` trains an n-gram and an LSTM within the budget and weighs what they say; their options are its own.
     The last tenth of the text is held out for `charlm evaluate`. Ctrl-C saves, a second one quits at once; --resume
     goes on, with CORPUS only if the text has moved.
     """

@@ -18,7 +18,7 @@ from charlm.models.base import LanguageModel, device_of, evaluating
 MOST = 1 << 16  # places
 LEAST = 1 << 10
 ALONE = 8  # streams that a longer text is looked at in
-NUMBERS = 1 << 24  # places times columns, at most
+NUMBERS = 1 << 25  # places times columns, at most
 CELLS = 1 << 20  # numbers that a model says in one go
 
 

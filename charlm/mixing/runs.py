@@ -34,7 +34,7 @@ class Mixed:
 
 
 def mix(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     combine: str = MixtureConfig.combine,
     text: Text | None = None,

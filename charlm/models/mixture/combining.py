@@ -25,10 +25,13 @@ ROUNDS = 200  # of EM, at most
 LEAST = -50.0  # logarithm of a share
 ENOUGH = 1e-7  # nats per place that a round must gain
 STEPS = 400
-BATCH = 1024
-RATE = 1e-2
+BATCH = 1024  # places, or fewer where there are many columns
+LEAST_BATCH = 128
+CELLS = 1 << 18  # places times columns
+RATE = 2e-2
+SEEN = 5  # features of each voice
 HIDDEN = 16
-DECAY = 5  # on the squared weights: worth so many nats over the whole slice
+DECAY = 1  # on the squared weights: worth so many nats over the whole slice
 
 
 class Combination(nn.Module, ABC):
@@ -111,8 +114,8 @@ class Gate(Combination):
 
     def __init__(self, members: int) -> None:
         super().__init__()
-        size, generator = 4 * members, torch.Generator().manual_seed(0)
-        self.centre = _numbers(torch.zeros(size))
+        size, generator = SEEN * members, torch.Generator().manual_seed(0)
+        self.centre, self.scale = _numbers(torch.zeros(size)), _numbers(torch.ones(size))
         self.inward = _numbers(torch.randn(size, HIDDEN, generator=generator) / size**0.5)
         self.hidden = _numbers(torch.zeros(HIDDEN))
         self.outward = _numbers(torch.zeros(HIDDEN, 2 * members + 1))
@@ -121,9 +124,10 @@ class Gate(Combination):
 
     def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:
         """As above."""
-        centre, inward, hidden, outward, bias = numbers
+        centre, scale, inward, hidden, outward, bias = numbers
         members = voices.shape[-2]
-        answer = xp.tanh((features(xp, voices, copies) - centre) @ inward + hidden) @ outward + bias  # (..., 2 K + 1)
+        seen = (features(xp, voices, copies) - centre) * scale
+        answer = xp.tanh(seen @ inward + hidden) @ outward + bias  # (..., 2 K + 1)
         product = _product(xp, voices, answer[..., :members], copies)
         shares = answer[..., members:]
         shares = shares - _log_sum(xp, shares, -1)[..., None]
@@ -131,22 +135,28 @@ class Gate(Combination):
 
     def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
         """By gradient descent."""
-        self.centre.copy_(features(torch, voices, copies).mean(0))
-        _descend(self, (math.inf, DECAY, DECAY, DECAY, 0), voices, targets, copies, tell)
+        seen = features(torch, voices, copies)
+        self.centre.copy_(seen.mean(0))
+        self.scale.copy_(1 / (seen.std(0, correction=0) + 0.01))
+        _descend(self, (math.inf, math.inf, DECAY, DECAY, DECAY, 0), voices, targets, copies, tell)
 
 
 COMBINATIONS: dict[str, type[Combination]] = {"gate": Gate, "log-linear": LogLinear, "linear": Linear}
 
 
 def features(xp: Any, voices: Array, copies: Array | None) -> Array:
-    """(..., K, A) -> (..., 4 K): entropies, greatest log-probabilities, divergences from the mean and of it."""
+    """(..., K, A) -> (..., SEEN K), of each voice and its surprisal: mean and variance, the least, how far from others.
+
+    How far: the divergences from the mean of all voices and of that mean from each.
+    """
     p = xp.exp(voices if copies is None else voices + copies)
     mean = p.mean(-2)[..., None, :]
     log_mean = (_log_sum(xp, voices, -2) - math.log(voices.shape[-2]))[..., None, :]
     entropy = -(p * voices).sum(-1)
     apart = -(p * log_mean).sum(-1) - entropy
     off = (mean * (log_mean - voices)).sum(-1)
-    return xp.concatenate((entropy / 2, xp.amax(voices, -1), 2 * apart, 2 * off), -1)
+    variance = (p * voices**2).sum(-1) - entropy**2
+    return xp.concatenate((entropy, variance, xp.amax(voices, -1), apart, off), -1)
 
 
 def _log_sum(xp: Any, x: Array, axis: int) -> Array:
@@ -183,4 +193,5 @@ def _descend(
 
     kept = [(weight, decay) for weight, decay in zip(combination.parameters(), decays, strict=True) if decay < math.inf]
     weights, penalties = zip(*kept, strict=True)
-    descend(weights, penalties, probability, len(targets), steps=STEPS, batch=BATCH, rate=RATE, tell=tell)
+    batch = max(LEAST_BATCH, min(BATCH, CELLS // voices.shape[-1]))
+    descend(weights, penalties, probability, len(targets), steps=STEPS, batch=batch, rate=RATE, tell=tell)
