@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -308,10 +309,16 @@ SETTINGS: list[Case] = [
     ("two forms of output", "compare corpus.txt --json --csv", 2, "--json and --csv: give one of them"),
     ("runs and a corpus", "compare done corpus.txt", 2, "done is a run and corpus.txt is not"),
     ("training what is trained", "compare done --budget 3s", 2, "--budget is for training, and these runs are trained"),
-    ("comparing into a file", "compare corpus.txt -o corpus.txt", 2,
-     "corpus.txt exists, and not as a folder of runs; choose another --output"),
-    ("seconds for equal tokens", "compare corpus.txt --match tokens --budget 3s", 2, "wants a --budget in"),
-    ("equal parameters, and a width", "compare corpus.txt --match parameters --width 9", 2, "leave --width out"),
+    ("comparing into a file", "compare corpus.txt -o corpus.txt", 2, "corpus.txt exists, and not as a folder of runs"),
+    ("equal tokens, budget of time", "compare corpus.txt --match tokens --budget 9s", 2,
+     "--match tokens wants a --budget in tokens or epochs, such as 1Mtokens, not in seconds"),
+    ("equal parameters and a width", "compare corpus.txt --match parameters --width 64", 2, "leave --width out"),
+    ("a page over a text", "report done -o corpus.txt", 2, "corpus.txt exists and is no report; choose another"),
+    ("a page in no folder", "compare corpus.txt --report nowhere/a.html", 2, "there is no folder nowhere; make it"),
+    ("a page without matplotlib", "report done", 2, "pip install 'charlm[report]'",
+     lambda _, monkeypatch: monkeypatch.setitem(sys.modules, "matplotlib", None)),
+    ("a page on a full disk", "report counted", 1, "report.html: cannot be written: No space left on device",
+     patch(os, "fsync", FULL)),
     ("two things on standard output", "export counted -o - --json", 2, "both want standard output: name a file"),
     ("exporting over a file", "export counted -o corpus.txt", 2, "corpus.txt exists; choose another --output"),
     ("exporting a network", "export done -o done.arpa", 2, "only a fitted n-gram can be written as an ARPA file"),

@@ -22,6 +22,7 @@ COMMANDS = {
     "sample": "Continue a prompt with a trained model.",
     "evaluate": "Measure how well runs predict a text.",
     "compare": "Train every architecture on one text; see which predicts it best.",
+    "report": "Make one page to look at of trained runs.",
     "mix": "Make one run of several that predicts better than each.",
     "bench": "Measure how fast this machine is with each architecture.",
     "info": "Show what a run is, or list the runs there are.",

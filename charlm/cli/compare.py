@@ -13,6 +13,7 @@ from charlm.checkpoint import CARD
 from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
 from charlm.cli.ranking import as_csv, as_json, as_table
+from charlm.cli.report import write_report
 from charlm.cli.train import learn_tokenizer, skipped
 from charlm.comparison import (
     MATCHES,
@@ -29,11 +30,20 @@ from charlm.corpus import Origin
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, SINGLE
+from charlm.report import check_output
 from charlm.tokenizers import TOKENIZERS
 from charlm.training import SIZES, TrainingConfig, Watcher, choose_device
 
 DEFAULT_CORPUS = "builtin:python-reference"
-FOR_RUNS = {"corpora", "context", "seed", "device", "json_wanted", "csv_wanted"}  # what trained runs can still be told
+FOR_RUNS = {
+    "corpora",
+    "context",
+    "seed",
+    "device",
+    "report",
+    "json_wanted",
+    "csv_wanted",
+}  # what trained runs can still be told
 
 
 @click.command("compare", cls=GroupedCommand)
@@ -58,6 +68,7 @@ FOR_RUNS = {"corpora", "context", "seed", "device", "json_wanted", "csv_wanted"}
 @option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
 @option("--context", type=int, default=None, help="Let every model see only the last so many characters.")
 @option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the runs.  [default: checkpoints]")
+@option("--report", type=click.Path(path_type=Path), help="Make a page to look at as well: an HTML file.")
 @option("--json", "json_wanted", is_flag=True, help="Print JSON.")
 @option("--csv", "csv_wanted", is_flag=True, help="Print CSV.")
 @apply(corpus_options)
@@ -88,6 +99,8 @@ def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, 
     if runs and len(runs) < len(corpora):
         other = next(name for name in corpora if Path(name) not in runs)
         raise UsageError(f"{runs[0]} is a run and {other} is not: name runs only, or a corpus")
+    if page := values["report"]:
+        check_output(page)
     with stop_on_signal() as stopping:
         if runs:
             _only_for_runs(ctx)
@@ -96,6 +109,8 @@ def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, 
             result = _compare_architectures(corpora or (DEFAULT_CORPUS,), values, stopping)
         show = as_json if json_wanted else as_csv if csv_wanted else as_table
         show(result)
+        if page and result.rows and not result.stopped:
+            write_report(result, page, values["seed"] or 0)
         return _outcome(result, stopping())
 
 

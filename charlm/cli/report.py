@@ -1,0 +1,58 @@
+"""`charlm report`: trained runs as one page to look at."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charlm.checkpoint import newest
+from charlm.cli.live import bar, errors, stop_on_signal
+from charlm.cli.options import GroupedCommand, option
+from charlm.comparison import Comparison, Observer, compare, trained_already
+from charlm.report import check_output, find, write_page
+from charlm.training import choose_device
+
+
+@click.command("report", cls=GroupedCommand)
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page; an earlier report there is replaced.",
+)
+@option("--context", type=int, default=None, help="Let every model see only the last so many characters (the table).")
+@option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the samples.")
+@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps: evaluates the table.")
+def command(runs: tuple[Path, ...], output: Path, context: int | None, seed: int, device: str) -> None:
+    """Make one HTML page of RUNS (by default the newest): figures, curves, what surprises them, what they write.
+
+    The file needs nothing else, so it can be sent, printed and opened without a network. The runs must have held out
+    the same text. Wants matplotlib: pip install 'charlm[report]'.
+    """
+    check_output(output)
+    target = choose_device(device)
+    split, sources = trained_already(runs or (newest(),))
+    with stop_on_signal():
+        observer = Observer(evaluating=bar)
+        result = compare(sources, split, context=context, seed=seed, device=target, observer=observer)
+        for name, fault in result.faults.items():
+            errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True)
+        write_report(result, output, seed)
+
+
+def write_report(result: Comparison, output: Path, seed: int) -> None:
+    """Work out what the page shows, write it, and say where it is."""
+    with ExitStack() as stack:
+        found = find(result, seed=seed, progress=lambda name: _next(stack, name))
+    write_page(found, output)
+    errors.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser", style="green", soft_wrap=True)
+
+
+def _next(stack: ExitStack, name: str) -> Any:
+    """A progress bar for the next contender, in place of the last one's."""
+    stack.close()
+    return stack.enter_context(bar(name))

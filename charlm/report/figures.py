@@ -1,0 +1,171 @@
+"""The figures of the page."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from charlm.analysis import KINDS, AttentionMaps, EmbeddingMap
+from charlm.report.findings import Finding
+from charlm.report.html import Html, visible
+from charlm.report.plots import INK, LINE, MARKERS, MUTED, SIZE, colour, figure, rgba, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDE = (5.6, 4.2)  # inches
+CURVE_POINTS = 150  # of a learning curve
+FRONT: dict[str, Any] = {"color": MUTED, "linewidth": 1.3, "linestyle": (0, (2, 3)), "zorder": 0}
+SMALLEST_NORM = 1e-7  # below which a gradient is not drawn
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LABELS = 90  # characters named in a map of embeddings, at most
+
+Numbered = tuple[int, Finding]  # with the number that decides its colour
+
+
+def learning(found: Sequence[Numbered], what: str, unit: str) -> Html:
+    """Bits per character while learning, against `what` of each measurement."""
+    with figure(f"Learning curves against {unit}") as (_, (axes,), done):
+        for number, finding in found:
+            points = finding.curve[:: max(1, len(finding.curve) // CURVE_POINTS)]
+            axes.plot([getattr(m, what) for m in points], [m.training for m in points], **style(number))
+            checked = [(getattr(m, what), m.validation) for m in finding.curve if m.validation is not None]
+            axes.plot(*np.array(checked).reshape(-1, 2).T, **_marks(number), markersize=4)
+        if what == "characters":
+            axes.set_xscale("log")
+        lowest = min((m.training for _, finding in found for m in finding.curve), default=0.0)
+        axes.set_ylim(lowest - 0.1, lowest + 2.5)
+        axes.set_xlabel(unit)
+        axes.set_ylabel("bits per character")
+        _thousands(axes)
+        return done()
+
+
+def front(found: Sequence[Numbered], value: Callable[[Finding], float], unit: str, *, log: bool) -> Html:
+    """Bits per character against what they cost, and the Pareto front: nobody is better for less."""
+    with figure(f"Bits per character against {unit}") as (_, (axes,), done):
+        for number, finding in found:
+            axes.plot(value(finding), _bits(finding), **_marks(number), markersize=10)
+        axes.step(*np.array(pareto([(value(f), _bits(f)) for _, f in found])).T, where="post", **FRONT)
+        axes.margins(0.12)
+        if log:
+            axes.set_xscale("log")
+        else:
+            axes.set_xlim(left=0)
+        axes.set_xlabel(unit)
+        axes.set_ylabel("bits per character")
+        _thousands(axes)
+        return done()
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other is as good as or better than in both, from left to right; then the right edge."""
+    best: list[tuple[float, float]] = []
+    for point in sorted(points):
+        if not best or point[1] < best[-1][1]:
+            best.append(point)
+    return [*best, (max(x for x, _ in points), best[-1][1])]
+
+
+def context(found: Sequence[Numbered]) -> Html:
+    """Bits per character when only so many characters before are seen, with the 95 % interval of the sampling."""
+    with figure("Bits per character against the characters seen", size=WIDE) as (_, (axes,), done):
+        for number, finding in found:
+            x = [point.context for point in finding.context]
+            y = np.array([point.bits_per_character for point in finding.context])
+            error = 1.96 * np.array([point.error for point in finding.context])
+            axes.fill_between(x, y - error, y + error, color=colour(number), alpha=0.15, linewidth=0)
+            axes.plot(x, y, **style(number), marker=_marks(number)["marker"], markersize=4)
+        ticks = sorted({point.context for _, finding in found for point in finding.context})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel("characters seen before the one to be predicted")
+        axes.set_ylabel("bits per character")
+        return done()
+
+
+def kinds(found: Sequence[Numbered]) -> Html:
+    """Bits per character of each kind of character that the text has."""
+    counts = {kind: found[0][1].kinds[kind].characters for kind in KINDS}
+    there = [kind for kind in KINDS if counts[kind]]
+    with figure("Bits by kind of character", size=WIDE) as (_, (axes,), done):
+        for number, finding in found:
+            figures = [finding.kinds[kind].bits_per_character for kind in there]
+            axes.plot(figures, range(len(there)), **_marks(number), markersize=9, alpha=0.85)
+        labels = [f"{kind}\n{counts[kind] / sum(counts.values()):.1%} of all" for kind in there]
+        axes.set_yticks(range(len(there)), labels)
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+        axes.set_xlabel("bits per character")
+        return done()
+
+
+def gradients(found: Sequence[Numbered]) -> Html:
+    """How much of the gradient is left so many tokens back."""
+    with figure("Gradients through time", size=WIDE) as (_, (axes,), done):
+        for number, finding in found:
+            if finding.gradients is not None:
+                share = finding.gradients.norms / finding.gradients.norms[0]
+                axes.plot(np.where(share > SMALLEST_NORM, share, np.nan), **style(number))
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: "10" + str(round(math.log10(value))).translate(RAISED))
+        axes.set_xlabel("tokens between an input and the loss")
+        axes.set_ylabel("gradient, as a share of the newest input's")
+        return done()
+
+
+def attention(maps: AttentionMaps, name: str) -> Html:
+    """A small map a head: rows ask, columns answer."""
+    layers, heads, *_ = maps.weights.shape
+    size = (7.4, layers * (7.4 / heads + 0.2))
+    with figure(f"Attention of {name}", layers, heads, size) as (_, axes, done):
+        for place, axis in enumerate(axes):
+            layer, head = divmod(place, heads)
+            axis.imshow(rgba(maps.weights[layer, head] ** 0.5), interpolation="nearest")
+            axis.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=10)
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.grid(visible=False)
+            axis.spines[:].set(visible=True, color=LINE)
+        return done()
+
+
+def embedding(found: EmbeddingMap, number: int, name: str, text: str) -> Html:
+    """Where a network has put the characters (or pieces) that are most frequent in a text, each drawn as itself."""
+    often = sorted(range(len(found.tokens)), key=lambda n: -text.count(found.tokens[n]))[:LABELS]
+    with figure(f"Embeddings of {name}", size=(SIZE[0], 4.4)) as (_, (axes,), done):
+        others = [n for n in range(len(found.tokens)) if n not in set(often)]
+        axes.plot(*found.points[others].T, ".", color=MUTED, markersize=3)
+        for n in often:
+            token = found.tokens[n]
+            shade = colour(number) if token.strip()[:1].lower() in set("aeiou") else INK
+            axes.annotate(visible(token), tuple(found.points[n]), color=shade, ha="center", va="center")
+        axes.plot(*found.points[often].T, alpha=0, linestyle="none", marker=".")  # room for the letters
+        axes.set_xlabel(f"first component ({found.explained[0]:.0%} of the variance)")
+        axes.set_ylabel(f"second ({found.explained[1]:.0%})")
+        axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        return done()
+
+
+def _bits(finding: Finding) -> float:
+    return finding.row.evaluation.bits_per_character
+
+
+def _marks(number: int) -> dict[str, Any]:
+    """How the points of a contender look."""
+    shade = colour(number)
+    return {"marker": MARKERS[number % len(MARKERS)], "linestyle": "none", "color": shade, "markeredgecolor": shade}
+
+
+def _thousands(axes: "Axes") -> None:
+    """Ticks such as 200k and 1M."""
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+
+
+def _short(value: float) -> str:
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{name}"
+    return f"{value:g}"

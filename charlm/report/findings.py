@@ -1,0 +1,161 @@
+"""What the page shows of each contender, worked out from its run."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from charlm import checkpoint
+from charlm.analysis import (
+    AttentionMaps,
+    Character,
+    ContextPoint,
+    EmbeddingMap,
+    Gradients,
+    Kind,
+    Quote,
+    Reading,
+    attention_maps,
+    bits_by_kind,
+    context_curve,
+    embedding_map,
+    gradients_through_time,
+    lens,
+    longest_quote,
+    read,
+)
+from charlm.comparison import SAMPLING, Comparison, Row
+from charlm.corpus import Text
+from charlm.decoding import sample
+from charlm.errors import UsageError
+
+MOST_READ = 500_000  # characters of the held-out text that passages, kinds and curves are looked for in
+EXCERPT = 700  # characters shown with all that was expected instead of them
+BEFORE_EXCERPT = 2_000  # characters read first, so that no model begins cold
+SAMPLE = 400  # characters that each writes
+LINE = 48  # characters whose attention is shown
+CONTEXT_TOKENS = 1 << 16  # read for each point of the context curve
+REACH = 64  # tokens that gradients are followed back
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A point of a learning curve; bits per character, `validation` None where none was made."""
+
+    characters: float
+    seconds: float
+    training: float
+    validation: float | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All there is to show of one contender; None for what it does not have."""
+
+    name: str
+    row: Row
+    curve: tuple[Measured, ...]
+    reading: Reading
+    kinds: dict[str, Kind]
+    context: tuple[ContextPoint, ...]
+    excerpt: tuple[Character, ...]
+    sample: str
+    quote: Quote
+    gradients: Gradients | None
+    attention: AttentionMaps | None
+    embedding: EmbeddingMap | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the page shows: of each contender from best to worst, and of the texts.
+
+    `read` is what passages, kinds and curves are taken from, the held-out text or its beginning. `yardstick` is the
+    longest stretch of held-out text, as long as a sample, that stands in the training text.
+    """
+
+    result: Comparison
+    contenders: tuple[Finding, ...]
+    read: Text
+    yardstick: Quote
+
+
+def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Progress] | None = None) -> Findings:
+    """Everything that the page shows of a comparison, from the runs of its rows; `progress` gives each row's listener.
+
+    Raises CheckpointError for runs that have gone or changed since, and whatever evaluation raises.
+    """
+    held_out = result.split.held_out
+    text = held_out.slice(0, MOST_READ)
+    span = _excerpt(text)
+    listener = progress or (lambda _name: lambda _what, _done: None)
+    found = tuple(
+        _finding(name, row, result, text, span, seed, listener(name))
+        for name, row in zip(result.names, result.rows, strict=True)
+    )
+    return Findings(result, found, text, longest_quote(text.slice(*span).read()[:SAMPLE], result.split.training))
+
+
+def _excerpt(text: Text) -> tuple[int, int]:
+    """Where the excerpt lies: whole lines, after what is read first, if there are lines."""
+    begin = min(BEFORE_EXCERPT, max(0, text.characters - EXCERPT))
+    stretch = text.slice(begin, begin + EXCERPT).read()
+    first = stretch.find("\n") + 1
+    skipped = first + len(stretch[first:]) - len(stretch[first:].lstrip())
+    last = stretch.rfind("\n") + 1
+    if skipped > EXCERPT // 2 or last < EXCERPT // 2:  # hardly any lines
+        return begin, begin + len(stretch)
+    return begin + skipped, begin + last
+
+
+def _finding(
+    name: str, row: Row, result: Comparison, text: Text, span: tuple[int, int], seed: int, progress: Progress
+) -> Finding:
+    run = checkpoint.load(row.run)
+    model, tokenizer = run.model, run.tokenizer
+    reading = read(model, tokenizer, text, progress=progress)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = sample(model, tokenizer, "\n", length=SAMPLE, settings=SAMPLING, generator=generator)[0]
+    line = text.slice(*span).read()[:LINE]
+    gradients = attention = embedding = None
+    with suppress(UsageError):  # an n-gram has no gradients
+        gradients = gradients_through_time(model, tokenizer, text, reach=REACH)
+    with suppress(UsageError):  # only a Transformer has attention
+        attention = attention_maps(model, tokenizer, line)
+    with suppress(UsageError):
+        embedding = embedding_map(model, tokenizer)
+    return Finding(
+        name=name,
+        row=row,
+        curve=tuple(_curve(checkpoint.read_metrics(row.run))),
+        reading=reading,
+        kinds=bits_by_kind(text.read(), reading.character_bits),
+        context=context_curve(model, tokenizer, reading, tokens=CONTEXT_TOKENS, progress=progress),
+        excerpt=tuple(lens(model, tokenizer, text, [span])),
+        sample=drawn,
+        quote=longest_quote(drawn, result.split.training),
+        gradients=gradients,
+        attention=attention,
+        embedding=embedding,
+    )
+
+
+def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:
+    """The learning curve in what was measured; lines that are none are passed by."""
+    found = []
+    for entry in metrics:
+        with suppress(KeyError, TypeError, ValueError):
+            seconds, validation = float(entry["seconds"]), entry["validation"]
+            found.append(
+                Measured(
+                    characters=float(entry["characters_per_second"]) * seconds,
+                    seconds=seconds,
+                    training=float(entry["training"]),
+                    validation=None if validation is None else float(validation),
+                )
+            )
+    return found

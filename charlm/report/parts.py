@@ -1,0 +1,95 @@
+"""The pieces that the page is made of: the table, keys, coloured text, tabs."""
+
+from collections.abc import Iterable, Sequence
+
+from charlm.analysis import Character
+from charlm.comparison import Line
+from charlm.report.findings import Finding
+from charlm.report.html import Html, tag, text, together, visible
+from charlm.report.plots import DASHES
+
+MARKS = (
+    "M15.5 6a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0 -9 0z",
+    "M16 2h8v8h-8z",
+    "M20 1.5l4.8 8.5h-9.6z",
+    "M20 1l5 5l-5 5l-5 -5z",
+    "M20 10.5l4.8 -8.5h-9.6z",
+    "M18.5 1.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+    "M17 1.5l3 2.6l3 -2.6l1.8 1.8l-2.6 2.7l2.6 2.7l-1.8 1.8l-3 -2.6l-3 2.6l-1.8 -1.8l2.6 -2.7l-2.6 -2.7z",
+    "M20 0.5l1.4 4h4.2l-3.4 2.6l1.2 4.1l-3.4 -2.4l-3.4 2.4l1.2 -4.1l-3.4 -2.6h4.2z",
+)
+"""The marks of `plots.MARKERS`, for the key."""
+SHADES = 10  # of surprise: one a bit, the last for all beyond
+
+
+def table(headings: Sequence[str], lines: Sequence[Line]) -> Html:
+    """A table whose columns sort when their headings are pressed; it comes sorted by the second."""
+    head = [
+        tag("th", tag("button", heading, type="button"), scope="col", aria_sort="ascending" if n == 1 else None)
+        for n, heading in enumerate(headings)
+    ]
+    rows = []
+    for line in lines:
+        (name, *cells) = line.cells
+        first = tag("th", name.text, scope="row", data_value=str(name.value))
+        rest = [tag("td", c.text, data_value="" if c.value is None else repr(c.value)) for c in cells]
+        rows.append(tag("tr", first, *rest, class_=line.kind))
+    return tag(
+        "div",
+        tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="sortable"),
+        class_="wide",
+    )
+
+
+def key(found: Iterable[tuple[int, Finding]]) -> Html:
+    """Whose line is which."""
+    return tag("ul", *(tag("li", _swatch(number), finding.name) for number, finding in found), class_="key")
+
+
+def _swatch(number: int) -> Html:
+    dashes = " ".join(map(str, DASHES[number % len(DASHES)])) or None
+    line = tag("line", x1="0", y1="6", x2="40", y2="6", stroke_dasharray=dashes)
+    mark = tag("path", d=MARKS[number % len(MARKS)])
+    return tag("svg", line, mark, viewBox="0 0 40 12", class_=f"c{number % 8}", aria_hidden="true")
+
+
+def reading(characters: Iterable[Character]) -> Html:
+    """Text whose characters are as dark as they were surprising; what was expected instead is in their titles."""
+    return together(surprise(c.text, c.bits, _expected(c)) for c in characters)
+
+
+def surprise(character: str, bits: float, expected: str = "") -> Html:
+    """One character, as dark as it was surprising."""
+    shade = min(SHADES - 1, int(bits))
+    shown = {"\n": "↵\n", "\t": "⇥\t", "\r": "␍"}.get(character, character)
+    return tag("i", shown, class_=f"s{shade}" if shade else None, title=f"{bits:.2f} bits{expected}")
+
+
+def _expected(character: Character) -> str:
+    guesses = "  ".join(f"{visible(p.text)} {p.probability:.0%}" for p in character.predictions)
+    return f" · guess {character.rank:,} · {guesses}"
+
+
+def scale() -> Html:
+    """What the shades mean."""
+    steps = (tag("i", f"{n}" if n < SHADES - 1 else f"{n}+", class_=f"s{n}" if n else None) for n in range(SHADES))
+    return tag("p", "bits: ", *steps, class_="scale")
+
+
+def tabs(name: str, panels: Sequence[tuple[str, Html]], first: int = 0) -> Html:
+    """One panel at a time, chosen by name, in the colours from number `first` on; on paper all of them."""
+    parts: list[Html] = []
+    for number, (title, panel) in enumerate(panels, first):
+        place = f"{name}-{number}"
+        parts += [
+            tag("input", type="radio", name=name, id=place, checked=number == first),
+            tag("label", title, for_=place, class_=f"c{number % 8}"),
+            tag("div", tag("h4", title), panel, class_="panel"),
+        ]
+    return tag("div", *parts, class_="tabs")
+
+
+def marked(whole: str, place: int, length: int) -> Html:
+    """Text with a stretch of it marked."""
+    end = place + length
+    return together([text(whole[:place]), tag("mark", whole[place:end]) if length else None, text(whole[end:])])

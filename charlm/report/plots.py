@@ -1,0 +1,117 @@
+"""Figures as SVG that takes its colours and letters from the page, so that it is at home in light, dark and print.
+
+matplotlib knows nothing of CSS: it draws in stand-in colours, which are replaced afterwards.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.errors import UsageError
+from charlm.report.html import Html, text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, LINE = "#1c0001", "#1c0002", "#1c0003"
+COLOURS = tuple(f"#c010{number:02}" for number in range(8))
+"""Stand-ins: of the text, of what matters less, of the grid, and of one contender after another."""
+
+STAND_INS = {
+    INK: "currentColor",
+    MUTED: "var(--muted)",
+    LINE: "var(--line)",
+    **{colour: f"var(--c{number})" for number, colour in enumerate(COLOURS)},
+}
+DASHES: tuple[tuple[float, ...], ...] = ((), (7, 2), (2, 2), (7, 2, 2, 2), (11, 3), (4, 1, 1, 1, 1, 1), (1, 3), (4, 4))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+SIZE = (5.0, 3.6)  # inches of 72 units; the page scales it
+
+_DIGITS = re.compile(r"(\.\d\d)\d+")  # of a place: hundredths of a unit are enough
+
+
+def require_matplotlib() -> None:
+    """Raises UsageError with the way out where the figures cannot be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UsageError("a report needs matplotlib for its figures: pip install 'charlm[report]'") from None
+
+
+def colour(number: int) -> str:
+    """The stand-in of the contender of that number."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def style(number: int) -> dict[str, Any]:
+    """How the line of a contender looks: colour and dashes both tell it from the others."""
+    dashes = DASHES[number % len(DASHES)]
+    return {"color": colour(number), "linestyle": (0, dashes) if dashes else "-", "linewidth": 1.8}
+
+
+@contextmanager
+def figure(
+    title: str, rows: int = 1, columns: int = 1, size: tuple[float, float] = SIZE, **sharing: Any
+) -> Iterator[tuple["Figure", list["Axes"], Callable[[], Html]]]:
+    """A figure, its axes, and a function that makes SVG of it; `title` says to a screen reader what it shows."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": title,  # its clips and marks get names that no other figure has
+        "lines.scale_dashes": False,
+        "font.size": 11,
+        "text.color": INK,
+        "text.parse_math": False,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": LINE,
+        "grid.linewidth": 0.8,
+        "xtick.color": MUTED,
+        "ytick.color": MUTED,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+    }
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of glyphs that its fonts lack: the browser's have them
+        drawn = Figure(figsize=size, layout="constrained")
+        axes = list(np.ravel(drawn.subplots(rows, columns, squeeze=False, **sharing)))
+        yield drawn, axes, lambda: _svg(drawn, title)
+
+
+def _svg(drawn: "Figure", title: str) -> Html:
+    """The figure as an element of a page: no prologue, no size of its own, its names its own."""
+    file = io.StringIO()
+    empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    drawn.savefig(file, format="svg", transparent=True, metadata=empty)
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", svg)
+    used = set(re.findall(r"#([^\")]+)[\")]", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", svg)
+    svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda place: _DIGITS.sub(r"\1", place[0]), svg)
+    for stand_in, real in STAND_INS.items():
+        svg = svg.replace(stand_in, real)
+    return Html(svg.replace("<svg", f'<svg role="img" aria-label="{text(title)}"', 1).strip())
+
+
+def rgba(weights: npt.NDArray[Any], shade: tuple[float, float, float] = (0.85, 0.33, 0.1)) -> npt.NDArray[Any]:
+    """(…) weights from 0 to 1 -> (…, 4): one colour, the more opaque the more weight; seen on light and on dark."""
+    shape: Sequence[int] = weights.shape
+    colours = np.broadcast_to(np.array(shade), (*shape, 3))
+    return np.concatenate([colours, np.clip(weights, 0, 1)[..., None]], axis=-1)
