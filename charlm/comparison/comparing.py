@@ -7,6 +7,7 @@ from itertools import zip_longest
 import torch
 
 from charlm import checkpoint
+from charlm.analysis import reads_beyond_order
 from charlm.comparison.result import Comparison, Conditions, Row, mean_row
 from charlm.comparison.sources import Contender, Observer, Source
 from charlm.corpus import Split, Text
@@ -14,7 +15,6 @@ from charlm.decoding import Sampling, sample
 from charlm.errors import TrainingFault
 from charlm.evaluation import Difference, Evaluation, baselines, evaluate, paired_difference
 from charlm.models import LanguageModel
-from charlm.models.ngram import NGram
 from charlm.tokenizers import Tokenizer
 from charlm.training import Unsaved
 
@@ -98,7 +98,7 @@ def _row(contender: Contender, evaluation: Evaluation, seed: int) -> Row:
         parameters=contender.model.parameters_count,
         training_seconds=contender.training_seconds,
         finished=contender.finished,
-        adapts=isinstance(contender.model, NGram) and contender.model.cache is not None,
+        adapts=reads_beyond_order(contender.model),
         evaluation=evaluation,
         difference=Difference(0.0, 0.0, 0.0),
         seeds=(evaluation.bits_per_character,),

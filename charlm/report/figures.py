@@ -160,7 +160,12 @@ def _marks(number: int) -> dict[str, Any]:
 
 
 def _thousands(axes: "Axes") -> None:
-    """Ticks such as 200k and 1M."""
+    """Ticks such as 200k and 1M, whatever the scale."""
+    if axes.get_xscale() == "log":
+        from matplotlib.ticker import LogLocator
+
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
 
 

@@ -312,9 +312,9 @@ def _embeddings(found: Findings) -> Html | None:
     return together(
         [
             _teach(
-                "Each network turns characters into vectors of its own making; here are their two directions of "
-                "greatest variance. Nobody told it what a vowel is (coloured) or a capital: those that are used alike "
-                "come to lie together."
+                "Each network turns characters into vectors of its own making, which begin at random. Nobody tells it "
+                "what a vowel is (coloured), a capital or a comma: the more it has learned, the nearer those lie that "
+                "are used alike. Drawn are the two directions of greatest variance; the axes say how much they show."
             ),
             _figures(*shown),
         ]
