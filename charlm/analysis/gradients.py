@@ -15,6 +15,7 @@ from charlm.analysis.embeddings import embedding_of
 from charlm.analysis.surprisal import Floats
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
+from charlm.errors import TrainingFault
 from charlm.evaluation.walk import ids_of
 from charlm.models.base import LanguageModel, Network, detach, device_of, evaluating
 from charlm.tokenizers.base import Tokenizer
@@ -39,8 +40,8 @@ def gradients_through_time(
     """The norms of d loss_t / d input_{t-k} (Bengio et al. 1994) at positions spread evenly over a text.
 
     Up to R tokens before those looked back over are read first, so that the state is one that the model is used to. A
-    text shorter than 2 R is looked back over by half. Raises UsageError for a model without embeddings, DataError and
-    CheckpointError as `evaluate` does.
+    text shorter than 2 R is looked back over by half. Raises UsageError for a model without embeddings,
+    TrainingFault for gradients that are not numbers, DataError and CheckpointError as `evaluate` does.
     """
     embedding = embedding_of(model)
     assert isinstance(model, Network)
@@ -54,6 +55,11 @@ def gradients_through_time(
     with evaluating(model), torch.backends.cudnn.flags(enabled=False):  # which learns in training mode only
         for batch in torch.split(windows.to(device_of(model)), max(1, CELLS // (reach * model.vocab_size))):
             total += _norms(model, embedding, batch, reach).sum(0).double().cpu().numpy()
+    if not np.isfinite(total).all():
+        raise TrainingFault(
+            f"the gradients of {reach} tokens are not numbers: they explode, or the model's weights are broken\n"
+            "look back less far (--reach), or train again with a lower learning rate"
+        )
     return Gradients(total / len(ends), len(ends))
 
 

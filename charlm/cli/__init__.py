@@ -24,6 +24,8 @@ COMMANDS = {
     "compare": "Train every architecture on one text; see which predicts it best.",
     "report": "Make one page to look at of trained runs.",
     "mix": "Make one run of several that predicts better than each.",
+    "score": "Show what each character of a text costs a model, and what it expected.",
+    "inspect": "Look into a run: gradients, attention, embeddings, predictions.",
     "bench": "Measure how fast this machine is with each architecture.",
     "info": "Show what a run is, or list the runs there are.",
     "export": "Write an n-gram as an ARPA file, for KenLM and others.",

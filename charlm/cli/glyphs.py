@@ -1,0 +1,39 @@
+"""Characters of any text as a terminal or a table can show them, and bars drawn with them."""
+
+EIGHTHS = " ▏▎▍▌▋▊▉█"
+ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+SIGNS = {"\n": "⏎", "\t": "⇥", "\x7f": "␡"}
+
+
+def escaped(text: str) -> str:
+    """A text for one field of a table: backslash, tab, line ends and what cannot be seen, escaped as Python does."""
+    return "".join(ESCAPES.get(character) or _escaped(character) for character in text)
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if character.isprintable():
+        return character
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shown(text: str) -> str:
+    """A text for a terminal, each character as one that moves nothing: ⏎ for a line feed, ␛ for an escape."""
+    return "".join(_shown(character) for character in text)
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return SIGNS.get(character) or (chr(0x2400 + ord(character)) if character < " " else "\ufffd")
+
+
+def label(text: str) -> str:
+    """The same where a space by itself must be seen."""
+    return shown(text).replace(" ", "␣")
+
+
+def bar(share: float, width: int) -> str:
+    """A bar that fills a share of so many cells, to an eighth of one."""
+    whole, rest = divmod(round(8 * width * min(max(share, 0.0), 1.0)), 8)
+    return EIGHTHS[-1] * whole + (EIGHTHS[rest] if rest else "")
