@@ -309,6 +309,12 @@ class TestGradients:
         np.testing.assert_allclose(found.norms, norms, rtol=1e-3)
         assert (found.norms[5:] > 0).all() == (architecture != "feedforward")  # whose window is all that it sees
 
+    @pytest.mark.parametrize("size", range(2, 9))
+    def test_short_texts(self, size):
+        found = gradients_through_time(network("gru", 257), BYTES, SAID.slice(0, size))
+        assert len(found.norms) == len(BYTES.encode(SAID.slice(0, size).read())) // 2
+        assert found.positions >= 1
+
     def test_the_model_is_left_as_it_was(self):
         model = network("lstm", 260)
         before = [weight.clone() for weight in model.parameters()]

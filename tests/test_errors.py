@@ -34,13 +34,14 @@ Case = tuple[str, str, int, str] | tuple[str, str, int, str, Prepare]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a corpus and small runs of it: done (lstm), begun (gru, interrupted), counted (ngram)."""
+    """A folder with a corpus and runs of it: done (lstm), begun (gru, interrupted), counted (ngram), seeing (transformer)."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
     origin = Origin((str(folder / "corpus.txt"),))
     split = origin.open()
     tokenizer = TOKENIZERS["characters"].train([TEXT], TOKENIZERS["characters"].Config())
-    for name, architecture, steps in (("done", "lstm", 99), ("begun", "gru", 2), ("counted", "ngram", 99)):
+    runs = (("done", "lstm", 99), ("begun", "gru", 2), ("counted", "ngram", 99), ("seeing", "transformer", 99))
+    for name, architecture, steps in runs:
         kind = ARCHITECTURES[architecture]
         config = kind.Config(**({"order": 3} if architecture == "ngram" else {"width": 8}))
         asked = iter(range(-2, 99))
@@ -305,6 +306,20 @@ SETTINGS: list[Case] = [
     ("a missing prompt", "sample done --prompt-file missing.txt", 3, "missing.txt: cannot be read"),
     ("a prompt that is no text", "sample done --prompt-file latin.txt", 3,
      "not UTF-8 at byte 3", write("latin.txt", b"caf\xe9")),
+    ("a text in several words", "score done to be or not", 2, "put the text into quotation marks"),
+    ("a run and no text", "score done", 2, "done is a run, and there is no text; give one after it, or -"),
+    ("no text at all", "score", 2, "Missing argument '[RUN] TEXT'"),
+    ("an empty text", "score done ''", 3, "TEXT: an empty text cannot be evaluated"),
+    ("half a character", "score done '\udcff'", 3, "TEXT: character 0 is half a surrogate pair"),
+    ("the attention of an LSTM", "inspect attention done --text a", 2, "LSTM has no attention; inspect a transformer"),
+    ("the attention of an n-gram", "inspect attention counted --text abc", 2, "NGram has no attention"),
+    ("the gradients of an n-gram", "inspect gradients counted", 2, "NGram has no embeddings and no gradients"),
+    ("the embeddings of an n-gram", "inspect embeddings counted", 2, "NGram has no embeddings and no gradients"),
+    ("gradients of a letter", "inspect gradients done --text a", 3, "--text: one token is too little to look back over"),
+    ("a map of a long text", "inspect attention seeing --text " + "a" * 512, 2, "513 tokens are too many for a map"),
+    ("a layer that is not there", "inspect attention seeing --text abc --layer 9", 2, "seeing has 4"),
+    ("a head that is not there", "inspect attention seeing --text abc --head 9", 2, "seeing has 4"),
+    ("predictions after nothing", "inspect predict done", 2, "Missing option '--text'"),
     ("a context of nothing", "evaluate done --context 0", 2, "--context must be at least 1 character"),
     ("two forms of output", "compare corpus.txt --json --csv", 2, "--json and --csv: give one of them"),
     ("runs and a corpus", "compare done corpus.txt", 2, "done is a run and corpus.txt is not"),
@@ -433,6 +448,9 @@ RUNS: list[Case] = [
     ("an optimizer of another run", "train --resume begun", 3, "the state of the optimizer does not fit the model",
      edit("begun", training=lambda training: training | {"optimizer": "rmsprop"})),
     ("broken weights", "evaluate done", 4, "is zero or not a number", broken_weights),
+    ("broken weights", "score done abc", 4, "is zero or not a number", broken_weights),
+    ("broken weights", "inspect predict done --text a", 4, "the model's probabilities are not numbers", broken_weights),
+    ("broken weights", "inspect gradients done", 4, "tokens are not numbers: they explode, or", broken_weights),
     ("broken weights", "sample done", 4, "the model's probabilities are not numbers", broken_weights),
     ("broken weights", "sample done --beams 2", 4, "the model's probabilities are not numbers", broken_weights),
 ]  # fmt: skip
@@ -514,8 +532,6 @@ RAISED = {
     "fault",
 }
 ELSEWHERE = {  # what no command can bring about, or only with a server or a huge text: tested in these files
-    "analysis/attention.py": "test_analysis.py",
-    "analysis/embeddings.py": "test_analysis.py",
     "corpus/download.py": "test_data.py",
     "corpus/classics.py": "test_data.py",
     "corpus/ids.py": "test_corpus.py",

@@ -15,7 +15,7 @@ from charlm.analysis.embeddings import embedding_of
 from charlm.analysis.surprisal import Floats
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
-from charlm.errors import TrainingFault
+from charlm.errors import DataError, TrainingFault
 from charlm.evaluation.walk import ids_of
 from charlm.models.base import LanguageModel, Network, detach, device_of, evaluating
 from charlm.tokenizers.base import Tokenizer
@@ -46,8 +46,9 @@ def gradients_through_time(
     embedding = embedding_of(model)
     assert isinstance(model, Network)
     stream = np.concatenate([[BOUNDARY], ids_of(model, tokenizer, text)], dtype=np.int64)
-    K = len(stream) - 1
-    reach = min(reach, (K + 1) // 2)
+    if (K := len(stream) - 1) < 2:
+        raise DataError(f"{text.name}: one token is too little to look back over; give a longer text")
+    reach = min(reach, K // 2)
     first = 2 * reach - 1  # the last token read that has enough before it
     ends = np.unique(np.linspace(first, K - 1, min(positions, K - first)).astype(np.int64))
     windows = torch.from_numpy(stream[ends[:, None] + np.arange(1 - 2 * reach, 2)])  # (B, 2 R + 1)

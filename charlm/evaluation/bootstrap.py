@@ -25,15 +25,21 @@ def ratio_interval(bits: Floats, characters: Indices, *, resamples: int = 2000, 
     The expanded percentile interval of Hesterberg (2015, "What Teachers Should Know About the Bootstrap", section 5):
     plain percentiles of N blocks are too narrow by about sqrt((N-1)/N) z/t, so that they cover 93 % at N = 20.
     """
-    N = len(bits)
+    low, high = ratio_intervals(bits[None], characters, resamples=resamples, seed=seed)[0].tolist()
+    return low, high
+
+
+def ratio_intervals(bits: Floats, characters: Indices, *, resamples: int = 2000, seed: int = 0) -> Floats:
+    """The same of many texts in the same blocks: bits (D, N), characters (N,) -> (D, 2), low and high."""
+    D, N = bits.shape
     if N < FEWEST_BLOCKS:
-        return -np.inf, np.inf
+        return np.tile([-np.inf, np.inf], (D, 1))
     weights = np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), resamples)  # (resamples, N)
-    ratios = (weights @ bits) / (weights @ characters)
+    ratios = (bits @ weights.T) / (weights @ characters)  # (D, resamples)
     normal = NormalDist()
     tail = normal.cdf(-((N / (N - 1)) ** 0.5) * student_quantile(0.5 + CONFIDENCE / 2, N - 1))
-    low, high = np.quantile(ratios, [tail, 1 - tail])
-    return float(low), float(high)
+    ends: Floats = np.quantile(ratios, [tail, 1 - tail], axis=1).T
+    return ends
 
 
 def student_quantile(probability: float, degrees: int) -> float:
