@@ -34,7 +34,7 @@ Case = tuple[str, str, int, str] | tuple[str, str, int, str, Prepare]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a corpus and runs of it: done (lstm), begun (gru, interrupted), counted (ngram), seeing (transformer)."""
+    """A corpus and small runs of it: done (lstm), begun (gru, interrupted), counted (ngram), seeing (transformer)."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
     origin = Origin((str(folder / "corpus.txt"),))
@@ -315,7 +315,7 @@ SETTINGS: list[Case] = [
     ("the attention of an n-gram", "inspect attention counted --text abc", 2, "NGram has no attention"),
     ("the gradients of an n-gram", "inspect gradients counted", 2, "NGram has no embeddings and no gradients"),
     ("the embeddings of an n-gram", "inspect embeddings counted", 2, "NGram has no embeddings and no gradients"),
-    ("gradients of a letter", "inspect gradients done --text a", 3, "--text: one token is too little to look back over"),
+    ("gradients of a letter", "inspect gradients done --text a", 3, "--text: one token is too little to look"),
     ("a map of a long text", "inspect attention seeing --text " + "a" * 512, 2, "513 tokens are too many for a map"),
     ("a layer that is not there", "inspect attention seeing --text abc --layer 9", 2, "seeing has 4"),
     ("a head that is not there", "inspect attention seeing --text abc --head 9", 2, "seeing has 4"),

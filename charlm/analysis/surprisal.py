@@ -54,7 +54,7 @@ class Reading:
 
 
 class Prediction(NamedTuple):
-    """What a model might read next. Where it is not `complete`, `text` spells bytes of a character as \\xHH."""
+    """What a model might read next. Where that is not `complete` (no whole characters), `text` has bytes as \\xHH."""
 
     text: str
     probability: float
@@ -158,11 +158,11 @@ class _Guess:
 
 
 def spelled(data: bytes, probability: float) -> Prediction:
-    """Bytes as a prediction: text, or where they are no whole characters, how they are spelled."""
+    """Bytes as a prediction: text, or where they are no whole characters, each of them as \\xHH."""
     try:
         return Prediction(data.decode(), probability)
     except UnicodeDecodeError:
-        return Prediction(data.decode("utf-8", "backslashreplace"), probability, complete=False)
+        return Prediction("".join(f"\\x{byte:02x}" for byte in data), probability, complete=False)
 
 
 def _guesses(model: LanguageModel, ids: Stream, wanted: Integers, top: int) -> Iterator[_Guess]:
