@@ -160,8 +160,8 @@ class TestGlyphs:
         every = "".join(map(chr, [*range(0x3000), 0xFEFF, 0xE0001, 0x1F600]))
         assert not set(map(ord, shown(every))) & set(range(0x20))
         assert len(shown(every)) == len(every)
-        assert shown("\n\t\x1b\x7f\u202e") == "⏎⇥␛␡\ufffd"
-        assert label(" the") == "␣the"
+        assert shown("\n\t\x1b\x7f\u202e\xa0") == "⏎⇥␛␡\ufffd "
+        assert [label(text) for text in (" the", "\xa0", "\u0301", "")] == ["␣the", "␣", "◌\u0301", ""]
 
     def test_escapes_are_those_of_python(self) -> None:
         every = "".join(map(chr, range(0x3000))) + "\U000e0001😀"

@@ -209,8 +209,8 @@ def predict(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
         log_probs, state = read_prompt(model, tokenizer, text)
         if not np.isfinite(log_probs).all():
             raise broken()
-        ids = range(BOUNDARY + 1, model.vocab_size)
-        waiting = [(-float(log_probs[0, id]), next(order), id, pieces[id], state) for id in ids]
+        likely = list(enumerate(log_probs[0].tolist()))[BOUNDARY + 1 :]  # the boundary is never read
+        waiting = [(-log_prob, next(order), id, pieces[id], state) for id, log_prob in likely]
         heapq.heapify(waiting)
         while waiting and len(found) < top:
             cost, _, token, begun, state = heapq.heappop(waiting)

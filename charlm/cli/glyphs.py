@@ -1,5 +1,7 @@
 """Characters of any text as a terminal or a table can show them, and bars drawn with them."""
 
+from rich.cells import cell_len
+
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 SIGNS = {"\n": "⏎", "\t": "⇥", "\x7f": "␡"}
@@ -25,12 +27,15 @@ def shown(text: str) -> str:
 def _shown(character: str) -> str:
     if character.isprintable():
         return character
-    return SIGNS.get(character) or (chr(0x2400 + ord(character)) if character < " " else "\ufffd")
+    if character < " " or character in SIGNS:
+        return SIGNS.get(character) or chr(0x2400 + ord(character))
+    return " " if character.isspace() else "\ufffd"
 
 
 def label(text: str) -> str:
-    """The same where a space by itself must be seen."""
-    return shown(text).replace(" ", "␣")
+    """The same where a text stands by itself: a space must be seen, and a combining mark needs something to stand on."""
+    text = shown(text).replace(" ", "␣")
+    return text if cell_len(text) or not text else f"◌{text}"
 
 
 def bar(share: float, width: int) -> str:

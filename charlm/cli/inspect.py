@@ -145,7 +145,7 @@ def attention(
 def _draw_attention(console: Console, found: AttentionMaps, layer: int | None, head: int | None) -> None:
     labels = [label(token) or "⊢" for token in found.tokens]
     margin = max(map(cell_len, labels)) + 1
-    shown = slice(max(0, len(labels) - (console.width - margin)), None)
+    shown = slice(max(0, len(labels) - max(1, console.width - margin)), None)
     for number, maps in enumerate(found.weights, 1):
         if layer in (None, number):
             weights = (maps.mean(0) if head is None else maps[head - 1])[shown, shown]
@@ -195,7 +195,8 @@ def _draw_embeddings(console: Console, name: str, found: EmbeddingMap) -> None:
         console.print(line, soft_wrap=True)
     across, up = found.explained
     more = f" {left_out} found no room." if left_out else ""
-    console.print(f"{name}: {len(found.tokens)} embeddings; across {across:.1%} of how they differ, up {up:.1%}.{more}")
+    shares = f"across {across:.1%} of how they differ, up {up:.1%}"
+    console.print(f"{name}: {len(found.tokens)} embeddings; {shares}.{more}", markup=False, soft_wrap=True)
 
 
 def _free(grid: list[list[str]], row: int, column: int, width: int) -> tuple[int, int] | None:
