@@ -33,7 +33,7 @@ def _shown(character: str) -> str:
 
 
 def label(text: str) -> str:
-    """The same where a text stands by itself: a space must be seen, and a combining mark needs something to stand on."""
+    """The same where a text stands by itself: a space is seen, and a combining mark has something to stand on."""
     text = shown(text).replace(" ", "␣")
     return text if cell_len(text) or not text else f"◌{text}"
 
