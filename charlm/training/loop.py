@@ -210,7 +210,8 @@ class Trainer:
         c, budget = self.counters, Budget.parse(self.config.budget)
         if budget.seconds is None or c.measured == len(MEASURED_SHARES) or c.step == c.steps:
             return False
-        enough = c.step >= FIRST_STEPS + MEASURED_STEPS and c.seconds >= MEASURED_SHARES[c.measured] * budget.seconds
+        due = c.prepared + MEASURED_SHARES[c.measured] * (budget.seconds - c.prepared)
+        enough = c.step >= FIRST_STEPS + MEASURED_STEPS and c.seconds >= due
         return enough or (c.steps is None and c.seconds >= budget.seconds)
 
     def _measure(self) -> None:
