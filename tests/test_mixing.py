@@ -103,7 +103,7 @@ def test_a_column_that_stands_for_several_ids_is_those_ids(kind):
 
 
 def counted(text=SPLIT.train):
-    model = NGram(NGram.Config(order=3), V)
+    model = NGram(CONFIG.members[0].config, V)
     asked = []
     model.fit(
         encode(text, TOKENIZER), encode(SPLIT.validation, TOKENIZER), before=lambda one: asked.append(copied(one))
