@@ -88,7 +88,8 @@ class Trainer:
         self.characters_per_token = characters_per_token  # of the training text, to report in characters
         self.counters = Counters(steps=Budget.parse(config.budget).steps(batch * self.streams.segment_length, len(ids)))
         self.reserved = 0.0  # seconds of the budget for what follows training
-        self._began = self._pace = 0.0  # the latter in seconds a step, without validations
+        self._began = self._stepping = 0.0  # the latter: seconds that steps alone took, of which so many were made
+        self._made = 0
 
     def expect_frequencies(self, *, anew: bool) -> None:
         """Start from how often each id occurs (see `Network.expect`), or tell a trained network which ids are new."""
@@ -112,7 +113,6 @@ class Trainer:
         validation slice, or at the end.
         """
         self._began, self._look = time.monotonic() - self.counters.seconds, look
-        self._mark = (self.counters.step, self.counters.seconds)  # since when only steps were made
         self.working.occurring = self._learnable()
         reported = -math.inf
         while not self._done():
@@ -143,8 +143,8 @@ class Trainer:
         settle()
         c, budget = self.counters, Budget.parse(self.config.budget).seconds
         c.seconds = time.monotonic() - self._began
-        if budget is not None and self._pace:
-            c.steps = c.step + max(0, int((budget - c.seconds) / self._pace))
+        if budget is not None:
+            c.steps = c.step + max(0, int((budget - c.seconds) * self._made / self._stepping))
 
     def _learnable(self) -> Tensor:
         """The ids that the text has, and those that the network learned from an earlier one and may have to unlearn."""
@@ -158,7 +158,7 @@ class Trainer:
         return self.counters.step >= JOIN * steps - max(1, steps // VALIDATIONS) / 2
 
     def _step(self) -> None:
-        c, working = self.counters, self.working
+        c, working, begun = self.counters, self.working, time.monotonic()
         factor = rate(self.config.schedule, c.step, c.steps or 10**9)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -175,8 +175,9 @@ class Trainer:
         self.state = detach(state)
         nats = self._update(loss)
         c.training = nats if not c.step else SMOOTHING * c.training + (1 - SMOOTHING) * nats
-        c.step += 1
+        c.step, self._made = c.step + 1, self._made + 1
         c.seconds = time.monotonic() - self._began
+        self._stepping += time.monotonic() - begun
         if c.step == FIRST_STEPS:
             c.measured_step, c.measured_from = c.step, c.seconds
 
@@ -236,8 +237,6 @@ class Trainer:
 
     def _validate(self) -> Progress:
         c = self.counters
-        if c.step > self._mark[0]:
-            self._pace = (time.monotonic() - self._began - self._mark[1]) / (c.step - self._mark[0])
         nats = self._validation_loss()
         if not math.isfinite(nats):
             raise self.fault("validation loss")
@@ -247,7 +246,6 @@ class Trainer:
         if improved:
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         c.seconds = time.monotonic() - self._began
-        self._mark = (c.step, c.seconds)
         return self._progress(nats)
 
     @torch.inference_mode()
