@@ -3,7 +3,8 @@
 findings  what is to be shown, worked out run by run
 plots     how a figure becomes SVG          figures   the figures of the page
 html      markup from function calls        parts     the table, coloured text, tabs
-page      the sections and what they teach  file      where it is written
+sections  what is shown and taught          page      the whole of it
+file      where it is written
 """
 
 from charlm.report.file import check_output, write_page

@@ -1,15 +1,18 @@
 """The figures of the page."""
 
+import base64
+import io
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from charlm.analysis import KINDS, AttentionMaps, EmbeddingMap
+from charlm.analysis import KINDS, EmbeddingMap
 from charlm.report.findings import Finding
-from charlm.report.html import Html, visible
-from charlm.report.plots import INK, LINE, MARKERS, MUTED, SIZE, colour, figure, rgba, style
+from charlm.report.html import Html, tag, visible
+from charlm.report.plots import INK, MARKERS, MUTED, SIZE, colour, figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +21,7 @@ WIDE = (5.6, 4.2)  # inches
 CURVE_POINTS = 150  # of a learning curve
 FRONT: dict[str, Any] = {"color": MUTED, "linewidth": 1.3, "linestyle": (0, (2, 3)), "zorder": 0}
 SMALLEST_NORM = 1e-7  # below which a gradient is not drawn
+SHADE = (0.85, 0.33, 0.1)  # of attention, the more opaque the more there is: seen on light and on dark
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LABELS = 90  # characters named in a map of embeddings, at most
 
@@ -116,20 +120,14 @@ def gradients(found: Sequence[Numbered]) -> Html:
         return done()
 
 
-def attention(maps: AttentionMaps, name: str) -> Html:
-    """A small map a head: rows ask, columns answer."""
-    layers, heads, *_ = maps.weights.shape
-    size = (7.4, layers * (7.4 / heads + 0.2))
-    with figure(f"Attention of {name}", layers, heads, size) as (_, axes, done):
-        for place, axis in enumerate(axes):
-            layer, head = divmod(place, heads)
-            axis.imshow(rgba(maps.weights[layer, head] ** 0.5), interpolation="nearest")
-            axis.set_title(f"layer {layer + 1}, head {head + 1}", fontsize=10)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.grid(visible=False)
-            axis.spines[:].set(visible=True, color=LINE)
-        return done()
+def attention(weights: npt.NDArray[np.float32], name: str) -> Html:
+    """The map of one head, (T, T): rows ask, columns answer. The root of the weights, so that small ones are seen."""
+    from matplotlib.image import imsave
+
+    file = io.BytesIO()
+    shares = np.sqrt(weights.clip(0, 1))[..., None]
+    imsave(file, np.concatenate([np.broadcast_to(SHADE, (*weights.shape, 3)), shares], axis=-1), format="png")
+    return tag("img", src=f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", alt=name)
 
 
 def embedding(found: EmbeddingMap, number: int, name: str, text: str) -> Html:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from html import escape
 
-VOID = {"input", "meta"}  # elements without an end
+VOID = {"img", "input", "meta"}  # elements without an end
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")  # would turn round what stands behind them
 

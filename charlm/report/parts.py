@@ -1,4 +1,4 @@
-"""The pieces that the page is made of: the table, keys, coloured text, tabs."""
+"""The pieces that the page is made of: the table, keys, coloured text, tabs, figures."""
 
 from collections.abc import Iterable, Sequence
 
@@ -66,7 +66,7 @@ def surprise(character: str, bits: float, expected: str = "") -> Html:
 
 
 def _expected(character: Character) -> str:
-    guesses = "  ".join(f"{visible(p.text)} {p.probability:.0%}" for p in character.predictions)
+    guesses = "  ".join(f"{visible(p.text)}\u00a0{p.probability:.0%}" for p in character.predictions)
     return f" · guess {character.rank:,} · {guesses}"
 
 
@@ -93,3 +93,18 @@ def marked(whole: str, place: int, length: int) -> Html:
     """Text with a stretch of it marked."""
     end = place + length
     return together([text(whole[:place]), tag("mark", whole[place:end]) if length else None, text(whole[end:])])
+
+
+def beside(words: Sequence[Html | None], picture: Html) -> Html:
+    """Words and, where there is room, a figure at their side."""
+    return tag("div", tag("div", *words), picture, class_="side")
+
+
+def teach(words: str, kind: str | None = None) -> Html:
+    """A paragraph."""
+    return tag("p", words, class_=kind)
+
+
+def side_by_side(*named: tuple[str, Html]) -> Html:
+    """Figures with their names, as many in a row as there is room for."""
+    return tag("div", *(tag("figure", tag("figcaption", name), svg) for name, svg in named), class_="figures")

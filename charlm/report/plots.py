@@ -6,12 +6,11 @@ matplotlib knows nothing of CSS: it draws in stand-in colours, which are replace
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from charlm.errors import UsageError
 from charlm.report.html import Html, text
@@ -108,10 +107,3 @@ def _svg(drawn: "Figure", title: str) -> Html:
     for stand_in, real in STAND_INS.items():
         svg = svg.replace(stand_in, real)
     return Html(svg.replace("<svg", f'<svg role="img" aria-label="{text(title)}"', 1).strip())
-
-
-def rgba(weights: npt.NDArray[Any], shade: tuple[float, float, float] = (0.85, 0.33, 0.1)) -> npt.NDArray[Any]:
-    """(…) weights from 0 to 1 -> (…, 4): one colour, the more opaque the more weight; seen on light and on dark."""
-    shape: Sequence[int] = weights.shape
-    colours = np.broadcast_to(np.array(shade), (*shape, 3))
-    return np.concatenate([colours, np.clip(weights, 0, 1)[..., None]], axis=-1)
