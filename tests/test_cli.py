@@ -305,6 +305,20 @@ def test_the_first_signal_is_noted_where_somebody_looks_and_the_second_ends_it_a
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_prompt_may_be_empty_and_long(architecture: str, folder: Path, charlm: Charlm) -> None:
+    train(charlm, "--arch", architecture)
+    odd = "by night? \0\x1b\r\n\u2028\u202e\u0627\u0644 e\u0301 漢\U0001f468\u200d\u0378"
+    for prompt in "", (odd * 10_000)[:100_000]:
+        (folder / "prompt.txt").write_bytes(prompt.encode())
+        for more in (), ("--beams", "2"):
+            outcome = charlm("sample", "--prompt-file", "prompt.txt", "--length", "5", *more)
+            assert outcome.code == 0, outcome.err
+            assert outcome.out.startswith(prompt)
+            assert len(outcome.out) == len(prompt) + 5 + len("\n")
+
+
+@pytest.mark.slow
 def test_a_closed_pipe_is_silent(folder: Path, charlm: Charlm) -> None:
     train(charlm, "--arch", "ngram")
     process = spawn("sample", "--stream", "-l", "100000", folder=folder)

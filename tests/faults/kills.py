@@ -113,29 +113,29 @@ def signals(count: int, folder: Path, seed: int) -> Tally:
     tally, rng, slowest = Tally("SIGINT and SIGTERM"), random.Random(seed), 0.0
     names = list(ARCHITECTURES)
     whole = {name: complete(folder / f"{name}-uninterrupted", name, STEPS, folder) for name in names}
-    sent = 0
+    saved = 0
     for run in itertools.count():
         architecture = names[run % len(names)]
         path = folder / f"{architecture}-signalled-{run}"
         for _ in range(rng.randint(1, 3)):
-            number = (signal.SIGINT, signal.SIGTERM)[sent % 2]
+            number = (signal.SIGINT, signal.SIGTERM)[saved % 2]
             code, seconds, said = _signal(path, architecture, number, rng.uniform(0, 0.8), folder)
             if code in (0, 128 + number) and finished(path):  # it came too late to change anything
-                tally.add("at the end")
+                tally.add("besides, at the end")
                 break
-            sent += 1
             slowest = max(slowest, seconds)
-            tally.add(number.name)
             tally.check(code == 128 + number, f"{path}: {number.name} gave {code}: {said}")
             tally.check(seconds < PATIENCE, f"{path}: took {seconds:.1f} s")
             tally.check("Traceback" not in said, f"{path}: {said}")
             if (path / checkpoint.CARD).exists():
+                saved += 1
+                tally.add(number.name)
                 checkpoint.load(path, resume=True)
                 tally.check(f"--resume {path}" in said, f"{path}: does not say how to go on: {said}")
             else:
-                tally.add("before there was anything to save")
+                tally.add("besides, before there was anything to save")
         tally.check(complete(path, architecture, STEPS, folder) == whole[architecture], f"{path}: another end")
-        if sent >= count:
+        if saved >= count:
             break
     tally.counts["seconds at most"] = slowest
     return tally
