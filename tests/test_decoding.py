@@ -1,13 +1,18 @@
 import math
 import re
+from contextlib import suppress
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from charlm.config import BOUNDARY, Settings
+from charlm.corpus import Text
 from charlm.decoding import Hypothesis, Sampling, beam_search, draw, filter_log_probs, sample
 from charlm.errors import TrainingFault, UsageError
+from charlm.evaluation import evaluate
+from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.models.base import LanguageModel
 from charlm.tokenizers import Characters, StreamDecoder, Tokenizer
 from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE, spell
@@ -268,6 +273,22 @@ def test_bytes_that_are_no_utf8_end_too():
 def test_prompts_with_unseen_characters_and_surrogates_are_read():
     model = Bigram(ABC.vocab_size, {None: {A: 1.0}})
     assert sample(model, ABC, "漢\ud800\0", length=2) == ["aa"]
+
+
+@pytest.mark.parametrize("architecture", SINGLE)
+@pytest.mark.parametrize("value", [3e38, -3e38, math.inf, math.nan])
+def test_weights_beyond_all_bounds_are_silent(architecture, value):  # warnings are errors here
+    model = ARCHITECTURES[architecture](ARCHITECTURES[architecture].Config(), ABC.vocab_size)
+    if isinstance(model, CountingModel):
+        model.fit(ABC.encode("abcabacbc" * 9), ABC.encode("abc"))
+    for number in model.state_dict().values():
+        if number.is_floating_point():
+            number.fill_(value)
+    for search in sample, partial(beam_search, beams=2):
+        with suppress(TrainingFault):
+            search(model, ABC, "ab", length=3)
+    with suppress(TrainingFault):
+        evaluate(model, ABC, Text.from_string("abcabc", "abc"))
 
 
 def test_the_model_is_left_as_it_was():

