@@ -399,6 +399,8 @@ def _note(event: str, arguments: tuple[Any, ...], place: Path, called: list[str]
 
 
 def _harmless(event: str, arguments: tuple[Any, ...]) -> bool:
+    if event == "ctypes.dlopen":  # the C library that is there anyway (charlm.memory)
+        return arguments[0] is None
     return event == "import" and str(arguments[0]).split(".")[0] in sys.modules  # a part of what is there already
 
 
