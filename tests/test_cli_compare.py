@@ -208,6 +208,13 @@ class TestResuming:
         (again,) = compared(charlm, "--arch", "rnn")["rows"]
         assert again["run"] == row["run"]
 
+    def test_one_that_is_damaged_is_trained_again(self, charlm):
+        (row,) = compared(charlm, "--arch", "rnn")["rows"]
+        next(Path(row["run"]).glob("weights*")).write_bytes(b"x" * 64)
+        (again,) = compared(charlm, "--arch", "rnn")["rows"]
+        assert again["run"].endswith("cats-rnn-2")
+        assert again["bits"] == row["bits"]
+
     def test_an_interrupted_one_ends_like_one_that_was_not(self, charlm, monkeypatch):
         whole = compared(charlm, "--arch", "rnn,gru", "--budget", "6steps", "-o", "whole")
         step = Trainer._step

@@ -81,7 +81,8 @@ def to_train(
 
         def obtain(observer: Observer) -> Contender:
             if not again and (path := _earlier(folder or checkpoint.RUNS, key)):
-                return _continued(path, split, device, observer)
+                with suppress(CheckpointError):  # one that is damaged is trained again
+                    return _continued(path, split, device, observer)
             name = f"{split.training.name}-{architecture}{several}"
             path = checkpoint.new_run(name, folder=folder or checkpoint.RUNS)
             try:
@@ -145,11 +146,12 @@ def _finished(about: Mapping[str, Any]) -> bool:
 
 def _continued(path: Path, split: Split, device: torch.device | None, observer: Observer) -> Contender:
     """The contender of an earlier comparison, trained to its end."""
-    finished = _finished(checkpoint.read_card(path))
-    observer.found(path, finished)
-    if finished:
-        return _loaded(path, observer)
+    if _finished(checkpoint.read_card(path)):
+        contender = _loaded(path, observer)
+        observer.found(path, True)
+        return contender
     run = checkpoint.load(path, resume=True)
+    observer.found(path, False)
     with observer.training(run.architecture) as watcher:
         watcher = replace(watcher, should_stop=observer.should_stop)
         trained = resume(run, split, device=device, watcher=watcher)
