@@ -48,8 +48,8 @@ class One:
         return np.tanh(x)
 
     def relu(self, x: Array) -> Array:
-        """Of each number."""
-        return np.maximum(x, np.float32(0))
+        """Of each number, in place."""
+        return np.maximum(x, np.float32(0), out=x)
 
     def apply(self, function: Callable[[Tensor], Tensor], x: Array) -> Array:
         """A function of torch to each number."""
@@ -118,7 +118,7 @@ class Many(One):
 
     def relu(self, x: Array) -> Array:
         """As above."""
-        return torch.relu(x)
+        return torch.relu_(x)
 
     def apply(self, function: Callable[[Tensor], Tensor], x: Array) -> Array:
         """As above."""
@@ -135,8 +135,7 @@ class Many(One):
 
     def attend(self, q: Array, keys: Array, values: Array) -> Array:
         """As above."""
-        weights = (q.unsqueeze(2) @ keys.transpose(2, 3)).softmax(-1)  # (B, N, 1, C)
-        return (weights @ values).flatten(1)
+        return torch.nn.functional.scaled_dot_product_attention(q.unsqueeze(2), keys, values, scale=1.0).flatten(1)
 
     def spread(self, values: Array, places: Array, rest: Array) -> Array:
         """As above."""
