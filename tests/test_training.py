@@ -573,7 +573,25 @@ def test_deterministic_training_does_not_depend_on_the_threads(tmp_path):
     assert same(*found)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("architecture", ["transformer", "feedforward"])
+def test_a_compiled_step_learns_the_same(tmp_path, architecture):
+    plain, compiled = (
+        trained(tmp_path / str(wanted), architecture, "8steps", compile=wanted).model for wanted in (False, True)
+    )
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-3)
+
+
 # What goes wrong
+
+
+def test_compiling_without_a_compiler_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop.shutil, "which", lambda _name: None)
+    with pytest.raises(UsageError, match=r"--compile: no C\+\+ compiler on the PATH; install g\+\+, or leave"):
+        trained(tmp_path, compile=True)
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):

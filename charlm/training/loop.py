@@ -2,6 +2,8 @@
 
 import copy
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 
 from charlm.config import BOUNDARY
 from charlm.corpus import blocks
-from charlm.errors import TrainingFault
+from charlm.errors import TrainingFault, UsageError
 from charlm.models import Network, State, detach
 from charlm.training.budget import MEASURED_SHARES, Budget
 from charlm.training.counters import Counters, Progress
@@ -29,6 +31,9 @@ MEASURED_STEPS = 5  # at least
 REPORT_SECONDS = 0.25
 JOIN = 0.5  # of the steps; from then on a run that still improves learns from the validation slice too
 SMOOTHING = 0.98  # of the training loss that is reported
+
+
+Score = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -81,6 +86,7 @@ class Trainer:
         self.all_streams = replace(self.streams, ids=np.concatenate([ids, validation])) if self.joins else self.streams
         kind = compute_type(config.precision, self.device)
         self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
+        self.score = _compiled(self.working.score) if config.compile else self.working.score
         self.counts = torch.from_numpy(_counts(self.all_streams.ids, model.vocab_size)).to(self.device)
         self.optimizers = build_optimizers(model, config.optimizer, self.learning_rate, config.weight_decay)
         self.state: State = self.working.initial_state(batch)
@@ -169,7 +175,7 @@ class Trainer:
         if not working.carries_state or streams.starts_afresh(place):
             self.state = working.initial_state(self.streams.batch)
         working.train()
-        log_probs, state = working.score(tokens, targets, self.state)
+        log_probs, state = self.score(tokens, targets, self.state)
         loss = -log_probs.mean()
         torch.autograd.backward(loss)
         self.state = detach(state)
@@ -323,6 +329,14 @@ class Trainer:
         """Read a segment with the state as it is: a state that does not fit is found out before anything is changed."""
         tokens, targets = (ids.to(self.device) for ids in self.streams.segment(self.counters.step))
         self.working.eval().score(tokens, targets, self.state)
+
+
+def _compiled(score: Score) -> Score:
+    """The same, faster once its kernels are made. Raises UsageError where nothing can make them."""
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise UsageError("--compile: no C++ compiler on the PATH; install g++, or leave --compile out")
+    compiled: Score = torch.compile(score)
+    return compiled
 
 
 def _counts(ids: Ids, vocab_size: int) -> Ids:
