@@ -33,7 +33,7 @@ class TrainingConfig(Settings):
         choices=("auto", "float32", "bfloat16"),
     )
     compile: bool = setting(
-        False, "compile the step (torch.compile, needs a C++ compiler): a minute, then it is faster"
+        False, "compile the step (torch.compile, needs a C++ compiler): slow to start, then faster"
     )
     seed: int = setting(
         0, "start of all randomness: same seed, same machine, same steps, same weights", min=0, max=2**63 - 1
