@@ -32,9 +32,7 @@ class TrainingConfig(Settings):
         "of the arithmetic; auto is bfloat16 where the processor is built for it",
         choices=("auto", "float32", "bfloat16"),
     )
-    compile: bool = setting(
-        False, "compile the step (torch.compile, needs a C++ compiler): slow to start, then faster"
-    )
+    compile: bool = setting(False, "compile the step (torch.compile, needs a C++ compiler): slow to start, then faster")
     seed: int = setting(
         0, "start of all randomness: same seed, same machine, same steps, same weights", min=0, max=2**63 - 1
     )
