@@ -162,7 +162,8 @@ def _thousands(axes: "Axes") -> None:
     if axes.get_xscale() == "log":
         from matplotlib.ticker import LogLocator
 
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=8))
+        low, high = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0), numticks=8))
         axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
 
