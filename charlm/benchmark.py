@@ -18,7 +18,7 @@ from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, train
-from charlm.training.loop import bfloat16_reason, compute_type
+from charlm.training.computing import bfloat16_reason, compute_type
 
 CORPUS = "builtin:python-reference"
 ENDLESS = "1000000000steps"  # the clock ends it

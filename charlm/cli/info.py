@@ -104,7 +104,7 @@ def _devices() -> list[dict[str, Any]]:
     import torch
 
     from charlm.training import choose_device
-    from charlm.training.loop import bfloat16_reason, compute_type
+    from charlm.training.computing import bfloat16_reason, compute_type
 
     whys: dict[str, Callable[[], str]] = {
         "cpu": lambda: f"{torch.get_num_threads()} threads; {bfloat16_reason()[1]}",

@@ -3,8 +3,9 @@
 settings    what a run can be told          recipe      what it does where it was told nothing
 budget      how long                        schedule    how fast, when
 optimizers  gradients to steps              streams     one text as many streams
-loop        the loop                        counters    where it stands
-session     what is saved, and when         run         from text and settings to a saved run
+loop        the loop                        computing   its arithmetic
+counters    where it stands                 session     what is saved, and when
+run         from text and settings to a saved run
 """
 
 from charlm.training.budget import Budget

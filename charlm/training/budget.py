@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from charlm.errors import UsageError
 
-MEASURED_SHARES = (0.05, 0.25)
-"""Of a budget of time: when to find out, and to correct, how many steps it buys."""
+MEASURED_SHARES = (0.05, 0.25, 0.5, 0.75, 0.9)
+"""Of a budget of time: when to find out, and to correct, how many steps it buys; machines have busy minutes."""
 
 UNITS = {
     **dict.fromkeys(("s", "sec", "seconds"), ("seconds", 1.0)),

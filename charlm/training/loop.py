@@ -2,8 +2,6 @@
 
 import copy
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +12,10 @@ from torch import Tensor, nn
 
 from charlm.config import BOUNDARY
 from charlm.corpus import blocks
-from charlm.errors import TrainingFault, UsageError
+from charlm.errors import TrainingFault
 from charlm.models import Network, State, detach
 from charlm.training.budget import MEASURED_SHARES, Budget
+from charlm.training.computing import compiled, compute_type
 from charlm.training.counters import Counters, Progress
 from charlm.training.optimizers import build_optimizers, restore
 from charlm.training.schedule import rate
@@ -33,29 +32,8 @@ JOIN = 0.5  # of the steps; from then on a run that still improves learns from t
 SMOOTHING = 0.98  # of the training loss that is reported
 
 
-Score = Callable[[Tensor, Tensor, State], tuple[Tensor, State]]
-
-
 class Stopped(Exception):  # noqa: N818 - a request, not an error
     """`should_stop` asked for an end; the trainer stands between two steps."""
-
-
-def bfloat16_reason() -> tuple[bool, str]:
-    """Whether this processor is built for bfloat16, and why."""
-    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    names = [name for name in ("amx_bf16", "avx512_bf16") if found.get(name)]
-    return bool(names), f"the processor has {names[0]}" if names else "the processor has neither AMX nor AVX-512 bf16"
-
-
-def compute_type(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the arithmetic: float32, or bfloat16 where asked for or (auto) where the device is built for it."""
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    able: dict[str, Callable[[], bool]] = {
-        "cpu": lambda: bfloat16_reason()[0],
-        "cuda": torch.cuda.is_bf16_supported,
-    }
-    return torch.bfloat16 if able.get(device.type, lambda: False)() else torch.float32
 
 
 class Trainer:
@@ -86,7 +64,7 @@ class Trainer:
         self.all_streams = replace(self.streams, ids=np.concatenate([ids, validation])) if self.joins else self.streams
         kind = compute_type(config.precision, self.device)
         self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
-        self.score = _compiled(self.working.score) if config.compile else self.working.score
+        self.score = compiled(self.working.score) if config.compile else self.working.score
         self.counts = torch.from_numpy(_counts(self.all_streams.ids, model.vocab_size)).to(self.device)
         self.optimizers = build_optimizers(model, config.optimizer, self.learning_rate, config.weight_decay)
         self.state: State = self.working.initial_state(batch)
@@ -329,14 +307,6 @@ class Trainer:
         """Read a segment with the state as it is: a state that does not fit is found out before anything is changed."""
         tokens, targets = (ids.to(self.device) for ids in self.streams.segment(self.counters.step))
         self.working.eval().score(tokens, targets, self.state)
-
-
-def _compiled(score: Score) -> Score:
-    """The same, faster once its kernels are made. Raises UsageError where nothing can make them."""
-    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
-        raise UsageError("--compile: no C++ compiler on the PATH; install g++, or leave --compile out")
-    compiled: Score = torch.compile(score)
-    return compiled
 
 
 def _counts(ids: Ids, vocab_size: int) -> Ids:
