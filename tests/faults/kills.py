@@ -16,7 +16,7 @@ from charlm.models import ARCHITECTURES
 from faults.processes import Tally, complete, died_in_a_save, finished, saved_step, spawn, train, wait
 
 STEPS = 600
-EACH = 40  # steps of a long run for each time it is killed
+EACH = 100  # steps of a long run for each time it is killed
 PATIENCE = 5.0  # seconds to save in, and one step more
 
 
@@ -43,7 +43,7 @@ def kills_in_one_run(count: int, folder: Path, seed: int) -> Tally:
     steps = EACH * count
     expected = complete(folder / "long-whole", architecture, steps, folder)
     path = folder / "long"
-    done = _kill(path, architecture, steps, count, folder, rng, tally, longest=0.6)
+    done = _kill(path, architecture, steps, count, folder, rng, tally, longest=0.4)
     tally.check(done == count, f"the run ended after {done} kills")
     _finish(path, architecture, steps, folder, expected, tally)
     return tally
