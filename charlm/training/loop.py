@@ -71,7 +71,7 @@ class Trainer:
         self.best_weights: dict[str, Tensor] | None = None
         self.characters_per_token = characters_per_token  # of the training text, to report in characters
         self.counters = Counters(steps=Budget.parse(config.budget).steps(batch * self.streams.segment_length, len(ids)))
-        self.reserved = 0.0  # seconds of the budget for what follows training
+        self.reserved = 0.0  # seconds of the budget for `settle` at the end, which comes sooner if the slice joins
         self._began = self._stepping = 0.0  # the latter: seconds that steps alone took, of which so many were made
         self._made = 0
 
@@ -129,6 +129,7 @@ class Trainer:
         c.seconds = time.monotonic() - self._began
         if budget is not None:
             c.steps = c.step + max(0, int((budget - c.seconds) * self._made / self._stepping))
+            c.measured_step, c.measured_from = c.step, c.seconds  # what it took is no time of a step
 
     def _learnable(self) -> Tensor:
         """The ids that the text has, and those that the network learned from an earlier one and may have to unlearn."""
@@ -196,14 +197,14 @@ class Trainer:
         if budget.seconds is None or c.measured == len(MEASURED_SHARES) or c.step == c.steps:
             return False
         due = c.prepared + MEASURED_SHARES[c.measured] * (budget.seconds - c.prepared)
-        enough = c.step >= FIRST_STEPS + MEASURED_STEPS and c.seconds >= due
+        enough = c.step >= max(FIRST_STEPS, c.measured_step) + MEASURED_STEPS and c.seconds >= due
         return enough or (c.steps is None and c.seconds >= budget.seconds)
 
     def _measure(self) -> None:
         """Turn what is left of a budget of time into a number of steps; the schedule is fitted to it."""
         c, budget = self.counters, Budget.parse(self.config.budget).amount
         per_step = (c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
-        left = budget - c.seconds - self.reserved
+        left = budget - c.seconds - (self.reserved if c.joined is None else 0.0)
         if not c.measured:  # the first steps knew no validation
             begun = time.monotonic()
             self._validation_loss()
