@@ -22,6 +22,7 @@ from charlm.analysis import (
     predict,
     read,
     reads_beyond_order,
+    untrained,
 )
 from charlm.analysis.embeddings import embedding_of
 from charlm.config import BOUNDARY
@@ -323,6 +324,28 @@ class TestGradients:
         assert not model.embedding._forward_hooks
         assert all(weight.grad is None for weight in model.parameters())
         assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+    def test_before_training_relu_keeps_what_tanh_and_gates_lose(self):
+        tokenizer = characters("abcd é\n")
+        trained = {name: network(name, tokenizer.vocab_size, width=48) for name in ("rnn", "gru", "lstm")}
+        models = {name: untrained(model) for name, model in trained.items()}
+        models["relu"] = untrained(trained["rnn"], activation="relu")
+        left = {}
+        for name, model in models.items():
+            norms = gradients_through_time(model, tokenizer, SAID, reach=31, positions=20).norms
+            left[name] = norms[30] / norms[1]
+        assert 10 * left["rnn"] < left["gru"] < 1e-5 < left["lstm"] < 1e-2 < 0.5 < left["relu"] < 1.5, left
+
+    def test_untrained_is_always_the_same_and_touches_nothing(self):
+        model = network("transformer", 260)
+        drawn, before = torch.get_rng_state(), [weight.clone() for weight in model.parameters()]
+        one, other = untrained(model), untrained(model)
+        assert one.config == model.config
+        assert torch.equal(torch.get_rng_state(), drawn)
+        assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+        assert not torch.equal(one.embedding.weight, model.embedding.weight)
 
 
 class TestAttention:

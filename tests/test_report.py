@@ -212,6 +212,20 @@ class TestFigures:
         assert "the same for all: 8steps" in told
         assert "ngram counts what it reads as well, which the others do not" in told
 
+    def test_gradients_before_training_and_after_it(self, found: Findings, tree: ElementTree.Element) -> None:
+        shown = section(tree, "gradients")
+        networks = [name for name in found.result.names if name != "ngram"]
+        assert [content(item) for item in shown.findall(".//ul[@class='key']/li")] == [*networks, "rnn with relu"]
+        numbers = {name: number for number, name in enumerate([*found.result.names, "rnn with relu"])}
+        before, after = (ElementTree.tostring(figure, "unicode") for figure in shown.findall(".//figure"))
+        assert {*networks, "rnn with relu"} - {"transformer"} <= {
+            n for n in numbers if f"var(--c{numbers[n]})" in before
+        }
+        assert {n for n in numbers if f"var(--c{numbers[n]})" in after} == {*networks}
+        rnn = next(one for one in found.contenders if one.name == "rnn")
+        share = {name: one.norms[-1] / one.norms[0] for name, one in rnn.beginnings.items()}
+        assert share["rnn"] < 1e-7 < 0.05 < share["rnn with relu"]
+
     def test_kinds_add_up_to_the_figure(self, found: Findings) -> None:
         for one in found.contenders:
             bits = sum(kind.bits for kind in one.kinds.values())

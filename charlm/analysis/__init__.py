@@ -12,7 +12,7 @@ embeddings  where a network has put its characters
 from charlm.analysis.attention import AttentionMaps, attention_maps
 from charlm.analysis.context import CONTEXTS, ContextPoint, context_curve, reads_beyond_order
 from charlm.analysis.embeddings import EmbeddingMap, embedding_map
-from charlm.analysis.gradients import Gradients, gradients_through_time
+from charlm.analysis.gradients import Gradients, gradients_through_time, untrained
 from charlm.analysis.kinds import KINDS, Kind, bits_by_kind
 from charlm.analysis.quoting import Quote, longest_quote
 from charlm.analysis.surprisal import Character, Passage, Prediction, Reading, gains, lens, predict, read
@@ -41,4 +41,5 @@ __all__ = [
     "predict",
     "read",
     "reads_beyond_order",
+    "untrained",
 ]

@@ -5,7 +5,8 @@ Shapes: B windows, R tokens looked back over, E width of the embeddings, K token
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,13 @@ def _norms(model: Network, embedding: nn.Embedding, windows: Tensor, reach: int)
         (gradient,) = torch.autograd.grad(-log_probs[:, -1].sum(), outputs)
     norms: Tensor = torch.linalg.vector_norm(gradient[:, -reach:], dim=-1).flip(1)
     return norms
+
+
+def untrained(model: LanguageModel, **changes: Any) -> LanguageModel:
+    """A network like this one, or with some other settings, as it begins: always the same one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return type(model)(replace(model.config, **changes), model.vocab_size)
 
 
 @contextmanager

@@ -3,13 +3,13 @@
 import base64
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from charlm.analysis import KINDS, EmbeddingMap
+from charlm.analysis import KINDS, EmbeddingMap, Gradients
 from charlm.report.findings import Finding
 from charlm.report.html import Html, tag, visible
 from charlm.report.plots import INK, MARKERS, MUTED, SIZE, colour, figure, style
@@ -106,14 +106,14 @@ def kinds(found: Sequence[Numbered]) -> Html:
         return done()
 
 
-def gradients(found: Sequence[Numbered]) -> Html:
+def gradients(found: Iterable[tuple[int, Gradients]], when: str) -> Html:
     """How much of the gradient is left so many tokens back."""
-    with figure("Gradients through time", size=WIDE) as (_, (axes,), done):
-        for number, finding in found:
-            if finding.gradients is not None:
-                share = finding.gradients.norms / finding.gradients.norms[0]
-                axes.plot(np.where(share > SMALLEST_NORM, share, np.nan), **style(number))
+    with figure(f"Gradients through time, {when}") as (_, (axes,), done):
+        shares = [(number, gradients.norms / gradients.norms[0]) for number, gradients in found]
+        for number, share in shares:
+            axes.plot(np.where(share > SMALLEST_NORM, share, np.nan), **style(number))
         axes.set_yscale("log")
+        axes.set_ylim(SMALLEST_NORM, 2 * max(5.0, *(share.max() for _, share in shares)))
         axes.yaxis.set_major_formatter(lambda value, _: "10" + str(round(math.log10(value))).translate(RAISED))
         axes.set_xlabel("tokens between an input and the loss")
         axes.set_ylabel("gradient, as a share of the newest input's")

@@ -1,6 +1,6 @@
 """What the page shows of each contender, worked out from its run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +25,15 @@ from charlm.analysis import (
     lens,
     longest_quote,
     read,
+    untrained,
 )
 from charlm.comparison import SAMPLING, Comparison, Row
 from charlm.corpus import Text
 from charlm.decoding import sample
-from charlm.errors import UsageError
+from charlm.errors import TrainingFault, UsageError
+from charlm.models import LanguageModel
+from charlm.models.recurrent import RNN
+from charlm.tokenizers import Tokenizer
 
 MOST_READ = 500_000  # characters of the held-out text that passages, kinds and curves are looked for in
 EXCERPT = 700  # characters shown with all that was expected instead of them
@@ -38,6 +42,7 @@ SAMPLE = 400  # characters that each writes
 LINE = 48  # characters whose attention is shown
 CONTEXT_TOKENS = 1 << 16  # read for each point of the context curve
 REACH = 64  # tokens that gradients are followed back
+FEW = 64  # positions that tell enough of a network that has learned nothing
 
 Progress = Callable[[str, float], None]
 
@@ -54,7 +59,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Finding:
-    """All there is to show of one contender; None for what it does not have."""
+    """All there is to show of one contender; None for what it does not have.
+
+    `beginnings`: the gradients before training, by name; those of an rnn with the other activation too.
+    """
 
     name: str
     row: Row
@@ -66,6 +74,7 @@ class Finding:
     sample: str
     quote: Quote
     gradients: Gradients | None
+    beginnings: Mapping[str, Gradients]
     attention: AttentionMaps | None
     embedding: EmbeddingMap | None
 
@@ -122,8 +131,10 @@ def _finding(
     drawn = sample(model, tokenizer, "\n", length=SAMPLE, settings=SAMPLING, generator=generator)[0]
     line = text.slice(*span).read()[:LINE]
     gradients = attention = embedding = None
-    with suppress(UsageError):  # an n-gram has no gradients
+    beginnings: dict[str, Gradients] = {}
+    with suppress(UsageError, TrainingFault):  # an n-gram has no gradients, and some explode
         gradients = gradients_through_time(model, tokenizer, text, reach=REACH)
+        beginnings = _beginnings(name, model, tokenizer, text)
     with suppress(UsageError):  # only a Transformer has attention
         attention = attention_maps(model, tokenizer, line)
     with suppress(UsageError):
@@ -139,9 +150,20 @@ def _finding(
         sample=drawn,
         quote=longest_quote(drawn, result.split.training),
         gradients=gradients,
+        beginnings=beginnings,
         attention=attention,
         embedding=embedding,
     )
+
+
+def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Text) -> dict[str, Gradients]:
+    made = {name: untrained(model)}
+    if isinstance(model, RNN):
+        (other,) = {"tanh", "relu"} - {model.config.activation}
+        made[f"{name} with {other}"] = untrained(model, activation=other)
+    return {
+        named: gradients_through_time(one, tokenizer, text, reach=REACH, positions=FEW) for named, one in made.items()
+    }
 
 
 def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 
 from charlm.analysis import Character
 from charlm.comparison import Line
-from charlm.report.findings import Finding
 from charlm.report.html import Html, tag, text, together, visible
 from charlm.report.plots import DASHES
 
@@ -41,9 +40,9 @@ def table(headings: Sequence[str], lines: Sequence[Line]) -> Html:
     )
 
 
-def key(found: Iterable[tuple[int, Finding]]) -> Html:
+def key(named: Iterable[tuple[int, str]]) -> Html:
     """Whose line is which."""
-    return tag("ul", *(tag("li", _swatch(number), finding.name) for number, finding in found), class_="key")
+    return tag("ul", *(tag("li", _swatch(number), name) for number, name in named), class_="key")
 
 
 def _swatch(number: int) -> Html:

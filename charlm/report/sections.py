@@ -1,5 +1,7 @@
 """What each section of the page shows, and teaches; None: there is nothing to show."""
 
+from collections.abc import Sequence
+
 from charlm.analysis import AttentionMaps, Passage, gains
 from charlm.report import figures, parts
 from charlm.report.findings import SAMPLE, Finding, Findings
@@ -22,7 +24,7 @@ def learning(found: Findings) -> Html | None:
                 "each of them, against seconds which learns most on this machine. What is counted has no curve: it "
                 "reads its text once. Where points turn up while the line goes down, a model learns its text by heart."
             ),
-            parts.key(learned),
+            _key(learned),
             side_by_side(
                 ("against characters read", figures.learning(learned, "characters", "characters read in training")),
                 ("against time", figures.learning(learned, "seconds", "seconds of training")),
@@ -40,7 +42,7 @@ def cost(found: Findings) -> Html:
                 "Nobody is below and to the left of the dotted line, the Pareto front: whoever is on it can be beaten "
                 "only at a higher price. What is counted has one number for each n-gram that it met."
             ),
-            parts.key(every),
+            _key(every),
             side_by_side(
                 (
                     "quality and size",
@@ -69,7 +71,7 @@ def context(found: Findings) -> Html:
             ),
             *(teach(f"{name} looks for repetitions in all that it sees: its curve goes on.") for name in adapting),
             teach("The bands are 95 % intervals: at each length a sample of the text is read.", "told"),
-            parts.key(every),
+            _key(every),
         ],
         tag("figure", figures.context(every)),
     )
@@ -141,10 +143,14 @@ def kinds(found: Findings) -> Html:
                 "spelling leaves less and less open. A model that knows words but not what goes together is far better "
                 "inside words than at their beginning."
             ),
-            parts.key(every),
+            _key(every),
         ],
         tag("figure", figures.kinds(every)),
     )
+
+
+def _key(found: Sequence[figures.Numbered]) -> Html:
+    return parts.key((number, finding.name) for number, finding in found)
 
 
 def samples(found: Findings) -> Html:
@@ -173,19 +179,27 @@ def gradients(found: Findings) -> Html | None:
     """Gradients through time, of those that have them."""
     if not (deep := [(n, f) for n, f in enumerate(found.contenders) if f.gradients is not None]):
         return None
-    return beside(
+    beginnings = {name: beginning for _, finding in deep for name, beginning in finding.beginnings.items()}
+    numbers = {finding.name: number for number, finding in deep}
+    for name in beginnings:  # those with another activation, in the colours that are left
+        numbers.setdefault(name, len(found.contenders) + len(numbers) - len(deep))
+    return together(
         [
             teach(
                 "A network learns from an input long ago only as far as a gradient reaches back to it. In a plain "
-                "recurrent network it is multiplied by the same matrix and squashed at every step, and vanishes "
-                "exponentially: a straight line here. The gates of GRU and LSTM can hold a way open along which it "
-                "passes almost unchanged; whether they do is learned, and takes time. Attention reaches every place "
-                "in its window in one step."
+                "recurrent network it is multiplied by the same matrix and squashed by tanh at every step: before "
+                "training it vanishes exponentially, a straight line here. With relu, whose matrix begins as the "
+                "identity, it passes almost unchanged. The gates of GRU and LSTM let a share of it through, and "
+                "training teaches them where to let more. Attention reaches every place in its window in one step; "
+                "but a Transformer begins with attention that passes nothing on, and has no line until it has learned."
+            ),
+            parts.key((number, name) for name, number in numbers.items()),
+            side_by_side(
+                ("before training", figures.gradients(((numbers[n], g) for n, g in beginnings.items()), "before")),
+                ("after training", figures.gradients(((n, f.gradients) for n, f in deep if f.gradients), "after")),
             ),
             teach("The scale is logarithmic; a line that ends has fallen below a ten-millionth.", "told"),
-            parts.key(deep),
-        ],
-        tag("figure", figures.gradients(deep)),
+        ]
     )
 
 
