@@ -16,6 +16,7 @@ from charlm.corpus import Split, open_corpus, split
 from charlm.decoding import beam_search, sample
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.progress import Listener, silent
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, train
 from charlm.training.computing import bfloat16_reason, compute_type
@@ -26,8 +27,6 @@ WARM_STEPS = 3  # of training, slower than the rest
 STREAMS, BEAMS = 64, 5
 LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = 1000, 250, 100  # characters of a text that is drawn or searched
 SCORED = 20_000  # characters
-
-Told = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def benchmark(
     size: str,
     seconds: float,
     device: torch.device,
-    progress: Told = lambda _what, _done: None,
+    progress: Listener = silent,
 ) -> Iterator[Speeds]:
     """The speeds of each architecture, about `seconds` for each of the five; `progress` is told (what, fraction done).
 
@@ -111,7 +110,7 @@ def _trained(
 
 
 def _speeds(
-    model: LanguageModel, tokenizer: Tokenizer, parts: Split, seconds: float, told: Told
+    model: LanguageModel, tokenizer: Tokenizer, parts: Split, seconds: float, told: Listener
 ) -> Mapping[str, float]:
     text, draws = parts.held_out.slice(0, SCORED), torch.Generator().manual_seed(0)
 

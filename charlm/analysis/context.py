@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charlm.analysis.surprisal import Progress, Reading
+from charlm.analysis.surprisal import Reading
 from charlm.evaluation.scoring import characters_of, windowed_token_bits
 from charlm.models.base import CountingModel, LanguageModel
 from charlm.models.ngram import NGram
+from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
 
 CONTEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -33,7 +34,7 @@ def context_curve(
     contexts: Sequence[int] = CONTEXTS,
     *,
     tokens: int | None = None,
-    progress: Progress | None = None,
+    progress: Listener = silent,
 ) -> tuple[ContextPoint, ...]:
     """`evaluate(context=C)` for several C below the text's length, each from a sample for which `tokens` are read.
 
@@ -56,8 +57,7 @@ def context_curve(
         figure = (reading.bits + float(more.mean()) * K) / N
         error = float(more.std()) * K / N * ((1 / size - 1 / K) ** 0.5)
         found.append(ContextPoint(context, figure, int(begun[reading.ids[asked]].sum()), error))
-        if progress:
-            progress("context", (number + 1) / len(contexts))
+        progress("context", (number + 1) / len(contexts))
     return tuple(found)
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from charlm.analysis.surprisal import Progress
 from charlm.corpus import Text
+from charlm.progress import Listener, silent
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Quote:
     source: int
 
 
-def longest_quote(sample: str, training: Text, *, progress: Progress | None = None) -> Quote:
+def longest_quote(sample: str, training: Text, *, progress: Listener = silent) -> Quote:
     """The longest stretch of the sample that occurs in the training text, one of several; "" where none does.
 
     The training text is read chunk by chunk. At each place of the sample only a match that is longer than the best so
@@ -30,8 +30,7 @@ def longest_quote(sample: str, training: Text, *, progress: Progress | None = No
                 best = Quote(sample[place : place + length], place, read - len(behind) + at)
         read += len(chunk)
         behind = window[len(window) - min(len(window), len(sample)) :]
-        if progress:
-            progress("looking for quotes", read / training.characters)
+        progress("looking for quotes", read / training.characters)
     return best
 
 

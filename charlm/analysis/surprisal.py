@@ -6,7 +6,7 @@ Shapes: N characters, K tokens, T tokens read in one go, V vocabulary, P predict
 import codecs
 import heapq
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import NamedTuple
@@ -22,11 +22,11 @@ from charlm.decoding.continuation import read as read_prompt
 from charlm.evaluation.scoring import characters_of, passes, score, token_bits
 from charlm.evaluation.walk import ids_of
 from charlm.models.base import LanguageModel, State, device_of
+from charlm.progress import Listener, silent
 from charlm.tokenizers.base import FIRST_BYTE, Tokenizer
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
-Progress = Callable[[str, float], None]
 
 CELLS = 1 << 22
 """Log-probabilities held at a time."""
@@ -83,15 +83,14 @@ class Passage(NamedTuple):
     other_bits: float
 
 
-def read(model: LanguageModel, tokenizer: Tokenizer, text: Text, *, progress: Progress | None = None) -> Reading:
+def read(model: LanguageModel, tokenizer: Tokenizer, text: Text, *, progress: Listener = silent) -> Reading:
     """Read a text with a model. Raises DataError, CheckpointError and TrainingFault as `evaluate` does."""
     ids = ids_of(model, tokenizer, text, progress)
     parts, done = [], 0
     for bits in token_bits(model, ids):
         parts.append(bits)
         done += len(bits)
-        if progress:
-            progress("reading", done / len(ids))
+        progress("reading", done / len(ids))
     bits = np.concatenate(parts)
     first, last = places(tokenizer, ids)
     shared = last - first + 1

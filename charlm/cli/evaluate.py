@@ -11,16 +11,15 @@ from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, option
-from charlm.corpus import open_corpus, reopen
+from charlm.cli.options import GroupedCommand, named_text, option, text_options
+from charlm.corpus import reopen
 from charlm.evaluation import Dynamic, Evaluation, evaluate
 from charlm.training import choose_device
 
 
 @click.command("evaluate", cls=GroupedCommand)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@option("--text", type=click.Path(path_type=Path), help="Evaluate on this file.  [default: the text each run held out]")
-@option("--encoding", default="utf-8", show_default=True, help="Of --text.")
+@text_options("Evaluate on this file.  [default: the text each run held out]")
 @option("--context", type=int, default=None, help="Let the model see only the last so many characters.")
 @option("--dynamic", is_flag=True, help="A copy of the model goes on learning from what it has been asked.")
 @option(
@@ -48,7 +47,7 @@ def command(
     """
     learning = Dynamic(rate=dynamic_rate or Dynamic.rate) if dynamic or dynamic_rate else None
     target = choose_device(device)
-    named = open_corpus([text], encoding) if text else None
+    named = named_text(text, encoding)
     found: list[tuple[str, Evaluation, str]] = []
     for path in runs or (checkpoint.newest(),):
         run = checkpoint.load(path)

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from charlm.cli import Interrupted
 from charlm.comparison import duration
+from charlm.progress import Listener, silent
 from charlm.training import Progress, Watcher
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -166,10 +167,10 @@ def stop_on_signal() -> Iterator[Stopping]:
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Any]:
+def bar(title: str) -> Iterator[Listener]:
     """A progress bar for one piece of work; gives the function (what, fraction done) that moves it."""
     if not errors.is_terminal:
-        yield lambda _what, _done: None
+        yield silent
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

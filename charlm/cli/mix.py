@@ -11,8 +11,7 @@ from rich.table import Table
 
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
-from charlm.cli.options import GroupedCommand, option
-from charlm.corpus import open_corpus
+from charlm.cli.options import GroupedCommand, named_text, option, text_options
 from charlm.errors import UsageError
 from charlm.mixing import Mixed, mix
 from charlm.models import COMBINATIONS, MixtureConfig
@@ -31,12 +30,7 @@ from charlm.models import COMBINATIONS, MixtureConfig
     show_default=True,
     help="How: a small network that sees what they say, a weighted product, a weighted sum.",
 )
-@option(
-    "--text",
-    type=click.Path(path_type=Path),
-    help="Weigh them on this file, which none has learned from.  [default: the validation slice]",
-)
-@option("--encoding", default="utf-8", show_default=True, help="Of --text.")
+@text_options("Weigh them on this file, which none has learned from.  [default: the validation slice]")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def command(
     runs: tuple[Path, ...],
@@ -56,7 +50,7 @@ def command(
     if len(runs) < 2:
         raise UsageError("name two RUNS or more to mix; `charlm info` lists those there are")
     with bar("mix") as progress:
-        mixed = mix(runs, combine=combine, text=open_corpus([text], encoding) if text else None, progress=progress)
+        mixed = mix(runs, combine=combine, text=named_text(text, encoding), progress=progress)
     path = checkpoint.new_run(f"{mixed.about['corpus']['name']}-mixture", output, force=force)
     try:
         with checkpoint.locked(path):

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from charlm.config import Settings, option_name, value_types
+from charlm.corpus import Text, open_corpus
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -130,6 +131,21 @@ corpus_options: list[Decorator] = [
     ),
     option("--encoding", default="utf-8", show_default=True, help="Of the corpus files.", heading="Text"),
 ]
+
+
+def text_options(what: str) -> Decorator:
+    """--text and --encoding, for a file to take instead of what is taken otherwise: see `named_text`."""
+    return apply(
+        [
+            option("--text", type=click.Path(path_type=Path), help=what),
+            option("--encoding", default="utf-8", show_default=True, help="Of --text."),
+        ]
+    )
+
+
+def named_text(text: Path | None, encoding: str) -> Text | None:
+    """What --text names, if anything."""
+    return open_corpus([text], encoding) if text else None
 
 
 def apply(decorators: Iterable[Decorator]) -> Decorator:

@@ -17,6 +17,7 @@ from charlm.corpus import Split, reopen
 from charlm.errors import CheckpointError, UsageError
 from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 from charlm.training import Watcher, resume, train
 
@@ -45,9 +46,7 @@ class Observer:
     """
 
     training: Callable[[str], AbstractContextManager[Watcher]] = lambda _: nullcontext(Watcher())
-    evaluating: Callable[[str], AbstractContextManager[Callable[[str, float], None]]] = lambda _: nullcontext(
-        lambda _what, _done: None
-    )
+    evaluating: Callable[[str], AbstractContextManager[Listener]] = lambda _: nullcontext(silent)
     measured: Callable[[Contender, Evaluation], None] = lambda _contender, _evaluation: None
     found: Callable[[Path, bool], None] = lambda _path, _finished: None
     should_stop: Callable[[], bool] = lambda: False

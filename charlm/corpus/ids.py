@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -15,6 +15,7 @@ from charlm.corpus.mapping import STRIDE, forget
 from charlm.corpus.text import Text
 from charlm.errors import DataError
 from charlm.files import atomic_file
+from charlm.progress import Listener, silent
 
 IN_MEMORY = 64 << 20  # characters; a longer text is encoded into the cache
 MOST_CACHED = 16 << 30  # bytes; what was used longest ago goes first
@@ -23,7 +24,6 @@ _FORMAT = 1  # goes into the key: raise it when the same text and encoder would 
 _OURS = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.part")  # whole, or left behind by a crash
 
 Stream = npt.NDArray[np.unsignedinteger[Any]]
-Progress = Callable[[str, float], None]
 
 
 class Encoder(Protocol):
@@ -41,7 +41,7 @@ class Encoder(Protocol):
         """The ids of a text, (N,)."""
 
 
-def encode(text: Text, encoder: Encoder, cache: Path | None = None, progress: Progress | None = None) -> Stream:
+def encode(text: Text, encoder: Encoder, cache: Path | None = None, progress: Listener = silent) -> Stream:
     """The ids of a text, (N,), uint16 where the vocabulary allows it and else uint32; read-only when mapped.
 
     The text is encoded chunk by chunk (`Text.chunks`). Beyond 64 Mi characters the ids go into a .npy file in the
@@ -94,15 +94,12 @@ def _make_room(folder: Path, newest: Path) -> None:
                 path.unlink()
 
 
-def _encoded(
-    text: Text, encoder: Encoder, dtype: "np.dtype[Any]", progress: Progress | None
-) -> Iterator[npt.NDArray[Any]]:
+def _encoded(text: Text, encoder: Encoder, dtype: "np.dtype[Any]", progress: Listener) -> Iterator[npt.NDArray[Any]]:
     done = 0
     for chunk in text.chunks():
         yield encoder.encode(chunk).astype(dtype)
         done += len(chunk)
-        if progress:
-            progress("encoding", done / text.characters)
+        progress("encoding", done / text.characters)
 
 
 def _load(path: Path, dtype: "np.dtype[Any]") -> Stream | None:

@@ -5,7 +5,7 @@ Shapes: N tokens, K blocks, U unseen characters.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.result import Evaluation
 from charlm.evaluation.scoring import token_bits, windowed_token_bits
 from charlm.models.base import LanguageModel, Network
+from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
 
 LEAST_BLOCK = 1024
@@ -33,7 +34,7 @@ def evaluate(
     *,
     context: int | None = None,
     dynamic: Dynamic | None = None,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Listener = silent,
 ) -> Evaluation:
     """What the model pays for the whole text: one stream, the boundary first, each token once, sums in float64.
 
@@ -58,8 +59,7 @@ def evaluate(
         block_bits += np.bincount(_block(text, ends - 1), weights=bits, minlength=len(block_bits))
         unseen_bits += float(bits[of_unseen[part]].sum())
         done, byte = part.stop, int(ends[-1])
-        if progress:
-            progress("evaluating", done / len(ids))
+        progress("evaluating", done / len(ids))
     assert byte == text.bytes, "the tokenizer spells another text"
     return Evaluation(
         tokens=len(ids),
@@ -77,9 +77,7 @@ def evaluate(
     )
 
 
-def ids_of(
-    model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Callable[[str, float], None] | None = None
-) -> Stream:
+def ids_of(model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Listener = silent) -> Stream:
     """The ids of a text for a model to read; raises DataError and CheckpointError as `evaluate` does."""
     if not text.characters:
         raise DataError(f"{text.name}: an empty text cannot be evaluated")

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import IO, NamedTuple
@@ -12,6 +12,7 @@ import numpy as np
 from charlm.errors import DataError
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
+from charlm.progress import Listener
 
 LINES = 1 << 14  # taken at a time
 LONGEST_LINE = 1 << 26  # bytes, of the head: a tokenizer may stand in one
@@ -37,7 +38,7 @@ class Section(NamedTuple):
 class Arpa:
     """An ARPA file, read from the top. What is wrong with it is a DataError that names the line."""
 
-    def __init__(self, file: IO[bytes], name: str, tell: Callable[[str, float], None]) -> None:
+    def __init__(self, file: IO[bytes], name: str, tell: Listener) -> None:
         self.file, self.name, self.tell = file, name, tell
         self.line = 0  # the last one read
         self.ngrams = 1  # that there are said to be

@@ -1,6 +1,5 @@
 """Reading an ARPA file as a model."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
@@ -13,6 +12,7 @@ from charlm.models.ngram import NGram
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
 from charlm.models.ngram.table import Entries, Unnormalised, tabulate
+from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 
 
@@ -22,7 +22,7 @@ def read_arpa(
     *,
     space: str = SPACE,
     newline: str = NEWLINE,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Listener = silent,
 ) -> tuple[NGram, Tokenizer]:
     """The n-gram in an ARPA file, and the tokenizer that goes with it.
 
@@ -31,14 +31,13 @@ def read_arpa(
     characters. What follows each context is scaled to add up to exactly 1. Raises DataError that says in which line of
     `name` the file is damaged, or is no model of characters.
     """
-    tell = progress or (lambda _what, _fraction: None)
-    arpa = Arpa(file, name, tell)
+    arpa = Arpa(file, name, progress)
     sections = arpa.sections()
     singles = next(sections)
     words = vocabulary(arpa, singles.line, space, newline)
     single, unigram = _single(singles, words)
     rows = [single, *(_rows(arpa, section, words) for section in sections)]
-    tell("building", 1.0)
+    progress("building", 1.0)
     levels = _linked(arpa, rows)
     config = NGram.Config(order=len(levels), smoothing=None)
     try:

@@ -1,6 +1,6 @@
 """Writing a model as an ARPA file."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO
 
 import numpy as np
@@ -16,6 +16,7 @@ from charlm.models.ngram import NGram
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
 from charlm.models.ngram.table import entries
+from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 
 ROWS = 1 << 14  # lines made at a time
@@ -38,9 +39,7 @@ WHOLE = _fours(f"{sign}{number}." for sign in ("", "-") for number in range(100)
 ZERO = _fours(("0", "", ""))
 
 
-def write_arpa(
-    model: LanguageModel, tokenizer: Tokenizer, file: IO[bytes], progress: Callable[[str, float], None] | None = None
-) -> None:
+def write_arpa(model: LanguageModel, tokenizer: Tokenizer, file: IO[bytes], progress: Listener = silent) -> None:
     """Write an n-gram as an ARPA file that `read_arpa`, KenLM and others read.
 
     A comment on top holds the tokenizer; `words` says how ids are spelled. <unk> has the probability of all ids that
@@ -49,7 +48,6 @@ def write_arpa(
     """
     if not isinstance(model, NGram) or not len(model.ids):
         raise UsageError("only a fitted n-gram can be written as an ARPA file: this model has no n-grams")
-    tell = progress or (lambda _what, _fraction: None)
     model = model.cpu()
     ids = model.ids.tolist()
     sizes = model.levels.diff().tolist()
@@ -69,7 +67,7 @@ def write_arpa(
             shown, logs = _with_specials(shown, logs, model, ids)
         file.write(f"\n\\{length}-grams:\n".encode())
         for first in range(0, len(shown), ROWS):
-            tell(f"writing {length}-grams", (done + first) / sum(sizes))
+            progress(f"writing {length}-grams", (done + first) / sum(sizes))
             rows = slice(first, first + ROWS)
             file.write(_lines(names, shown[rows], *(log[rows] for log in logs[: 1 + (length < len(sizes))])))
         done += len(shown)

@@ -1,7 +1,7 @@
 """Runs into one mixture: over the same text and tokenizer, weighed on what they have not learned from."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from charlm.corpus import Split, Stream, Text, encode, reopen
 from charlm.errors import UsageError
 from charlm.mixing.evidence import Places
 from charlm.models import CountingModel, LanguageModel, Member, Mixture, MixtureConfig
+from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ def mix(
     *,
     combine: str = MixtureConfig.combine,
     text: Text | None = None,
-    progress: Progress = lambda _what, _done: None,
+    progress: Listener = silent,
 ) -> Mixed:
     """The mixture of runs, weighed on the validation slice that they share, or else on `text`.
 
@@ -69,7 +68,7 @@ def mix(
     return Mixed(model.eval(), tokenizer, about, found)
 
 
-def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Stream, progress: Progress) -> Tensor:
+def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Stream, progress: Listener) -> Tensor:
     """What a model says of the places; what counts is fitted anew if it has `learned` a text and counted `ids`."""
     if isinstance(model, CountingModel) and learned is not None:
         found: list[Tensor] = []

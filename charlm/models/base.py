@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.config import BOUNDARY, Settings
+from charlm.progress import Listener, silent
 
 torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4: let it be this one
 
@@ -131,7 +132,7 @@ class CountingModel(LanguageModel):
         self,
         tokens: np.ndarray[Any, Any],
         validation: np.ndarray[Any, Any],
-        progress: Callable[[str, float], None] | None = None,
+        progress: Listener = silent,
         before: Callable[["CountingModel"], None] | None = None,
     ) -> None:
         """Count `tokens` (N,), tune what needs tuning on `validation` (M,), then count those too.

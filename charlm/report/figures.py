@@ -113,10 +113,10 @@ def gradients(found: Iterable[tuple[int, Gradients]], when: str) -> Html:
         for number, share in shares:
             axes.plot(np.where(share > SMALLEST_NORM, share, np.nan), **style(number))
         axes.set_yscale("log")
-        axes.set_ylim(SMALLEST_NORM, 2 * max(5.0, *(share.max() for _, share in shares)))
+        axes.set_ylim(SMALLEST_NORM, 3 * max(float(share.max()) for _, share in shares))
         axes.yaxis.set_major_formatter(lambda value, _: "10" + str(round(math.log10(value))).translate(RAISED))
         axes.set_xlabel("tokens between an input and the loss")
-        axes.set_ylabel("gradient, as a share of the newest input's")
+        axes.set_ylabel("share of the newest input's gradient")
         return done()
 
 

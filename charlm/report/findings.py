@@ -33,6 +33,7 @@ from charlm.decoding import sample
 from charlm.errors import TrainingFault, UsageError
 from charlm.models import LanguageModel
 from charlm.models.recurrent import RNN
+from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 
 MOST_READ = 500_000  # characters of the held-out text that passages, kinds and curves are looked for in
@@ -43,8 +44,6 @@ LINE = 48  # characters whose attention is shown
 CONTEXT_TOKENS = 1 << 16  # read for each point of the context curve
 REACH = 64  # tokens that gradients are followed back
 FEW = 64  # positions that tell enough of a network that has learned nothing
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Findings:
     yardstick: Quote
 
 
-def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Progress] | None = None) -> Findings:
+def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Listener] = lambda _: silent) -> Findings:
     """Everything that the page shows of a comparison, from the runs of its rows; `progress` gives each row's listener.
 
     Raises CheckpointError for runs that have gone or changed since, and whatever evaluation raises.
@@ -101,9 +100,8 @@ def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Progres
     held_out = result.split.held_out
     text = held_out.slice(0, MOST_READ)
     span = _excerpt(text)
-    listener = progress or (lambda _name: lambda _what, _done: None)
     found = tuple(
-        _finding(name, row, result, text, span, seed, listener(name))
+        _finding(name, row, result, text, span, seed, progress(name))
         for name, row in zip(result.names, result.rows, strict=True)
     )
     return Findings(result, found, text, longest_quote(text.slice(*span).read()[:SAMPLE], result.split.training))
@@ -122,7 +120,7 @@ def _excerpt(text: Text) -> tuple[int, int]:
 
 
 def _finding(
-    name: str, row: Row, result: Comparison, text: Text, span: tuple[int, int], seed: int, progress: Progress
+    name: str, row: Row, result: Comparison, text: Text, span: tuple[int, int], seed: int, progress: Listener
 ) -> Finding:
     run = checkpoint.load(row.run)
     model, tokenizer = run.model, run.tokenizer

@@ -6,7 +6,6 @@ A network that is half trained makes other weights than one that is done: 0.003 
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
 
 from torch import Tensor
@@ -16,6 +15,7 @@ from charlm.corpus import Stream
 from charlm.errors import UsageError
 from charlm.mixing import Places
 from charlm.models import CountingModel, LanguageModel, Mixture, MixtureConfig, Network
+from charlm.progress import Listener
 from charlm.training.budget import Budget
 
 RESERVED = 0.05  # of a budget of time, for the tuning at its end
@@ -47,7 +47,7 @@ def network_of(model: LanguageModel) -> Network:
 class Weighing:
     """Counts what members of a mixture count, and weighs the members once the network stands."""
 
-    def __init__(self, mixture: Mixture, ids: Stream, validation: Stream, stage: Callable[[str, float], None]) -> None:
+    def __init__(self, mixture: Mixture, ids: Stream, validation: Stream, stage: Listener) -> None:
         began = time.monotonic()
         self.mixture = mixture
         self.places = Places(validation, mixture.vocab_size)

@@ -17,6 +17,7 @@ from charlm.decoding import Sampling, sample
 from charlm.errors import CharlmError, TrainingFault
 from charlm.memory import keeping_freed_memory, physical_memory, ran_out
 from charlm.models import CountingModel, LanguageModel, Network
+from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
 from charlm.training.counters import Progress
@@ -40,7 +41,7 @@ class Watcher:
     """Who is told of a run: its progress, what is counted or encoded, a sample as it learns; and who may stop it."""
 
     progress: Callable[[Progress], None] = lambda _: None
-    stage: Callable[[str, float], None] = lambda _what, _done: None
+    stage: Listener = silent
     sample: Callable[[str], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from charlm.models.ngram.cache import Cache, Static
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Integers, Level, Tell
 from charlm.models.ngram.gate import gated, train
 from charlm.models.ngram.matching import sampled
 from charlm.models.ngram.smoothing import (
@@ -58,9 +58,6 @@ class Slice(NamedTuple):
     def shortened(self, order: int) -> "Slice":
         """The same places, seen by n-grams of up to `order` only."""
         return Slice(self.levels[:order], self.base, self.contexts[:, :order], self.ngrams[:, :order])
-
-
-Tell = Callable[[float], None]
 
 
 def tune_gate(held: Slice, tell: Tell) -> tuple[Estimator, tuple[Numbers, Numbers]]:

@@ -3,70 +3,40 @@
 Shapes: B streams, T time steps, V vocabulary, K = order - 1 contexts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.config import BOUNDARY, Settings, setting
+from charlm.config import BOUNDARY, Settings
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel, LogProbs, State, Step, Tokens
-from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache, Static
-from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
-from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order, tune_cache
-from charlm.models.ngram.matching import matches
+from charlm.models.ngram.cache import Cache, Static
+from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.estimation import Estimator
+from charlm.models.ngram.fitting import COUNTED, NGramConfig, base_of, complete, counted, symbols_of, tuned
 from charlm.models.ngram.smoothing import Estimate, Numbers
 from charlm.models.ngram.stepping import Heard, Steps, spread
+from charlm.models.ngram.trie import check, keys_of, tensors_of
+from charlm.progress import Listener, silent
 
 CACHE = "cache_"  # what the names of the cache's tensors begin with
-LONGEST = 12  # order tried if none is asked for
-CHUNK = 1 << 20  # tokens looked at in one go
-WINDOW = 16  # bytes of the memory allowed for each window of the text that is sorted at a time
-COUNTED = 64  # bytes that an n-gram takes while the model is built
-LEARNED_FROM = 256  # and while it is learned what n-grams of which length are worth
 
 
 class NGram(CountingModel):
     """Predicts from the last order - 1 tokens, by how often it has seen what follows them.
 
-    The n-grams form a trie whose nodes are numbered level by level, so that the children of a node, and of one node
-    after another, are neighbours: node 0 is the empty n-gram, node y the one that ends in symbol[y - 1] and has
-    mass[y - 1]. The state holds, for k = 1 .. K, the node of the last k tokens, -1 where they were never seen; and if
-    there is a cache, the last tokens themselves. The table without the cache is all that its own tensors describe.
+    The n-grams form a trie, laid out as `trie` says. The state holds, for k = 1 .. K, the node of the last k tokens, -1
+    where they were never seen; and if there is a cache, the last tokens themselves. The table without the cache is all
+    that its own tensors describe.
     """
 
-    @dataclass(frozen=True)
-    class Config(Settings):
-        """Settings of the n-gram."""
-
-        order: int | None = setting(
-            None,
-            f"n-gram length, context and prediction; open: chosen on the validation slice, up to {LONGEST}",
-            min=1,
-            max=16,
-        )
-        smoothing: str | None = setting(  # None: nothing was counted here, the table was imported
-            "gated", "how counts become probabilities", choices=SMOOTHERS
-        )
-        cache: int | None = setting(
-            None,
-            "last tokens of the text being read in which earlier cases of the context are looked for; 0: none; "
-            f"open: {RECENT} with gated smoothing, else 0",
-            min=0,
-            max=LARGEST_WINDOW,
-        )
-        memory: float = setting(
-            2.0,
-            "gigabytes that counting may take besides the text; sets how long n-grams get where that is open",
-            min=0.1,
-        )
-
+    Config = NGramConfig
+    config: NGramConfig
     chunk: ClassVar[int] = 1 << 17
 
-    config: Config
     ids: Tensor  # (A,) int64: the token that each symbol stands for
     levels: Tensor  # (order + 1,) int64: the first node of each length, then the end
     first: Tensor  # (C + 1,) int32: first child of each node that can be a context, then the end
@@ -75,9 +45,9 @@ class NGram(CountingModel):
     backoff: Tensor  # (C,) float32
     unigram: Tensor  # (V,) float32: P of each token in no context, those never seen included
     codes: Tensor  # (V,) int64: the symbol of each token, A for those never seen
-    keys: Tensor  # (M + 1,) int64: what `_keys` says
+    keys: Tensor  # (M + 1,) int64: what `keys_of` says
 
-    def __init__(self, config: Config, vocab_size: int) -> None:
+    def __init__(self, config: NGramConfig, vocab_size: int) -> None:
         super().__init__()
         self.config = config
         self.vocab_size = vocab_size
@@ -109,86 +79,46 @@ class NGram(CountingModel):
         self,
         tokens: np.ndarray[Any, Any],
         validation: np.ndarray[Any, Any],
-        progress: Callable[[str, float], None] | None = None,
+        progress: Listener = silent,
         before: Callable[[CountingModel], None] | None = None,
     ) -> None:
         """Count and estimate; the text is read as the boundary, then `tokens`, then `validation`.
 
         With kenlm smoothing another boundary follows, which stands for the </s> that KenLM predicts at the end.
         """
-        tell = progress or (lambda _what, _fraction: None)
         boundary = np.array([BOUNDARY], tokens.dtype)
         parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
-        tell("counting", 0.0)
-        ids, symbols = _alphabet(parts, self.vocab_size)
-        estimator, order, cache = self._tuned(symbols, len(ids), 1 + len(tokens), tell)
+        progress("counting", 0.0)
+        ids, symbols = symbols_of(parts, self.vocab_size)
+        estimator, order, cache = tuned(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), progress)
         self._remember(cache)
         if before is not None:
-            self._estimate(ids, _complete(symbols[: 1 + len(tokens)], len(ids)), estimator, order, tell)
+            self._estimate(ids, complete(symbols[: 1 + len(tokens)], len(ids)), estimator, order, progress)
             before(self)
-        self._estimate(ids, symbols, estimator, order, tell)
+        self._estimate(ids, symbols, estimator, order, progress)
 
-    def _estimate(
-        self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, tell: Callable[[str, float], None]
-    ) -> None:
+    def _estimate(self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, tell: Listener) -> None:
         """Become what these symbols, which stand for the tokens `ids`, are counted and estimated to be."""
-        levels = self._counted(symbols, len(ids), order, COUNTED, tell)
+        levels = counted(self.config, symbols, len(ids), order, COUNTED, tell)
         if self.config.order and len(levels) < min(order, len(symbols)):
             raise UsageError(
                 f"--order {order} has more n-grams here than fit in --memory {self.config.memory:g} (gigabytes): "
                 f"allow more, or take --order {len(levels)}"
             )
         tell("estimating", 0.0)
-        base = _base(len(ids), self.vocab_size)
+        base = base_of(len(ids), self.vocab_size)
         estimates = estimator(levels, base)
         self.found = {"discounts": [estimate.discounts for estimate in estimates]}
         unseen = self.vocab_size - len(ids)
         unigram = np.full(self.vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
         unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
-        self._install(_tensors(ids, levels, estimates, unigram))
+        self._install(tensors_of(ids, levels, estimates, unigram))
         tell("estimating", 1.0)
-
-    def _counted(
-        self, symbols: Integers, alphabet: int, order: int, size: int, tell: Callable[[str, float], None]
-    ) -> list[Level]:
-        """The n-grams up to an order, or shorter ones where those, of so many bytes each, are too many."""
-        allowed = int(self.config.memory * 1e9)
-        tell("counting", 0.0)
-        return count_ngrams(
-            symbols, alphabet, order, allowed // size, allowed // WINDOW, lambda fraction: tell("counting", fraction)
-        )
-
-    def _tuned(
-        self, symbols: Integers, alphabet: int, split: int, tell: Callable[[str, float], None]
-    ) -> tuple[Estimator, int, Cache | None]:
-        """What the validation slice, symbols[split:], teaches: how to estimate, up to which order, the cache if any."""
-        smoothing, order = self.config.smoothing, self.config.order
-        assert smoothing is not None
-        window = self.config.cache if self.config.cache is not None else RECENT * (smoothing == "gated")
-        estimator, steps = FIXED.get(smoothing), None
-        if estimator and order and not window:
-            return estimator, order, None
-        size = LEARNED_FROM if smoothing == "gated" else COUNTED
-        levels = self._counted(symbols[:split], alphabet, order or LONGEST, size, tell)
-        contexts, ngrams = matches(levels, alphabet, symbols, split)
-        held = Slice(levels, _base(len(levels[0]), self.vocab_size), contexts, ngrams)
-        if estimator is None:
-            estimator, steps = LEARNED[smoothing](held, lambda fraction: tell(f"tuning {smoothing}", fraction))
-        if not order and len(contexts):  # the gate itself decides what long contexts count
-            order = len(levels) if smoothing == "gated" else best_order(held, estimator)
-        order = order or LONGEST
-        if not window:
-            return estimator, order, None
-        held = held.shortened(order)
-        mass, backoff = steps or held.looked_up(estimator(held.levels, held.base))
-        text = np.append(symbols[:1], symbols[split:])
-        cache = tune_cache(window, text, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction))
-        return estimator, order, cache
 
     @classmethod
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "NGram":
         """As the interface says."""
-        assert isinstance(config, cls.Config)
+        assert isinstance(config, NGramConfig)
         model = cls(config, vocab_size)
         expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         of_cache = {name: tensor for name, tensor in tensors.items() if name.startswith(CACHE)}
@@ -198,7 +128,7 @@ class NGram(CountingModel):
         found = {name: tensor.dtype for name, tensor in tensors.items()}
         if found not in (expected, expected | {"symbol": torch.int32}):
             raise ValueError("the weights are not those of an n-gram model")
-        _check(tensors, vocab_size)
+        check(tensors, vocab_size)
         model._install(dict(tensors))
         return model
 
@@ -213,7 +143,7 @@ class NGram(CountingModel):
         unigram: Numbers,
     ) -> "NGram":
         """The model of a table made elsewhere; symbol s is the token ids[s]. Raises ValueError like `from_tensors`."""
-        return cls.from_tensors(config, vocab_size, _tensors(ids, levels, estimates, unigram))
+        return cls.from_tensors(config, vocab_size, tensors_of(ids, levels, estimates, unigram))
 
     def _install(self, tensors: dict[str, Tensor]) -> None:
         """Take over the tensors of a fitted model, and derive from them what is looked things up in."""
@@ -222,7 +152,7 @@ class NGram(CountingModel):
         alphabet = len(self.ids)
         codes = torch.full((self.vocab_size,), alphabet)
         codes[self.ids] = torch.arange(alphabet)
-        keys = torch.from_numpy(_keys(self.first.numpy(), self.symbol.numpy(), alphabet))
+        keys = torch.from_numpy(keys_of(self.first.numpy(), self.symbol.numpy(), alphabet))
         self.register_buffer("codes", codes, persistent=False)
         self.register_buffer("keys", keys, persistent=False)
 
@@ -353,83 +283,3 @@ class NGram(CountingModel):
         tokens = self.ids.index_select(0, self.symbol.index_select(0, children).int())
         result.view(-1).index_add_(0, (rows * self.vocab_size).index_select(0, owner) + tokens, mass)
         return result
-
-
-def _alphabet(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
-    """The tokens that occur, and all parts in one with the place of each among them, its symbol."""
-    frequencies: Integers = np.zeros(vocab_size, np.int64)
-    chunks = [part[begin : begin + CHUNK] for part in parts for begin in range(0, len(part), CHUNK)]
-    for chunk in chunks:
-        frequencies += np.bincount(chunk, minlength=vocab_size)
-    ids = alphabet_of(frequencies)
-    codes: Integers = np.zeros(vocab_size, np.min_scalar_type(len(ids)))
-    codes[ids] = np.arange(len(ids))
-    symbols: Integers = np.empty(sum(map(len, parts)), codes.dtype)
-    begin = 0
-    for chunk in chunks:
-        symbols[begin : begin + len(chunk)] = codes[chunk]
-        begin += len(chunk)
-    return ids, symbols
-
-
-def _complete(symbols: Integers, alphabet: int) -> Integers:
-    """The symbols, and behind them each that they lack: an n-gram knows its alphabet from its text."""
-    lacking = np.ones(alphabet, bool)
-    for begin in range(0, len(symbols), CHUNK):
-        lacking[symbols[begin : begin + CHUNK]] = False
-    return np.append(symbols, lacking.nonzero()[0].astype(symbols.dtype)) if lacking.any() else symbols
-
-
-def _base(alphabet: int, vocab_size: int) -> Numbers:
-    """P of each symbol seen before anything is counted: all tokens never seen are together one symbol more."""
-    return np.full(alphabet, 1 / (alphabet + (vocab_size > alphabet)))
-
-
-def _tensors(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: Any) -> dict[str, Tensor]:
-    """What a fitted model stores; `first`, for instance, from the parents of the n-grams."""
-    sizes = np.array([1, *map(len, levels)])
-    starts = np.cumsum(sizes)
-    children = np.concatenate([np.bincount(level.parent, minlength=n) for level, n in zip(levels, sizes, strict=False)])
-    symbol = np.concatenate([level.symbol for level in levels])
-    arrays = {
-        "ids": ids,
-        "levels": starts,
-        "first": np.append(1, 1 + np.cumsum(children)).astype(np.int32),
-        "symbol": symbol.astype(np.uint8 if len(ids) <= 256 else np.int32),
-        "mass": np.concatenate([e.mass for e in estimates]).astype(np.float32),
-        "backoff": np.concatenate([e.backoff for e in estimates]).astype(np.float32),
-        "unigram": unigram.astype(np.float32),
-    }
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-@np.errstate(over="ignore", invalid="ignore")  # what is infinite does not add up either
-def _check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
-    """Raises ValueError unless the tensors describe one trie whose contexts each give away a probability of 1."""
-    ids, levels, first, symbol, mass, backoff, unigram = (
-        tensors[name].numpy() for name in ("ids", "levels", "first", "symbol", "mass", "backoff", "unigram")
-    )
-    sound = (
-        all(tensor.dim() == 1 for tensor in tensors.values())
-        and len(unigram) == vocab_size
-        and len(symbol) == len(mass)
-        and len(first) == len(backoff) + 1
-        and levels[:1].tolist() == first[:1].tolist() == [1]
-        and levels[-1:].tolist() == first[-1:].tolist() == [len(symbol) + 1]
-        and all((numbers[1:] >= numbers[:-1]).all() for numbers in (levels, first))
-        and all(((numbers >= 0) & (numbers < n)).all() for numbers, n in ((ids, vocab_size), (symbol, len(ids))))
-        and len(np.unique(ids)) == len(ids)
-    )
-    if not sound or not (np.diff(_keys(first, symbol, len(ids))) > 0).all():
-        raise ValueError("the tensors of the n-gram model contradict each other")
-    given = np.append(0, mass.cumsum(dtype=np.float64))[first - 1]
-    off = np.abs(np.diff(given) + backoff - 1).max()
-    if not (off < 1e-3 and abs(unigram.sum(dtype=np.float64) - 1) < 1e-3 and min(backoff.min(), unigram.min()) > 0):
-        raise ValueError("the probabilities of the n-gram model do not add up to 1")
-
-
-def _keys(first: Integers, symbol: Integers, alphabet: int) -> Integers:
-    """(M + 1,) int64: parent * (A + 1) + symbol of each node from 1 on, which ascend; then a number beyond all."""
-    keys = np.repeat(np.arange(0, len(first) * (alphabet + 1), alphabet + 1), np.diff(first, append=first[-1] + 1))
-    keys[:-1] += symbol
-    return keys

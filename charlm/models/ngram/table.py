@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.fitting import NGramConfig
 from charlm.models.ngram.model import NGram
 from charlm.models.ngram.smoothing import Estimate, Numbers
 
@@ -62,9 +63,7 @@ def entries(model: NGram) -> Iterator[Entries]:
         yield Entries(parent, symbol, suffix, probability, np.ones(end - begin) if longest else backoff[begin:end])
 
 
-def tabulate(
-    config: NGram.Config, vocab_size: int, ids: Integers, unigram: Numbers, levels: Sequence[Entries]
-) -> NGram:
+def tabulate(config: NGramConfig, vocab_size: int, ids: Integers, unigram: Numbers, levels: Sequence[Entries]) -> NGram:
     """The model whose n-grams these are, symbol s being the token ids[s], and unigram (V,) the P of every token.
 
     What follows each context is made to add up to 1. Raises Unnormalised where that would change it by more than

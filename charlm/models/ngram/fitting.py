@@ -1,0 +1,119 @@
+"""From a text to what an n-gram model is made of: its symbols, its n-grams, how to estimate, and the cache.
+
+Shapes: K = order - 1 contexts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from charlm.config import Settings, setting
+from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache
+from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
+from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order, tune_cache
+from charlm.models.ngram.matching import matches
+from charlm.models.ngram.smoothing import Numbers
+from charlm.progress import Listener
+
+LONGEST = 12  # order tried if none is asked for
+CHUNK = 1 << 20  # tokens looked at in one go
+WINDOW = 16  # bytes of the memory allowed for each window of the text that is sorted at a time
+COUNTED = 64  # bytes that an n-gram takes while the model is built
+LEARNED_FROM = 256  # and while it is learned what n-grams of which length are worth
+
+
+@dataclass(frozen=True)
+class NGramConfig(Settings):
+    """What an n-gram can be told."""
+
+    order: int | None = setting(
+        None,
+        f"n-gram length, context and prediction; open: chosen on the validation slice, up to {LONGEST}",
+        min=1,
+        max=16,
+    )
+    smoothing: str | None = setting(  # None: nothing was counted here, the table was imported
+        "gated", "how counts become probabilities", choices=SMOOTHERS
+    )
+    cache: int | None = setting(
+        None,
+        "last tokens of the text being read in which earlier cases of the context are looked for; 0: none; "
+        f"open: {RECENT} with gated smoothing, else 0",
+        min=0,
+        max=LARGEST_WINDOW,
+    )
+    memory: float = setting(
+        2.0,
+        "gigabytes that counting may take besides the text; sets how long n-grams get where that is open",
+        min=0.1,
+    )
+
+
+def symbols_of(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
+    """The tokens that occur, and all parts in one with the place of each among them, its symbol."""
+    frequencies: Integers = np.zeros(vocab_size, np.int64)
+    chunks = [part[begin : begin + CHUNK] for part in parts for begin in range(0, len(part), CHUNK)]
+    for chunk in chunks:
+        frequencies += np.bincount(chunk, minlength=vocab_size)
+    ids = alphabet_of(frequencies)
+    codes: Integers = np.zeros(vocab_size, np.min_scalar_type(len(ids)))
+    codes[ids] = np.arange(len(ids))
+    symbols: Integers = np.empty(sum(map(len, parts)), codes.dtype)
+    begin = 0
+    for chunk in chunks:
+        symbols[begin : begin + len(chunk)] = codes[chunk]
+        begin += len(chunk)
+    return ids, symbols
+
+
+def complete(symbols: Integers, alphabet: int) -> Integers:
+    """The symbols, and behind them each that they lack: an n-gram knows its alphabet from its text."""
+    lacking = np.ones(alphabet, bool)
+    for begin in range(0, len(symbols), CHUNK):
+        lacking[symbols[begin : begin + CHUNK]] = False
+    return np.append(symbols, lacking.nonzero()[0].astype(symbols.dtype)) if lacking.any() else symbols
+
+
+def base_of(alphabet: int, vocab_size: int) -> Numbers:
+    """P of each symbol seen before anything is counted: all tokens never seen are together one symbol more."""
+    return np.full(alphabet, 1 / (alphabet + (vocab_size > alphabet)))
+
+
+def counted(
+    config: NGramConfig, symbols: Integers, alphabet: int, order: int, size: int, tell: Listener
+) -> list[Level]:
+    """The n-grams up to an order, or shorter ones where those, of so many bytes each, are too many."""
+    allowed = int(config.memory * 1e9)
+    tell("counting", 0.0)
+    return count_ngrams(
+        symbols, alphabet, order, allowed // size, allowed // WINDOW, lambda fraction: tell("counting", fraction)
+    )
+
+
+def tuned(
+    config: NGramConfig, vocab_size: int, symbols: Integers, alphabet: int, split: int, tell: Listener
+) -> tuple[Estimator, int, Cache | None]:
+    """What the validation slice, symbols[split:], teaches: how to estimate, up to which order, the cache if any."""
+    smoothing, order = config.smoothing, config.order
+    assert smoothing is not None
+    window = config.cache if config.cache is not None else RECENT * (smoothing == "gated")
+    estimator, steps = FIXED.get(smoothing), None
+    if estimator and order and not window:
+        return estimator, order, None
+    size = LEARNED_FROM if smoothing == "gated" else COUNTED
+    levels = counted(config, symbols[:split], alphabet, order or LONGEST, size, tell)
+    contexts, ngrams = matches(levels, alphabet, symbols, split)
+    held = Slice(levels, base_of(len(levels[0]), vocab_size), contexts, ngrams)
+    if estimator is None:
+        estimator, steps = LEARNED[smoothing](held, lambda fraction: tell(f"tuning {smoothing}", fraction))
+    if not order and len(contexts):  # the gate itself decides what long contexts count
+        order = len(levels) if smoothing == "gated" else best_order(held, estimator)
+    order = order or LONGEST
+    if not window:
+        return estimator, order, None
+    held = held.shortened(order)
+    mass, backoff = steps or held.looked_up(estimator(held.levels, held.base))
+    text = np.append(symbols[:1], symbols[split:])
+    cache = tune_cache(window, text, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction))
+    return estimator, order, cache
