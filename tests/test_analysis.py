@@ -325,7 +325,6 @@ class TestGradients:
         assert all(weight.grad is None for weight in model.parameters())
         assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
-
     def test_before_training_relu_keeps_what_tanh_and_gates_lose(self):
         tokenizer = characters("abcd é\n")
         trained = {name: network(name, tokenizer.vocab_size, width=48) for name in ("rnn", "gru", "lstm")}

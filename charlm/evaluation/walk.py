@@ -24,8 +24,8 @@ LEAST_BLOCK = 1024
 """Bytes of a block, at least."""
 
 MOST_BLOCKS = 32
-"""A longer text is cut into longer blocks, not into more of them: scenes and files suit one model or another for several
-kilobytes, so short blocks are not independent (in tests/benchmarks/NOTES.md: an interval half as wide as it should be)."""
+"""A longer text is cut into longer blocks, not into more of them: a scene or a file suits one model or another for some
+kilobytes, and blocks should be independent (tests/benchmarks/NOTES.md: those of 1 KB made intervals half as wide)."""
 
 
 def evaluate(
