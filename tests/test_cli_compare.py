@@ -317,7 +317,7 @@ def test_what_was_not_equal_is_said(charlm, folder):
 
 
 def test_what_adapts_is_said(charlm):
-    note = "ngram: also counts the text as it reads it"
+    note = "is counted too by ngram (not with --cache 0)"
     assert note in charlm("compare", "cats.txt", *QUICK, "--arch", "ngram")[1]
     assert note not in charlm("compare", "cats.txt", *QUICK, "--arch", "ngram", "--cache", "0")[1]
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import random
 import re
 import sys
@@ -210,7 +211,7 @@ class TestFigures:
         told = content(section(tree, "result"))
         assert found.result.split.held_out.sha256 in told
         assert "the same for all: 8steps" in told
-        assert "ngram counts what it reads as well, which the others do not" in told
+        assert "what is read is counted too by ngram, not by the others" in told
 
     def test_gradients_before_training_and_after_it(self, found: Findings, tree: ElementTree.Element) -> None:
         shown = section(tree, "gradients")
@@ -266,6 +267,19 @@ class TestContenders:
         assert panel is not None
         assert len(content(panel)) > 300
         assert "≤" in content(section(tree, "result"))
+
+    def test_a_mixture(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(findings, "CONTEXT_TOKENS", 1 << 10)
+        found = find(compared(architectures=["lstm", "mixture"], order=3, width=8))
+        tree = ElementTree.fromstring(as_page(found))
+        told = content(section(tree, "result"))
+        assert "made of ngram and lstm, which a small network that sees what they say brings together" in told
+        assert "Of mixture it is its network alone" in content(section(tree, "learning"))
+        for name in ("gradients", "embeddings"):
+            assert "being made of others: mixture (ngram and lstm)." in content(section(tree, name))
+        mixture = next(one for one in found.contenders if one.name == "mixture")
+        assert math.fsum(mixture.reading.character_bits) == pytest.approx(mixture.row.evaluation.bits, rel=1e-12)
 
     def test_one_run_alone(self, found: Findings) -> None:
         alone = replace(found.result, rows=found.result.rows[-1:], baselines={})

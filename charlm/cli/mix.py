@@ -28,7 +28,7 @@ from charlm.models import COMBINATIONS, MixtureConfig
     type=click.Choice(list(COMBINATIONS)),
     default=MixtureConfig.combine,
     show_default=True,
-    help="How: a small network that sees what they say, a weighted product, a weighted sum.",
+    help=f"How: {', '.join(kind.about for kind in COMBINATIONS.values())}.",
 )
 @text_options("Weigh them on this file, which none has learned from.  [default: the validation slice]")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")

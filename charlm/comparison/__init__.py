@@ -11,7 +11,7 @@ from charlm.comparison.comparing import SAMPLE_CHARACTERS, SAMPLING, compare, sa
 from charlm.comparison.planning import MATCHES, Plan, budget_for, plan
 from charlm.comparison.result import Comparison, Conditions, Row
 from charlm.comparison.sources import Contender, Observer, Source, to_train, trained_already
-from charlm.comparison.words import Cell, Line, differing, duration, notes, short, table
+from charlm.comparison.words import Cell, Line, differing, duration, listed, notes, short, table
 
 __all__ = [
     "MATCHES",
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "differing",
     "duration",
+    "listed",
     "notes",
     "plan",
     "sample_line",

@@ -1,7 +1,7 @@
 """A comparison in words: the cells of its table, and the sentences under it; for the terminal and for the page."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from charlm.comparison.result import Comparison, Row
@@ -71,7 +71,7 @@ def notes(result: Comparison) -> Iterator[str]:
     if any(row.upper_bound for row in result.rows):
         yield "≤: an upper bound; SentencePiece can cut a text in many ways, and one was scored."
     if adapting := [name for name, row in zip(result.names, result.rows, strict=True) if row.adapts]:
-        yield f"{_listed(adapting)}: also counts the text as it reads it (--cache 0 does not); the rest learn no more."
+        yield f"The text being read is counted too by {listed(adapting)} (not with --cache 0); the rest learn no more."
     if unseen := [row.evaluation for row in result.rows if row.evaluation.unseen_characters]:
         costs = [e.unseen_bits / e.unseen_characters for e in unseen]
         yield (
@@ -94,10 +94,11 @@ def _training(result: Comparison) -> str:
 
 def differing(values: Mapping[str, list[str]]) -> str:
     """Who had which value."""
-    return "; ".join(f"{_listed(names)} {value}" for value, names in values.items())
+    return "; ".join(f"{listed(names)} {value}" for value, names in values.items())
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """One; one and another; one, another and a third."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.analysis import KINDS, EmbeddingMap, Gradients
-from charlm.report.findings import Finding
+from charlm.report.findings import Finding, Measured
 from charlm.report.html import Html, tag, visible
 from charlm.report.plots import INK, MARKERS, MUTED, SIZE, colour, figure, style
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WIDE = (5.6, 4.2)  # inches
 CURVE_POINTS = 150  # of a learning curve
+HIGHEST = 2.5  # bits above the lowest point of all learning curves that are drawn
 FRONT: dict[str, Any] = {"color": MUTED, "linewidth": 1.3, "linestyle": (0, (2, 3)), "zorder": 0}
 SMALLEST_NORM = 1e-7  # below which a gradient is not drawn
 SHADE = (0.85, 0.33, 0.1)  # of attention, the more opaque the more there is: seen on light and on dark
@@ -36,14 +37,21 @@ def learning(found: Sequence[Numbered], what: str, unit: str) -> Html:
             axes.plot([getattr(m, what) for m in points], [m.training for m in points], **style(number))
             checked = [(getattr(m, what), m.validation) for m in finding.curve if m.validation is not None]
             axes.plot(*np.array(checked).reshape(-1, 2).T, **_marks(number), markersize=4)
+        every = [m for _, finding in found for m in finding.curve]
+        lowest = min(m.training for m in every)
+        axes.set_ylim(lowest - 0.1, lowest + HIGHEST)
         if what == "characters":
             axes.set_xscale("log")
-        lowest = min((m.training for _, finding in found for m in finding.curve), default=0.0)
-        axes.set_ylim(lowest - 0.1, lowest + 2.5)
+            axes.set_xlim(left=0.6 * min(getattr(m, what) for m in every if _seen(m) <= lowest + HIGHEST))
         axes.set_xlabel(unit)
         axes.set_ylabel("bits per character")
         _thousands(axes)
         return done()
+
+
+def _seen(measured: Measured) -> float:
+    """The lower of the two figures."""
+    return measured.training if measured.validation is None else min(measured.training, measured.validation)
 
 
 def front(found: Sequence[Numbered], value: Callable[[Finding], float], unit: str, *, log: bool) -> Html:

@@ -27,11 +27,11 @@ from charlm.analysis import (
     read,
     untrained,
 )
-from charlm.comparison import SAMPLING, Comparison, Row
+from charlm.comparison import SAMPLING, Comparison, Row, listed
 from charlm.corpus import Text
 from charlm.decoding import sample
 from charlm.errors import TrainingFault, UsageError
-from charlm.models import LanguageModel
+from charlm.models import LanguageModel, Mixture
 from charlm.models.recurrent import RNN
 from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
@@ -60,11 +60,13 @@ class Measured:
 class Finding:
     """All there is to show of one contender; None for what it does not have.
 
-    `beginnings`: the gradients before training, by name; those of an rnn with the other activation too.
+    `made`: of a mixture, what it is made of and how. `beginnings`: the gradients before training, by name; those of an
+    rnn with the other activation too.
     """
 
     name: str
     row: Row
+    made: tuple[str, str] | None
     curve: tuple[Measured, ...]
     reading: Reading
     kinds: dict[str, Kind]
@@ -140,6 +142,7 @@ def _finding(
     return Finding(
         name=name,
         row=row,
+        made=_made(model),
         curve=tuple(_curve(checkpoint.read_metrics(row.run))),
         reading=reading,
         kinds=bits_by_kind(text.read(), reading.character_bits),
@@ -152,6 +155,12 @@ def _finding(
         attention=attention,
         embedding=embedding,
     )
+
+
+def _made(model: LanguageModel) -> tuple[str, str] | None:
+    if not isinstance(model, Mixture):
+        return None
+    return listed([member.architecture for member in model.config.members]), model.combination.about
 
 
 def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Text) -> dict[str, Gradients]:

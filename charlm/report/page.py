@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlm import __version__
-from charlm.comparison import differing, notes, table
+from charlm.comparison import differing, listed, notes, table
 from charlm.report import parts, sections
 from charlm.report.findings import Findings
 from charlm.report.html import Html, tag, together
@@ -95,6 +95,10 @@ def _conditions(found: Findings) -> Iterator[tuple[str, str]]:
             yield what.capitalize(), f"the same for all: {next(iter(values))}"
         elif values:
             yield what.capitalize(), f"not the same: {differing(values)}"
+    for finding in found.contenders:
+        if finding.made:
+            members, how = finding.made
+            yield finding.name.capitalize(), f"made of {members}, which {how} brings together at every character"
     yield "Context", _context_policy(found)
     if any(len(row.runs) > 1 for row in found.result.rows):
         yield "Seeds", "the table has means over several; all else on this page is the run of the first"
@@ -111,7 +115,7 @@ def _context_policy(found: Findings) -> str:
     if seen is not None:
         return f"every model sees the last {seen:,} characters and no more"
     adapting = [finding.name for finding in found.contenders if finding.row.adapts]
-    cache = f"; {', '.join(adapting)} counts what it reads as well, which the others do not" if adapting else ""
+    cache = f"; what is read is counted too by {listed(adapting)}, not by the others" if adapting else ""
     return f"each model uses all of the text before a character that it can{cache}"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from charlm.analysis import AttentionMaps, Passage, gains
+from charlm.comparison import listed
 from charlm.report import figures, parts
 from charlm.report.findings import SAMPLE, Finding, Findings
 from charlm.report.html import Html, tag, together
@@ -22,7 +23,13 @@ def learning(found: Findings) -> Html | None:
                 "Lines are the loss on the text being learned from (a running mean, which lags behind at first), "
                 "points the loss on the validation slice. Against characters one sees which model learns most from "
                 "each of them, against seconds which learns most on this machine. What is counted has no curve: it "
-                "reads its text once. Where points turn up while the line goes down, a model learns its text by heart."
+                "reads its text once. Where points turn up while the line goes down, a model learns its text by heart. "
+                "Points end where the slice joins the text being learned from, half-way."
+            ),
+            *(
+                teach(f"Of {f.name} it is its network alone, which stands still while its members are weighed.", "told")
+                for _, f in learned
+                if f.made
             ),
             _key(learned),
             side_by_side(
@@ -69,7 +76,9 @@ def context(found: Findings) -> Html:
                 "what it keeps in its state, a Transformer looks back as far as its window and layers reach. With very "
                 "little text a network also pays for a situation that it seldom met in training."
             ),
-            *(teach(f"{name} looks for repetitions in all that it sees: its curve goes on.") for name in adapting),
+            teach(f"Repetitions are looked for in all that is seen by {listed(adapting)}: there the curve goes on.")
+            if adapting
+            else None,
             teach("The bands are 95 % intervals: at each length a sample of the text is read.", "told"),
             _key(every),
         ],
@@ -149,6 +158,13 @@ def kinds(found: Findings) -> Html:
     )
 
 
+def _made_of_others(found: Findings) -> Html | None:
+    """Why a mixture is not there."""
+    if not (mixtures := [f"{f.name} ({f.made[0]})" for f in found.contenders if f.made]):
+        return None
+    return teach(f"Not here, being made of others: {listed(mixtures)}. Look at the members.", "told")
+
+
 def _key(found: Sequence[figures.Numbered]) -> Html:
     return parts.key((number, finding.name) for number, finding in found)
 
@@ -199,6 +215,7 @@ def gradients(found: Findings) -> Html | None:
                 ("after training", figures.gradients(((n, f.gradients) for n, f in deep if f.gradients), "after")),
             ),
             teach("The scale is logarithmic; a line that ends has fallen below a ten-millionth.", "told"),
+            _made_of_others(found),
         ]
     )
 
@@ -216,6 +233,7 @@ def attention(found: Findings) -> Html | None:
             ),
             tag("p", "".join(looking[0][1].tokens), class_="text", dir="auto"),
             *(part for name, seen in looking for part in (tag("h3", name), _heads(name, seen))),
+            _made_of_others(found),
         ]
     )
 
@@ -247,5 +265,6 @@ def embeddings(found: Findings) -> Html | None:
                 "are used alike. Drawn are the two directions of greatest variance; the axes say how much they show."
             ),
             side_by_side(*shown),
+            _made_of_others(found),
         ]
     )

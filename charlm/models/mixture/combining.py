@@ -37,6 +37,7 @@ DECAY = 1  # on the squared weights: worth so many nats over the whole slice
 class Combination(nn.Module, ABC):
     """One way to combine K voices; untuned, all count the same."""
 
+    about: ClassVar[str]  # how, in a few words
     by_score: ClassVar[bool] = False  # whether what the members say of an id is all that matters for it
 
     @abstractmethod
@@ -64,6 +65,7 @@ class Combination(nn.Module, ABC):
 class Linear(Combination):
     """P = sum of share_k P_k, the shares by expectation maximisation (Jelinek & Mercer 1980)."""
 
+    about = "a weighted sum"
     by_score = True
 
     def __init__(self, members: int) -> None:
@@ -93,6 +95,8 @@ class Linear(Combination):
 class LogLinear(Combination):
     """P = product of P_k ^ exponent_k, made to add up to one (Klakow 1998)."""
 
+    about = "a weighted product"
+
     def __init__(self, members: int) -> None:
         super().__init__()
         self.exponents = _numbers(torch.full((members,), 1 / members))
@@ -111,6 +115,8 @@ class Gate(Combination):
 
     How sure each member is and how far it is from the others says how far to trust it here.
     """
+
+    about = "a small network that sees what they say"
 
     def __init__(self, members: int) -> None:
         super().__init__()
