@@ -31,7 +31,7 @@ def embedding_of(model: LanguageModel) -> nn.Embedding:
     embedding = getattr(model, "embedding", None)
     if not isinstance(model, Network) or not isinstance(embedding, nn.Embedding):
         raise UsageError(
-            f"this is for networks: {type(model).__name__} has no embeddings and no gradients; "
+            f"this is for networks: {type(model).__name__} has no embeddings and no gradients of its own; "
             "inspect an rnn, gru, lstm, transformer or feedforward run"
         )
     return embedding

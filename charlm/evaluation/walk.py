@@ -48,7 +48,9 @@ def evaluate(
     if dynamic is not None and context is not None:
         raise UsageError("--dynamic learns from all of the text before each character: it goes with no --context")
     if dynamic is not None and not isinstance(model, Network):
-        raise UsageError("--dynamic is for networks: a model that counts has no gradients to learn by; leave it out")
+        raise UsageError(
+            f"--dynamic is for networks: {type(model).__name__} has no gradients of its own to learn by; leave it out"
+        )
     ids = ids_of(model, tokenizer, text, progress)
     unseen = tokenizer.unseen(ids)
     of_unseen, lengths, block_characters = _marked(unseen, len(ids)), tokenizer.byte_lengths(), _block_characters(text)
