@@ -168,10 +168,11 @@ def _marks(number: int) -> dict[str, Any]:
 def _thousands(axes: "Axes") -> None:
     """Ticks such as 200k and 1M, whatever the scale."""
     if axes.get_xscale() == "log":
-        from matplotlib.ticker import LogLocator
+        from matplotlib.ticker import LogLocator, MaxNLocator
 
         low, high = axes.get_xlim()
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0), numticks=8))
+        wide = LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0), numticks=8)
+        axes.xaxis.set_major_locator(wide if high > 5 * low else MaxNLocator(4))
         axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
 

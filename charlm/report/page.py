@@ -98,7 +98,8 @@ def _conditions(found: Findings) -> Iterator[tuple[str, str]]:
     for finding in found.contenders:
         if finding.made:
             members, how = finding.made
-            yield finding.name.capitalize(), f"made of {members}, which {how} brings together at every character"
+            runs = "" if finding.row.conditions.budget else " (trained before; their times are added up)"
+            yield finding.name, f"made of {members}{runs}, which {how} brings together at every character"
     yield "Context", _context_policy(found)
     if any(len(row.runs) > 1 for row in found.result.rows):
         yield "Seeds", "the table has means over several; all else on this page is the run of the first"

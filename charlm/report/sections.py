@@ -262,7 +262,8 @@ def embeddings(found: Findings) -> Html | None:
             teach(
                 "Each network turns characters into vectors of its own making, which begin at random. Nobody tells it "
                 "what a vowel is (coloured), a capital or a comma: the more it has learned, the nearer those lie that "
-                "are used alike. Drawn are the two directions of greatest variance; the axes say how much they show."
+                "are used alike. Drawn are the two directions of greatest variance; the axes say how much they show. "
+                "After seconds of training most of it is still the randomness of the beginning."
             ),
             side_by_side(*shown),
             _made_of_others(found),
