@@ -1,0 +1,227 @@
+"""What training is made of: budgets, schedules, streams, optimizers, settings."""
+
+import dataclasses
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from test_training import NETWORKS, settings, small
+
+from charlm.config import BOUNDARY
+from charlm.errors import UsageError
+from charlm.models import ARCHITECTURES, GRU
+from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config
+from charlm.training.loop import Trainer
+from charlm.training.muon import Muon
+from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
+from charlm.training.schedule import SCHEDULES, WARMUP_STEPS, rate
+from charlm.training.streams import Streams, parallel
+
+# Budgets and schedules
+
+
+@pytest.mark.parametrize(
+    ("text", "amount", "unit"),
+    [
+        ("90s", 90, "seconds"),
+        (" 5 m ", 300, "seconds"),
+        ("1.5min", 90, "seconds"),
+        ("2h", 7200, "seconds"),
+        (".5hours", 1800, "seconds"),
+        ("10epochs", 10, "epochs"),
+        ("1 epoch", 1, "epochs"),
+        ("50Mtokens", 50e6, "tokens"),
+        ("3ktokens", 3000, "tokens"),
+        ("3000steps", 3000, "steps"),
+    ],
+)
+def test_budgets(text, amount, unit):
+    budget = Budget.parse(text)
+    assert (budget.amount, budget.unit) == (pytest.approx(amount), unit)
+    assert budget.seconds == (budget.amount if unit == "seconds" else None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5",
+        "s",
+        "-5s",
+        "0s",
+        "0.0m",
+        "5 parsecs",
+        "1e3steps",
+        "5M",
+        "infs",
+        "nans",
+        "1.2.3s",
+        "5s5s",
+        "9" * 400 + "s",
+    ],
+)
+def test_what_is_no_budget(text):
+    with pytest.raises(UsageError, match="is not an amount: try 90s"):
+        TrainingConfig(budget=text)
+
+
+def test_budgets_in_steps():
+    assert Budget.parse("90s").steps(10, 100) is None
+    assert Budget.parse("3epochs").steps(10, 100) == 30
+    assert Budget.parse("1ktokens").steps(10, 100) == 100
+    assert Budget.parse("7steps").steps(10, 100) == 7
+    assert Budget.parse("0.01epochs").steps(10, 100) == 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 9, 100, 5000])
+def test_schedules_rise_then_fall(schedule, steps):
+    rates = [rate(schedule, step, steps) for step in range(steps)]
+    warmup = min(WARMUP_STEPS, max(1, steps // 10))
+    assert all(0 < r <= 1 for r in rates)
+    assert rates[0] == pytest.approx(SCHEDULES[schedule](0) / warmup)
+    after = rates[warmup - 1 :]
+    assert all(a >= b for a, b in pairwise(after))
+    if steps == 5000:
+        assert rates[-1] == (1 if schedule == "constant" else pytest.approx(0, abs=0.011))
+    assert SCHEDULES[schedule](1.0) == pytest.approx({"constant": 1, "step": 0.01}.get(schedule, 0))
+
+
+# Streams
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 2])
+def test_an_epoch_has_every_target_once(epoch):
+    ids = np.arange(1, 121, dtype=np.uint16)
+    streams = Streams(ids, batch=4, segment_length=5, seed=3)
+    assert streams.steps_per_epoch == 6
+    found, last = [], None
+    for step in range(epoch * 6, epoch * 6 + 6):
+        tokens, targets = streams.segment(step)
+        assert streams.starts_afresh(step) == (step == epoch * 6)
+        assert tokens.shape == targets.shape == (4, 5)
+        assert tokens.dtype == targets.dtype == torch.int64
+        assert torch.equal(tokens[:, 1:], targets[:, :-1])
+        if last is not None:
+            assert torch.equal(tokens[:, 0], last)
+        last = targets[:, -1]
+        for token, target in zip(tokens.flatten().tolist(), targets.flatten().tolist(), strict=True):
+            assert token in (target - 1, 120 if epoch and target == 1 else BOUNDARY)
+        found += targets.flatten().tolist()
+    assert sorted(found) == ids.tolist()
+
+
+def test_epochs_are_cut_elsewhere():
+    streams = Streams(np.arange(1, 1001), batch=4, segment_length=10, seed=3)
+    firsts = [streams.segment(epoch * 25)[1][0, 0].item() for epoch in range(5)]
+    assert firsts[0] == 1
+    assert len(set(firsts)) == 5
+    assert torch.equal(streams.segment(60)[0], streams.segment(60)[0])
+    other = dataclasses.replace(streams, seed=4)
+    assert not torch.equal(streams.segment(60)[0], other.segment(60)[0])
+
+
+def test_what_is_left_over_waits_for_another_epoch():
+    streams = Streams(np.arange(1, 108), batch=3, segment_length=10, seed=0)
+    counts = Counter(t for step in range(300) for t in streams.segment(step)[1].flatten().tolist())
+    assert streams.steps_per_epoch == 3
+    assert max(Counter(t for step in range(3) for t in streams.segment(step)[1].flatten().tolist()).values()) == 1
+    assert set(counts) == set(range(1, 108))
+
+
+def test_a_text_shorter_than_a_step():
+    ids = np.arange(300, 330, dtype=np.uint16)
+    for batch, segment, shape in ((32, 64, (1, 30)), (32, 8, (3, 8)), (2, 15, (2, 15))):
+        trainer = Trainer(GRU(small("gru"), 400), ids, ids, settings(batch=batch, segment=segment))
+        assert trainer.streams.segment(0)[0].shape == shape
+        trainer.run()
+
+
+def test_parallel_parts():
+    ids = np.arange(1, 108, dtype=np.uint16)
+    pieces = list(parallel(ids, streams=3, segment=10, most=25))
+    assert [tuple(tokens.shape) for tokens, _ in pieces] == [(3, 10), (3, 10), (3, 5)]
+    tokens, targets = (torch.cat(side, 1) for side in zip(*pieces, strict=True))
+    assert targets.tolist() == [list(range(first, first + 25)) for first in (1, 36, 71)]
+    assert torch.equal(tokens[:, 1:], targets[:, :-1])
+    assert tokens[:, 0].tolist() == [BOUNDARY] * 3
+
+
+# Optimizers
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_parameter_has_one_place(architecture, name):
+    model = ARCHITECTURES[architecture](small(architecture), 300)
+    groups = [group for optimizer in build_optimizers(model, name, 0.1, 0.01) for group in optimizer.param_groups]
+    found = Counter(id(p) for group in groups for p in group["params"])
+    assert found == Counter(id(p) for p in model.parameters())
+    for group in groups:
+        for p in group["params"]:
+            assert group["weight_decay"] == (0.01 if p.ndim >= 2 else 0)
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_muon_takes_the_hidden_matrices_only(architecture):
+    for tie in (False, True)[: 2 if "tie" in ARCHITECTURES[architecture].Config.__dataclass_fields__ else 1]:
+        model = ARCHITECTURES[architecture](small(architecture, **({"tie": True} if tie else {})), 300)
+        muon, adamw = build_optimizers(model, "muon", 0.1, 0.01)
+        ours = {id(p) for group in muon.param_groups for p in group["params"]}
+        assert ours == hidden_matrices(model)
+        assert ours
+        for name, p in model.named_parameters():
+            assert (id(p) in ours) == (p.ndim == 2 and not name.startswith(("embedding", "output")))
+        assert not ours & {id(p) for group in adamw.param_groups for p in group["params"]}
+
+
+@pytest.mark.parametrize(("rows", "columns", "squares"), [(6, 6, 1), (18, 6, 3), (6, 12, 2), (7, 5, 1)])
+def test_muon_steps_equally_far_in_every_direction_of_every_square(rows, columns, squares):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(rows, columns, generator=generator))
+    weight.grad, before = torch.randn(rows, columns, generator=generator), weight.detach().clone()
+    Muon([{"params": [weight], "weight_decay": 0.5}], 0.1).step()
+    step = (before * (1 - 0.1 * 0.5) - weight.detach()) / 0.1
+    for part in step.chunk(squares, 0 if rows >= columns else 1):
+        lengths = torch.linalg.svdvals(part) / (0.2 * max(part.shape) ** 0.5)
+        assert 0.3 < lengths.min() < lengths.max() < 1.3
+    whole, gradient = step.flatten(), weight.grad.flatten()
+    assert torch.cosine_similarity(whole, gradient, 0) > 0.8
+
+
+# What a run is told
+
+
+def test_options_of_a_model():
+    budget = Budget.parse("2m")
+    with pytest.raises(
+        UsageError, match="--heads is not an option of lstm; it has --width, --layers, --dropout, --tie"
+    ):
+        model_config("lstm", "tiny", {"heads": 2}, 10**6, budget)
+    for architecture, kind in ARCHITECTURES.items():
+        for size in SIZES:
+            assert isinstance(model_config(architecture, size, {}, 10**6, budget), kind.Config)
+        for size, chosen in kind.sizes.items():
+            found = model_config(architecture, size, {}, 10**6, budget)
+            assert {name: getattr(found, name) for name in chosen} == chosen
+    assert model_config("lstm", "large", {"width": 7}, 10**6, budget).width == 7
+    widths = [model_config("lstm", "auto", {}, n, Budget.parse(b)).width for n, b in ((10**4, "1h"), (10**6, "5m"))]
+    assert widths == [GRU.sizes["tiny"]["width"], GRU.sizes["medium"]["width"]]
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_a_recipe_fills_what_is_open_and_nothing_else(architecture):
+    done = complete(TrainingConfig(segment=5), architecture)
+    assert all(value is not None for value in done.to_json().values())
+    assert done.segment == 5
+    assert done.batch == ARCHITECTURES[architecture].recipe["batch"]
+    assert complete(done, architecture) == done
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(UsageError, match="--device abacus: not on this machine; there is "):
+        choose_device("abacus")
