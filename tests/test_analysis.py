@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from test_evaluation import History, Table, Words, characters, varied
+from handmade import History, Table, Words, characters, varied
 
 from charlm.analysis import (
     KINDS,

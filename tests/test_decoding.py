@@ -1,21 +1,21 @@
 import math
-import re
 from contextlib import suppress
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from handmade import History, Words
 
-from charlm.config import BOUNDARY, Settings
+from charlm.config import BOUNDARY
 from charlm.corpus import Text
 from charlm.decoding import Hypothesis, Sampling, beam_search, draw, filter_log_probs, sample
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.models.base import LanguageModel
-from charlm.tokenizers import Characters, StreamDecoder, Tokenizer
-from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE, spell
+from charlm.tokenizers import Characters, StreamDecoder
+from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE
 from charlm.tokenizers.characters import CharactersConfig
 
 
@@ -41,49 +41,6 @@ class Bigram(LanguageModel):
         assert not torch.is_grad_enabled()
         self.batches.append(tuple(tokens.shape))
         return self.table[tokens], (state[0] + tokens.shape[1],)
-
-
-class History(LanguageModel):
-    """P(next | a number that depends on every id read so far), over a few ids only."""
-
-    def __init__(self, vocab_size, ids, numbers=7, seed=0):
-        super().__init__()
-        self.vocab_size, self.numbers = vocab_size, numbers
-        table = torch.full((numbers, vocab_size), -math.inf)
-        table[:, ids] = (2 * torch.randn(numbers, len(ids), generator=torch.Generator().manual_seed(seed))).log_softmax(
-            -1
-        )
-        self.register_buffer("table", table)
-
-    def initial_state(self, streams):
-        return (torch.ones(streams, dtype=torch.int64),)
-
-    def forward(self, tokens, state):
-        (number,), steps = state, []
-        for column in tokens.unbind(1):
-            number = (3 * number + column) % self.numbers
-            steps.append(self.table[number])
-        return torch.stack(steps, 1), (number,)
-
-
-class Words(Tokenizer):
-    """Pieces of several characters, chosen by hand."""
-
-    Config, kind = Settings, "words"
-
-    def __init__(self, *words):
-        super().__init__([word.encode() for word in words], np.unique([ord(c) for c in "".join(words)]))
-        self.ids = {word: FIRST_PIECE + number for number, word in enumerate(words)}
-        self.pattern = re.compile("|".join([*map(re.escape, words), "(?s:.)"]))
-
-    def encode(self, text):
-        parts = [np.array([self.ids[p]]) if p in self.ids else spell(p) for p in self.pattern.findall(text)]
-        return np.concatenate([np.empty(0), *parts]).astype(np.int32)
-
-    train = from_vocabulary = classmethod(lambda *_: None)
-
-    def vocabulary(self):
-        return self.ids
 
 
 ABC = Characters.train(["abc"], CharactersConfig(min_count=1))

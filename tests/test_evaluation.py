@@ -1,91 +1,22 @@
 import gzip
 import lzma
 import math
-import random
-import re
 
 import numpy as np
 import pytest
 import torch
 from benchmarks.bootstrap import coverage
+from handmade import History, Table, Words, characters, varied
 
-from charlm.config import BOUNDARY, Settings
+from charlm.config import BOUNDARY
 from charlm.corpus import Text
 from charlm.errors import CheckpointError, DataError, TrainingFault, UsageError
 from charlm.evaluation import baselines, evaluate, paired_difference, scoring, token_bits, windowed_token_bits
 from charlm.evaluation.bootstrap import ratio_interval, student_quantile
 from charlm.evaluation.reference import COMPRESSORS, _tail
 from charlm.evaluation.result import Evaluation
-from charlm.models.base import LanguageModel
-from charlm.tokenizers import Bytes, Characters, Tokenizer
-from charlm.tokenizers.base import FIRST_PIECE, spell
-from charlm.tokenizers.characters import CharactersConfig
-
-
-class Table(LanguageModel):
-    """P(next | last id) from a table (V, V) of probabilities."""
-
-    def __init__(self, probabilities):
-        super().__init__()
-        self.vocab_size = len(probabilities)
-        self.register_buffer("table", torch.as_tensor(probabilities).log().float())
-
-    def initial_state(self, streams):
-        return (torch.zeros(streams, 1),)
-
-    def forward(self, tokens, state):
-        assert not self.training
-        return self.table[tokens], state
-
-
-class History(LanguageModel):
-    """P(next | a number that depends on every id read so far)."""
-
-    def __init__(self, vocab_size, numbers=11):
-        super().__init__()
-        self.vocab_size, self.numbers = vocab_size, numbers
-        noise = torch.randn(numbers, vocab_size, generator=torch.Generator().manual_seed(1))
-        self.register_buffer("table", (2 * noise).log_softmax(-1))
-
-    def initial_state(self, streams):
-        return (torch.ones(streams, dtype=torch.int64),)
-
-    def forward(self, tokens, state):
-        (number,), steps = state, []
-        for column in tokens.unbind(1):
-            number = (3 * number + column) % self.numbers
-            steps.append(self.table[number])
-        return torch.stack(steps, 1), (number,)
-
-
-class Words(Tokenizer):
-    """Pieces of several characters, chosen by hand."""
-
-    Config, kind = Settings, "words"
-
-    def __init__(self, *words):
-        super().__init__([word.encode() for word in words], np.unique([ord(c) for c in "".join(words)]))
-        self.ids = {word: FIRST_PIECE + number for number, word in enumerate(words)}
-        self.pattern = re.compile("|".join([*map(re.escape, words), "(?s:.)"]))
-
-    def encode(self, text):
-        parts = self.pattern.findall(text)
-        return np.concatenate([[self.ids[part]] if part in self.ids else spell(part) for part in parts]).astype(
-            np.int32
-        )
-
-    train = from_vocabulary = classmethod(lambda *_: None)
-
-    def vocabulary(self):
-        return self.ids
-
-
-def characters(text, min_count=1):
-    return Characters.train([text], CharactersConfig(min_count=min_count))
-
-
-def varied(size, alphabet="abcd é\n漢😀", seed=0):
-    return "".join(random.Random(seed).choices(alphabet, k=size))
+from charlm.tokenizers import Bytes
+from charlm.tokenizers.base import FIRST_PIECE
 
 
 def test_the_perplexity_of_a_uniform_model_is_v():
