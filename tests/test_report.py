@@ -275,7 +275,7 @@ class TestContenders:
         tree = ElementTree.fromstring(as_page(found))
         told = content(section(tree, "result"))
         assert "made of ngram and lstm, which a small network that sees what they say brings together" in told
-        assert "Of mixture it is its network alone" in content(section(tree, "learning"))
+        assert "The curve of mixture is that of the network in it" in content(section(tree, "learning"))
         for name in ("gradients", "embeddings"):
             assert "being made of others: mixture (ngram and lstm)." in content(section(tree, name))
         mixture = next(one for one in found.contenders if one.name == "mixture")

@@ -27,7 +27,7 @@ def learning(found: Findings) -> Html | None:
                 "Points end where the slice joins the text being learned from, half-way."
             ),
             *(
-                teach(f"Of {f.name} it is its network alone, which stands still while its members are weighed.", "told")
+                teach(f"The curve of {f.name} is that of the network in it, which waits while all are weighed.", "told")
                 for _, f in learned
                 if f.made
             ),
@@ -233,7 +233,6 @@ def attention(found: Findings) -> Html | None:
             ),
             tag("p", "".join(looking[0][1].tokens), class_="text", dir="auto"),
             *(part for name, seen in looking for part in (tag("h3", name), _heads(name, seen))),
-            _made_of_others(found),
         ]
     )
 
