@@ -165,6 +165,13 @@ def test_a_changed_corpus_is_noticed(folder: Path, charlm: Charlm) -> None:
     assert (outcome.code, "--text" in outcome.err) == (3, True)
 
 
+def test_how_sure_a_figure_is(folder: Path, charlm: Charlm) -> None:
+    train(charlm, "--arch", "ngram")
+    assert "(too short a text for an interval)" in charlm("evaluate").out
+    (folder / "long.txt").write_text((folder / "corpus.txt").read_text() * 4)
+    assert re.search(r"\(95 % interval \d\.\d{3} to \d\.\d{3}\)", charlm("evaluate", "--text", "long.txt").out)
+
+
 def test_a_prompt_with_unseen_characters_works(folder: Path, charlm: Charlm) -> None:
     train(charlm, "--arch", "lstm")
     assert charlm("sample", "-p", "žluťoučký 🐎", "-l", "5").out.startswith("žluťoučký 🐎")

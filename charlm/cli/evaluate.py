@@ -1,6 +1,7 @@
 """`charlm evaluate`: how well runs predict a text."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,10 @@ def command(
 
 def _table(name: str, e: Evaluation, kind: str) -> Table:
     low, high = e.interval
+    sure = f"95 % interval {low:.3f} to {high:.3f}" if math.isfinite(low) else "too short a text for an interval"
     seen = "all that the model can use" if e.context is None else f"the last {e.context:,} characters"
     rows: list[tuple[str, Any]] = [
-        ("bits per character", f"[bold]{e.bits_per_character:.4f}[/]  (95 % interval {low:.3f} to {high:.3f})"),
+        ("bits per character", f"[bold]{e.bits_per_character:.4f}[/]  ({sure})"),
         ("bits per byte", f"{e.bits_per_byte:.4f}"),
         ("nats per character", f"{e.nats_per_character:.4f}"),
         ("perplexity per character", f"{e.perplexity:.3f}"),

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -65,7 +66,8 @@ def _lead(found: Findings) -> str:
     if not others:
         return told
     second, d = others[0], others[0].row.difference
-    sure = "a clear lead" if d.low > 0 else "too close to be sure of the order"
+    doubt = "too close" if math.isfinite(d.low) else "on too short a text"
+    sure = "a clear lead" if d.low > 0 else f"{doubt} to be sure of the order"
     return f"{told} {second.name} follows {d.mean:.3f} bits behind, {sure}."
 
 
