@@ -4,7 +4,7 @@ Shapes: B streams, T time steps, V vocabulary, K members, N places, A columns: t
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from charlm.config import BOUNDARY
 from charlm.corpus import Stream
 from charlm.models import Mixture
 from charlm.models.base import LanguageModel, device_of, evaluating
+from charlm.progress import Tell
 
 MOST = 1 << 16  # places
 LEAST = 1 << 10
@@ -60,7 +61,7 @@ class Places:
         rest = log_probs.index_select(2, self.others).logsumexp(2, keepdim=True) - math.log(len(self.others))
         return torch.cat([occurring, rest], 2)
 
-    def tune(self, mixture: Mixture, said: Sequence[Tensor], tell: Callable[[float], None] = lambda _: None) -> None:
+    def tune(self, mixture: Mixture, said: Sequence[Tensor], tell: Tell = lambda _: None) -> None:
         """Weigh the members by what each of them `said` here."""
         mixture.combination.cpu().tune(torch.stack(list(said), 1), self.targets, self.copies, tell)
         mixture.combination.to(device_of(mixture))

@@ -106,7 +106,7 @@ def _conditions(found: Findings) -> Iterator[tuple[str, str]]:
     if any(len(row.runs) > 1 for row in found.result.rows):
         yield "Seeds", "the table has means over several; all else on this page is the run of the first"
     if found.result.match == "parameters":
-        yield "Parameters", "as equal as whole widths allow, but for what is counted"
+        yield "Parameters", "as equal as whole widths allow, but for what is counted and for mixtures"
     yield (
         "Tuning",
         "on the validation slice, the end of the training text; never on the held-out text",

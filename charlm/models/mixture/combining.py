@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from charlm.models.base import LogProbs
 from charlm.models.ngram.descent import descend
+from charlm.progress import Tell
 
 Array = Any  # a tensor of torch or an array of numpy
-Tell = Callable[[float], None]
 
 ROUNDS = 200  # of EM, at most
 LEAST = -50.0  # logarithm of a share

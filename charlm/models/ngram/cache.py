@@ -22,6 +22,7 @@ from torch import Tensor
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import Numbers
+from charlm.progress import Tell
 
 RECENT = 4096
 """How far back echoes are looked for if nothing else is asked for."""
@@ -137,7 +138,7 @@ class Cache:
         places: Iterable[tuple[int, int]],
         probability: Numbers,
         static: Static,
-        tell: Callable[[float], None],
+        tell: Tell,
     ) -> "Cache":
         """The cache that predicts best, with the counts, a text (N,) that begins with the boundary.
 

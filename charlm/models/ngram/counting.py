@@ -10,7 +10,6 @@ quick; those of the shorter ones follow, for the suffix of a prefix is the prefi
 why: Heafield et al. 2013, Scalable Modified Kneser-Ney Language Model Estimation.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from charlm.progress import Tell
+
 Integers = npt.NDArray[np.integer[Any]]
-Tell = Callable[[float], None]
 MOST = 1 << 62  # no bound
 CHUNK = 1 << 15  # windows packed at a time: they stay in the processor's cache
 LAST = np.uint64(0x8888_8888_8888_8888)  # the bit of each digit that says: this symbol goes on

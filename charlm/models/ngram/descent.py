@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from charlm.progress import Tell
+
 
 def descend(
     weights: Sequence[Tensor],
@@ -15,7 +17,7 @@ def descend(
     steps: int,
     batch: int,
     rate: float,
-    tell: Callable[[float], None] = lambda _fraction: None,
+    tell: Tell = lambda _fraction: None,
 ) -> None:
     """Change `weights` in place so that `probability` of what stands at `places` grows: Adam, Kingma & Ba 2015.
 

@@ -9,7 +9,7 @@ and the model stays a table. Related: Jelinek & Mercer 1980 (weights by bucket o
 Goodman 1999 (discounts by count). It starts as Kneser-Ney, which is what little validation text leaves it at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +27,7 @@ from charlm.models.ngram.smoothing import (
     closed_form_discounts,
     with_contexts,
 )
+from charlm.progress import Tell
 
 CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
 HIDDEN = 16
@@ -113,7 +114,7 @@ def gated(levels: Sequence[Level], gate: Gate) -> list[Estimate]:
 
 
 def train(
-    levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, tell: Callable[[float], None]
+    levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, tell: Tell
 ) -> tuple[Gate, Numbers, Numbers]:
     """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K).
 
