@@ -120,6 +120,7 @@ def gradients(found: Iterable[tuple[int, Gradients]], when: str) -> Html:
         shares = [(number, gradients.norms / gradients.norms[0]) for number, gradients in found]
         for number, share in shares:
             axes.plot(np.where(share > SMALLEST_NORM, share, np.nan), **style(number))
+        axes.set_xlim(-2, max(len(share) for _, share in shares))  # the same before and after
         axes.set_yscale("log")
         axes.set_ylim(SMALLEST_NORM, 3 * max(float(share.max()) for _, share in shares))
         axes.yaxis.set_major_formatter(lambda value, _: "10" + str(round(math.log10(value))).translate(RAISED))
