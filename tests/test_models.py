@@ -26,6 +26,7 @@ from charlm.models import (
     device_of,
 )
 from charlm.models.base import UNSEEN, Dropout, detach, select
+from charlm.models.gru import Recurrence
 from charlm.models.recurrent import RecurrentConfig, RNNConfig
 from charlm.models.transformer import ACTIVATIONS, NORMS, rotate, turns
 from charlm.tokenizers import Characters
@@ -290,6 +291,53 @@ def test_recurrences_are_their_equations(kind, options, step, layers):
             rows.append(h)
         x = x + torch.stack(rows)
     agrees(model, tokens, x)
+
+
+def through_torch(layer, x, h):
+    y, _ = layer(x, h.unsqueeze(0))
+    return y.transpose(0, 1)
+
+
+def through_ours(layer, x, h):
+    return Recurrence.apply(x.transpose(0, 1), h, *layer.parameters())
+
+
+def with_gradients(run, layer, x, h, weights):
+    """Every state, and the gradients of x, h and all of a layer's weights by a sum of the states."""
+    y = run(layer, x, h)
+    return [y, *torch.autograd.grad((y * weights).sum(), [x, h, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize(("kind", "off"), [(torch.float64, 1e-14), (torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_the_gru_learns_as_torchs_does(kind, off, streams):
+    torch.manual_seed(0)
+    layer = nn.GRU(5, 16, batch_first=True).double()
+    inputs = [torch.randn(size).double() for size in [(streams, 9, 5), (streams, 16), (9, streams, 16)]]
+    expected = with_gradients(through_torch, layer, *(each.requires_grad_() for each in inputs))
+    rounded = [each.detach().to(kind).requires_grad_() for each in inputs]
+    for found, wanted in zip(with_gradients(through_ours, layer.to(kind), *rounded), expected, strict=True):
+        assert found.dtype == kind
+        assert (found - wanted).norm() < off * wanted.norm()
+
+
+def test_the_gru_layer_learns_as_torchs_does():
+    model = network(GRU, layers=2, width=5)
+    x, state = torch.randn(3, 4, 5).double(), torch.randn(3, 5).double().requires_grad_()
+    (layer, _), found = model.layers, []
+    for run in (model.run, super(GRU, model).run):
+        y, (last,) = run(layer, x, (state,))
+        assert torch.equal(last, y[:, -1])
+        found.append((y, *torch.autograd.grad((y.square().sum() + last.sum()), [state, *layer.parameters()])))
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_the_grus_gradient_is_that_of_its_numbers():
+    torch.manual_seed(0)
+    layer = nn.GRU(2, 3).double()
+    numbers = [torch.randn(4, 2, 2).double().requires_grad_(), torch.randn(2, 3).double().requires_grad_()]
+    assert torch.autograd.gradcheck(Recurrence.apply, (*numbers, *layer.parameters()))
 
 
 def test_recurrences_start_as_the_papers_say():

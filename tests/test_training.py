@@ -245,7 +245,7 @@ def test_deterministic_training_does_not_depend_on_the_threads(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("architecture", ["transformer", "feedforward"])
+@pytest.mark.parametrize("architecture", ["transformer", "feedforward", "gru"])
 def test_a_compiled_step_learns_the_same(tmp_path, architecture):
     plain, compiled = (
         trained(tmp_path / str(wanted), architecture, "8steps", compile=wanted).model for wanted in (False, True)

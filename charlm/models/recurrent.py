@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from charlm.config import Settings, setting
 from charlm.models.base import Dropout, LogProbs, Network, State, Step, Tokens, device_of
+from charlm.models.gru import Recurrence
 from charlm.models.stepping import Array, One, by_streams, output
 
 TABULATED = 2048
@@ -62,6 +63,12 @@ class Recurrent(Network):
     def layer(self) -> nn.RNNBase:
         """One layer of the recurrence, initialised."""
 
+    def run(self, layer: nn.Module, x: Tensor, vectors: State) -> tuple[Tensor, State]:
+        """All steps of a layer: x and its output (B, T, H), vectors and what they become each (B, H)."""
+        stacked = tuple(v.unsqueeze(0) for v in vectors)
+        y, stacked = layer(x, stacked[0] if self.carried == 1 else stacked)
+        return y, tuple(v.squeeze(0) for v in ((stacked,) if self.carried == 1 else stacked))
+
     @abstractmethod
     def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
         """One step of a layer without its fused kernel: x (B, H), vectors and what they become each (B, H)."""
@@ -85,9 +92,7 @@ class Recurrent(Network):
                 vectors = self.cell(x[:, 0], vectors, layer.parameters())
                 y = vectors[0].unsqueeze(1)
             else:
-                stacked = tuple(v.unsqueeze(0) for v in vectors)
-                y, stacked = layer(x, stacked[0] if self.carried == 1 else stacked)
-                vectors = tuple(v.squeeze(0) for v in ((stacked,) if self.carried == 1 else stacked))
+                y, vectors = self.run(layer, x, vectors)
             after += vectors
             x = x + self.dropout(y)
         return x, tuple(after)
@@ -179,6 +184,13 @@ class GRU(Recurrent):
     def layer(self) -> nn.RNNBase:
         """One layer, in torch's variant: what is read of h is decided after the matrix product, not before."""
         return nn.GRU(self.config.width, self.config.width, batch_first=True)
+
+    def run(self, layer: nn.Module, x: Tensor, vectors: State) -> tuple[Tensor, State]:
+        """As `layer` does it; on a CPU, to learn from it, with a gradient of our own, nearly twice as fast."""
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().run(layer, x, vectors)
+        h = Recurrence.apply(x.transpose(0, 1), vectors[0], *layer.parameters())  # type: ignore[no-untyped-call]
+        return h.transpose(0, 1), (h[-1],)
 
     def cell(self, x: Tensor, vectors: State, weights: Iterator[nn.Parameter]) -> State:
         """As `layer` does it."""
