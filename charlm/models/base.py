@@ -184,7 +184,7 @@ class Network(LanguageModel):
         "segment": 64,
         "optimizer": "adamw",
         "learning_rate": 5e-3,
-        "weight_decay": 0.01,
+        "weight_decay": 0.3,
     }
     FLOOR: ClassVar[float] = 1e-4
     FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5

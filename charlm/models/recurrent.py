@@ -149,7 +149,7 @@ class RNN(Recurrent):
 
     Config = RNNConfig
     config: RNNConfig
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "learning_rate": 1.5e-3}
+    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "learning_rate": 1.5e-3, "weight_decay": 0.01}
 
     def layer(self) -> nn.RNNBase:
         """One layer; for relu with identity recurrent weights and zero bias."""

@@ -176,7 +176,7 @@ class Transformer(Network):
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
         "small": {"width": 128, "layers": 4, "heads": 4},
-        "medium": {"width": 192, "layers": 4, "heads": 4, "window": 128, "dropout": 0.15},
+        "medium": {"width": 192, "layers": 4, "heads": 4, "window": 128, "dropout": 0.05},
         "large": {"width": 384, "layers": 6, "heads": 6, "window": 256},
     }
 
