@@ -124,9 +124,17 @@ def test_the_ends_of_the_unit_interval_draw_possible_tokens():
 
 
 @pytest.mark.parametrize("settings", [GREEDY, Sampling(), Sampling(temperature=0.5), Sampling(top_k=3)])
-def test_probabilities_that_are_not_numbers_are_an_error(settings):
+def test_a_row_alone_draws_as_among_others(settings):
+    log_probs, uniforms = random_log_probs(40, 23), np.linspace(0, 1 - 2.0**-53, 40)
+    alone = [draw(log_probs[row : row + 1], settings, uniforms[row : row + 1]).item() for row in range(40)]
+    assert alone == draw(log_probs, settings, uniforms).tolist()
+
+
+@pytest.mark.parametrize("settings", [GREEDY, Sampling(), Sampling(temperature=0.5), Sampling(top_k=3)])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_probabilities_that_are_not_numbers_are_an_error(settings, rows):
     with pytest.raises(TrainingFault, match="not numbers"):
-        draw(np.full((2, 5), math.nan, np.float32), settings, np.array([0.1, 0.2]))
+        draw(np.full((rows, 5), math.nan, np.float32), settings, np.array([0.1, 0.2])[:rows])
 
 
 @pytest.mark.parametrize(

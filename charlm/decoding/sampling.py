@@ -3,6 +3,7 @@
 Shapes: B streams, V vocabulary.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -111,13 +112,25 @@ def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats) -> Indices:
         return best + first
     if plain and settings.temperature != 1:
         scores = _cooled(scores, scores.max(1, keepdims=True), settings.temperature)
-    sums = torch.from_numpy(np.exp(scores)).cumsum(1, dtype=torch.float64).numpy()  # a fifth of numpy's time
+    weights = np.exp(scores)
+    if len(weights) == 1:
+        return np.array([_drawn(weights[0], uniforms.item())]) + first
+    sums = torch.from_numpy(weights).cumsum(1, dtype=torch.float64).numpy()  # a fifth of numpy's time
     totals = sums[:, -1]
     if not (totals > 0).all():
         raise broken()
     targets = np.minimum(uniforms * totals, np.nextafter(totals, 0))  # below the total, which rounding may reach
     tokens: Indices = (sums > targets[:, None]).argmax(1)
     return tokens + first
+
+
+def _drawn(weights: Numbers, uniform: float) -> int:
+    """As `draw` does it for a single row, which takes a third of the time."""
+    sums = np.add.accumulate(weights, dtype=np.float64)
+    total = sums.item(-1)
+    if not total > 0:
+        raise broken()
+    return int(sums.searchsorted(min(uniform * total, math.nextafter(total, 0)), "right"))
 
 
 def filter_log_probs(log_probs: LogProbs, settings: Sampling) -> LogProbs:

@@ -57,14 +57,15 @@ class One:
 
     def unit(self, x: Array, epsilon: float) -> Array:
         """(B, D) divided by the root of its mean square."""
-        return x * np.float32((float(x @ x) / len(x) + epsilon) ** -0.5)
+        return x * np.float32((float(x.dot(x)) / len(x) + epsilon) ** -0.5)
 
     def turned(self, x: Array, factors: Array) -> Array:
-        """(B, N d), neighbours as complex numbers, times factors (N, d/2): (B, N, d)."""
+        """(B, 3 N d), neighbours as complex numbers, times factors (3, N, d/2): (B, 3, N, d)."""
         return (x.view(np.complex64).reshape(factors.shape) * factors).view(np.float32)
 
-    def attend(self, q: Array, keys: Array, values: Array) -> Array:
-        """Queries (B, N, d), keys and values (B, N, C, d): weighted means of the values, (B, N d)."""
+    def attend(self, q: Array, cached: Array) -> Array:
+        """Queries (B, N, d), keys and values (B, 2, N, C, d): weighted means of the values, (B, N d)."""
+        keys, values = cached
         weights = keys @ q[:, :, None]  # (N, C, 1)
         weights -= np.maximum.reduce(weights, 1, keepdims=True)
         np.exp(weights, weights)
@@ -130,12 +131,14 @@ class Many(One):
 
     def turned(self, x: Array, factors: Array) -> Array:
         """As above."""
-        pairs = torch.view_as_complex(x.view(len(x), len(factors), -1, 2))
-        return torch.view_as_real(pairs * factors).flatten(2)
+        pairs = torch.view_as_complex(x.view(len(x), *factors.shape, 2))
+        return torch.view_as_real(pairs * factors).flatten(-2)
 
-    def attend(self, q: Array, keys: Array, values: Array) -> Array:
+    def attend(self, q: Array, cached: Array) -> Array:
         """As above."""
-        return torch.nn.functional.scaled_dot_product_attention(q.unsqueeze(2), keys, values, scale=1.0).flatten(1)
+        keys, values = cached.unbind(1)
+        weights = (q.unsqueeze(2) @ keys.transpose(2, 3)).softmax(-1)  # (B, N, 1, C)
+        return (weights @ values).flatten(1)
 
     def spread(self, values: Array, places: Array, rest: Array) -> Array:
         """As above."""

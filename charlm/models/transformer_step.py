@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ def stepper(model: "Transformer", state: State) -> tuple[Step, State]:
     both = torch.stack([cache.float() for cache in caches], 1)
     keys, values = both.view(B, len(model.blocks), 2, C, N, D // N).unbind(2)  # (B, L, C, N, d)
     pairs = torch.stack(keys.chunk(2, -1), -1)  # (B, L, C, N, d/2, 2)
-    turns = _turns(model, int(position[0, 0]) - C, C)[:, N : 2 * N]
+    turns = _turns(model, int(position[0, 0]) - C, C)[:, 1]
     keys = torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
     state = torch.stack([keys, values], 2).transpose(3, 4), position
     return by_streams(partial(_step, model)), state
@@ -40,33 +41,35 @@ class _Cache:
     def __init__(self, model: "Transformer", xp: One) -> None:
         self.model, self.xp, self.reach = model, xp, model.config.window - 1
         self.latest: State | None = None
-        self.free = self.filled = 0
+        self.free = self.filled = 0  # slots: how many there were when they were opened, and of those filled since
 
     def open(self, state: State) -> None:
-        """See to it that slot `end` is free and all before it, from `begin` on, are those of `state`."""
-        if state is self.latest and self.free:
+        """See to it that a slot is free and those before it are those of `state`: `seen` says from where to where."""
+        if state is self.latest and self.filled < self.free:
             return
         shown, position = state
-        self.begin, self.end = 0, shown.shape[4]
-        self.free = min(4 * self.reach, 2 * self.filled) + 1  # beams are re-ordered at each step and fill but one
-        self.filled = 0
+        self.free = min(2 * self.reach, 4 * self.filled) + 1  # beams are re-ordered at each step and fill but one
+        self.filled, self.first = 0, int(position[0, 0])  # the same for all streams
         B, L, _, N, C, d = shown.shape
-        self.slots = shown.new_empty(L, 2, B, N, C + self.free, d).permute(2, 0, 1, 3, 4, 5)
-        self.slots[..., :C, :] = shown
-        self.layers = [[self.xp.read(self.slots[:, layer, kind]) for kind in (0, 1)] for layer in range(L)]
-        self.turns = self.xp.weight(_turns(self.model, int(position[0, 0]), self.free))  # the same for all streams
-        self.positions = (position + torch.arange(self.free + 1)[:, None, None]).unbind()
+        slots = torch.from_numpy(np.empty((L, 2, B, N, C + self.free, d), np.float32))  # on huge pages, unlike torch's
+        slots = slots.permute(2, 0, 1, 3, 4, 5)
+        slots[..., :C, :] = shown
+        self.layers = [self.xp.read(slots[:, layer]) for layer in range(L)]  # (B, 2, N, S, d)
+        self.turns = self.xp.weight(_turns(self.model, self.first, self.free))
+        self.seen = [(max(0, end - self.reach), end) for end in range(C, C + self.free + 1)]
+        views = (slots.narrow(4, begin, end - begin) for begin, end in self.seen)
+        positions = position + torch.arange(self.free + 1)[:, None, None]
+        self.states = list(zip(views, positions.unbind(), strict=True))  # one at a time takes several times as long
 
     def close(self) -> State:
-        """The state that shows slot `end`, now filled, too."""
-        self.filled, self.free, self.end = self.filled + 1, self.free - 1, self.end + 1
-        self.begin = max(0, self.end - self.reach)
-        self.latest = self.slots.narrow(4, self.begin, self.end - self.begin), self.positions[self.filled]
+        """The state that shows the slot just filled, too."""
+        self.filled += 1
+        self.latest = self.states[self.filled]
         return self.latest
 
 
 def _step(model: "Transformer", xp: One) -> Step:
-    config, N = model.config, model.config.heads
+    config = model.config
     blocks = [_laid_out(model, block, xp) for block in model.blocks]
     table = xp.weight(_centred(model, model.embedding.weight.detach().float()))
     waves = None
@@ -79,23 +82,23 @@ def _step(model: "Transformer", xp: One) -> Step:
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
         cache.open(state)
-        end, turn = cache.end, cache.turns[cache.filled]
-        seen = slice(cache.begin, end + 1)
+        begin, end = cache.seen[cache.filled]
+        seen, turn = slice(begin, end + 1), cache.turns[cache.filled]
         x = xp.rows(table, tokens)
         if waves is not None:
-            x = x + waves[int(cache.positions[cache.filled][0, 0]) % len(waves)]
-        for (project, out, feedforward), (keys, values) in zip(blocks, cache.layers, strict=True):
-            qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, 3 N, d)
-            keys[..., end, :], values[..., end, :] = qkv[..., N : 2 * N, :], qkv[..., 2 * N :, :]
-            x = x + xp.attend(qkv[..., :N, :], keys[..., seen, :], values[..., seen, :]) @ out
-            x = x + feedforward(xp.unit(x, epsilon))
+            x = x + waves[(cache.first + cache.filled) % len(waves)]
+        for (project, out, feedforward), slots in zip(blocks, cache.layers, strict=True):
+            qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, 3, N, d)
+            slots[..., end, :] = qkv[..., 1:, :, :]
+            x = xp.linear(xp.attend(qkv[..., 0, :, :], slots[..., seen, :]), out, x)
+            x = feedforward(xp.unit(x, epsilon), x)
         return log_probs(xp.unit(x, epsilon), tokens), cache.close()
 
     return step
 
 
-def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, Callable[[Array], Array]]:
-    """Of a block: (D, 3 D) for queries, keys and values, (D, D) after attention, the feed-forward layer."""
+def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
+    """Of a block: (D, 3 D) for queries, keys and values, (D, D) after attention, what adds a feed-forward layer."""
     config, attention, hidden = model.config, block.attention, block.feedforward
     learned = attention.project.weight.detach() if config.attention == "qkv" else torch.eye(config.width).repeat(3, 1)
     q, k, v = learned.float().chunk(3)
@@ -105,7 +108,7 @@ def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, 
     out, last = (_centred(model, layer.weight.detach().float().T) for layer in (attention.out, hidden.out))
     project, out, inner, last = (xp.weight(weight.contiguous()) for weight in (project, out, inner, last))
 
-    def feedforward(x: Array) -> Array:
+    def feedforward(x: Array, stream: Array) -> Array:
         h = x @ inner
         if hidden.gated:
             width = h.shape[-1] // 2
@@ -115,7 +118,7 @@ def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, 
             h *= h
         else:
             h = xp.apply(hidden.activation, h)
-        return h @ last
+        return xp.linear(h, last, stream)
 
     return project, out, feedforward
 
@@ -126,11 +129,11 @@ def _centred(model: "Transformer", rows: Tensor) -> Tensor:
 
 
 def _turns(model: "Transformer", first: int, count: int) -> Tensor:
-    """(count, 3 N, d/2): what turns queries, keys and values at the positions from `first` on, as complex numbers."""
+    """(count, 3, N, d/2): what turns queries, keys and values at the positions from `first` on, as complex numbers."""
     heads, size = model.config.heads, model.config.width // model.config.heads
-    turns = torch.ones(count, 3 * heads, size // 2, dtype=torch.complex64)
+    turns = torch.ones(count, 3, heads, size // 2, dtype=torch.complex64)
     if model.config.positions == "rotary":
         positions = torch.arange(first, first + count, dtype=torch.float64)
         angles = positions[:, None] * frequencies(size, positions.device)  # (count, d/2)
-        turns[:, : 2 * heads] = torch.polar(torch.ones_like(angles), angles).unsqueeze(1)
+        turns[:, :2] = torch.polar(torch.ones_like(angles), angles)[:, None, None]
     return turns
