@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from charlm.training.computing import compute_type
+
 MOMENTUM = 0.95
 RMS = 0.2  # of an update, as AdamW's are about (Liu et al. 2025), so that one learning rate serves both
 QUINTIC = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration (Jordan et al. 2024)
@@ -47,8 +49,9 @@ def _orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     for number, squares in enumerate(cut):
         by_shape[squares.shape[1:]].append(number)
     found = list(matrices)
+    kind = compute_type("auto", matrices[0].device) if matrices else torch.float32  # bfloat16 is precise enough
     for shape, numbers in by_shape.items():
-        together = newton_schulz(torch.cat([cut[n].bfloat16() for n in numbers])).mul_(RMS * max(shape) ** 0.5)
+        together = newton_schulz(torch.cat([cut[n].to(kind) for n in numbers])).mul_(RMS * max(shape) ** 0.5)
         for n, squares in zip(numbers, torch.split(together, [len(cut[n]) for n in numbers]), strict=True):
             rows, columns = matrices[n].shape
             whole = squares.reshape(max(rows, columns), -1)
