@@ -316,7 +316,7 @@ RUNS: list[Case] = [
 
 TRAINING: list[Case] = [
     ("a loss that is not finite", f"train corpus.txt --arch rnn {QUICK}", 4,
-     "the loss is not finite at step 3. Try --learning-rate 0.0005", poisoned(3)),
+     "the loss is not finite at step 3. Try --learning-rate 0.003", poisoned(3)),
     ("no compiler", f"train corpus.txt --compile {QUICK}", 2, "--compile: no C++ compiler on the PATH",
      patch(shutil, "which", lambda _name: None)),
     ("a gradient that is not finite", f"train corpus.txt {QUICK}", 4, "the gradient is not finite at step 1",
