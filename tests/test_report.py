@@ -22,7 +22,7 @@ from charlm import checkpoint
 from charlm.comparison import Comparison, compare, plan, table, to_train, trained_already
 from charlm.corpus import Origin
 from charlm.models import SINGLE
-from charlm.report import Findings, as_page, find, findings
+from charlm.report import Findings, as_page, find, findings, sections
 from charlm.report.figures import pareto
 from charlm.report.html import Html, tag, together
 from charlm.report.parts import MARKS
@@ -226,6 +226,13 @@ class TestFigures:
         rnn = next(one for one in found.contenders if one.name == "rnn")
         share = {name: one.norms[-1] / one.norms[0] for name, one in rnn.beginnings.items()}
         assert share["rnn"] < 1e-7 < 0.05 < share["rnn with relu"]
+
+    def test_beginnings_that_all_explode_cost_the_page_nothing_else(self, found: Findings) -> None:
+        without = replace(found, contenders=tuple(replace(one, beginnings={}) for one in found.contenders))
+        shown = sections.gradients(without)
+        assert shown is not None
+        assert "after training" in shown
+        assert "before training</figcaption>" not in shown
 
     def test_kinds_add_up_to_the_figure(self, found: Findings) -> None:
         for one in found.contenders:

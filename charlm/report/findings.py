@@ -131,10 +131,8 @@ def _finding(
     drawn = sample(model, tokenizer, "\n", length=SAMPLE, settings=SAMPLING, generator=generator)[0]
     line = text.slice(*span).read()[:LINE]
     gradients = attention = embedding = None
-    beginnings: dict[str, Gradients] = {}
     with suppress(UsageError, TrainingFault):  # an n-gram has no gradients, and some explode
         gradients = gradients_through_time(model, tokenizer, text, reach=REACH)
-        beginnings = _beginnings(name, model, tokenizer, text)
     with suppress(UsageError):  # only a Transformer has attention
         attention = attention_maps(model, tokenizer, line)
     with suppress(UsageError):
@@ -151,7 +149,7 @@ def _finding(
         sample=drawn,
         quote=longest_quote(drawn, result.split.training),
         gradients=gradients,
-        beginnings=beginnings,
+        beginnings=_beginnings(name, model, tokenizer, text) if gradients else {},
         attention=attention,
         embedding=embedding,
     )
@@ -168,9 +166,11 @@ def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Tex
     if isinstance(model, RNN):
         (other,) = {"tanh", "relu"} - {model.config.activation}
         made[f"{name} with {other}"] = untrained(model, activation=other)
-    return {
-        named: gradients_through_time(one, tokenizer, text, reach=REACH, positions=FEW) for named, one in made.items()
-    }
+    found = {}
+    for named, one in made.items():
+        with suppress(TrainingFault):  # one that explodes costs the others nothing
+            found[named] = gradients_through_time(one, tokenizer, text, reach=REACH, positions=FEW)
+    return found
 
 
 def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:

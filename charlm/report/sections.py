@@ -199,6 +199,10 @@ def gradients(found: Findings) -> Html | None:
     numbers = {finding.name: number for number, finding in deep}
     for name in beginnings:  # those with another activation, in the colours that are left
         numbers.setdefault(name, len(found.contenders) + len(numbers) - len(deep))
+    drawn = {
+        "before": [(numbers[name], beginning) for name, beginning in beginnings.items()],
+        "after": [(number, finding.gradients) for number, finding in deep if finding.gradients],
+    }
     return together(
         [
             teach(
@@ -211,8 +215,7 @@ def gradients(found: Findings) -> Html | None:
             ),
             parts.key((number, name) for name, number in numbers.items()),
             side_by_side(
-                ("before training", figures.gradients(((numbers[n], g) for n, g in beginnings.items()), "before")),
-                ("after training", figures.gradients(((n, f.gradients) for n, f in deep if f.gradients), "after")),
+                *((f"{when} training", figures.gradients(those, when)) for when, those in drawn.items() if those),
             ),
             teach("The scale is logarithmic; a line that ends has fallen below a ten-millionth.", "told"),
             _made_of_others(found),

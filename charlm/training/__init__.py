@@ -2,7 +2,8 @@
 
 settings    what a run can be told          recipe      what it does where it was told nothing
 budget      how long                        schedule    how fast, when
-optimizers  gradients to steps              streams     one text as many streams
+optimizers  gradients to steps              muon        the optimizer of ours among them
+streams     one text as many streams        mixture     what is trained beside a network
 loop        the loop                        computing   its arithmetic
 counters    where it stands                 session     what is saved, and when
 run         from text and settings to a saved run

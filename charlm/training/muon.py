@@ -49,7 +49,7 @@ def _orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     for number, squares in enumerate(cut):
         by_shape[squares.shape[1:]].append(number)
     found = list(matrices)
-    kind = compute_type("auto", matrices[0].device) if matrices else torch.float32  # bfloat16 is precise enough
+    kind = compute_type("auto", matrices[0].device)  # bfloat16 is precise enough
     for shape, numbers in by_shape.items():
         together = newton_schulz(torch.cat([cut[n].to(kind) for n in numbers])).mul_(RMS * max(shape) ** 0.5)
         for n, squares in zip(numbers, torch.split(together, [len(cut[n]) for n in numbers]), strict=True):
