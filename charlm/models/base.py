@@ -186,6 +186,7 @@ class Network(LanguageModel):
         "learning_rate": 5e-3,
         "weight_decay": 0.3,
     }
+    recipe_by_muon: ClassVar[Mapping[str, Any]] = {**recipe, "optimizer": "muon", "learning_rate": 8e-3}
     FLOOR: ClassVar[float] = 1e-4
     FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next

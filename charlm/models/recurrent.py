@@ -149,7 +149,7 @@ class RNN(Recurrent):
 
     Config = RNNConfig
     config: RNNConfig
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon", "learning_rate": 8e-3}
+    recipe: ClassVar[Mapping[str, Any]] = Network.recipe_by_muon
 
     def layer(self) -> nn.RNNBase:
         """One layer; for relu with identity recurrent weights and zero bias."""
@@ -177,7 +177,7 @@ class RNN(Recurrent):
 class GRU(Recurrent):
     """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
 
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon", "learning_rate": 8e-3}
+    recipe: ClassVar[Mapping[str, Any]] = Network.recipe_by_muon
     sigmoids = (0, 1)
     one_bias = False
 
