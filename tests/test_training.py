@@ -1,5 +1,6 @@
 """Whole training runs: learning, keeping a budget and the best weights, going wrong, going on from another."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -195,7 +196,7 @@ def test_the_best_weights_are_kept_and_patience_ends(tmp_path, monkeypatch, prec
 
 def test_an_interrupted_run_holds_the_best_weights(tmp_path, monkeypatch):
     seen = scripted(monkeypatch, 3.0, 2.0, 2.5, *[2.6] * 20)
-    trained(tmp_path, watcher=stop_after(7))
+    trained(tmp_path, watcher=stop_after(7), join=False)
     assert all(torch.equal(weight, seen[1][name]) for name, weight in load(tmp_path).model.state_dict().items())
     resume(load(tmp_path, resume=True), SPLIT)
     assert all(torch.equal(weight, seen[1][name]) for name, weight in load(tmp_path).model.state_dict().items())
@@ -205,16 +206,38 @@ def test_an_interrupted_run_holds_the_best_weights(tmp_path, monkeypatch):
     ("join", "losses", "joined"),
     [
         (True, [9.0 - n for n in range(6)], 12),
-        (True, [9.0 - n for n in range(5)] + [9.0] * 7, None),
-        (True, [9.0 - n for n in range(5)] + [9.0, 1.0], 14),
+        (True, [9.0 - n for n in range(5)] + [9.0, 1.0], 14),  # one worse validation says little
+        (True, [9.0 - n for n in range(5)] + [9.0] * 2, 14),
         (False, [9.0 - n / 2 for n in range(12)], None),
     ],
 )
-def test_the_validation_slice_joins_half_way_unless_over_fitting_has_begun(tmp_path, monkeypatch, join, losses, joined):
+def test_the_validation_slice_joins_half_way(tmp_path, monkeypatch, join, losses, joined):
     seen = scripted(monkeypatch, *losses)
     trained(tmp_path, join=join)
     assert len(seen) == len(losses)
-    assert progress(tmp_path)["joined"] == joined
+    assert (progress(tmp_path)["joined"], progress(tmp_path)["step"]) == (joined, 24)
+
+
+@pytest.mark.parametrize("budget", ["24steps", "1s"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_that_over_fits_joins_with_its_best_weights_and_learns_as_long_as_they_took(
+    tmp_path, monkeypatch, precision, budget
+):
+    seen, went_on, join = scripted(monkeypatch, 3.0, 2.0, *[2.5] * 20), [], Trainer._join
+
+    def look(trainer, settle):
+        join(trainer, settle)
+        went_on.extend(copy.deepcopy([trainer.model, trainer.working]))
+
+    monkeypatch.setattr(Trainer, "_join", look)
+    trained(tmp_path, precision=precision, budget=budget)
+    end = progress(tmp_path)
+    assert end["joined"] > end["best_step"] > 0
+    assert end["step"] == end["joined"] + end["best_step"]
+    if budget == "24steps":
+        assert (end["joined"], end["best_step"]) == (12, 4)
+    for network in went_on:
+        assert all(torch.equal(weight, seen[1][name].to(weight.dtype)) for name, weight in network.state_dict().items())
 
 
 def test_joined_training_reads_the_validation_slice(tmp_path, monkeypatch):

@@ -213,11 +213,17 @@ def test_options_of_a_model():
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_a_recipe_fills_what_is_open_and_nothing_else(architecture):
-    done = complete(TrainingConfig(segment=5), architecture)
-    assert all(value is not None for value in done.to_json().values())
-    assert done.segment == 5
-    assert done.batch == ARCHITECTURES[architecture].recipe["batch"]
-    assert complete(done, architecture) == done
+    usual = complete(TrainingConfig(segment=5), architecture)
+    assert usual.segment == 5
+    assert usual.batch == ARCHITECTURES[architecture].recipe["batch"]
+    for optimizer in OPTIMIZERS:
+        done = complete(TrainingConfig(segment=5, optimizer=optimizer), architecture)
+        assert all(value is not None for value in done.to_json().values())
+        assert complete(done, architecture) == done
+        assert (done == usual) == (optimizer == usual.optimizer)
+        given = TrainingConfig(optimizer=optimizer, learning_rate=7.0, weight_decay=0.7)
+        found = complete(given, architecture)
+        assert (found.learning_rate, found.weight_decay) == (7.0, 0.7)
 
 
 def test_devices():

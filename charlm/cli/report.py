@@ -31,7 +31,7 @@ def command(runs: tuple[Path, ...], output: Path, context: int | None, seed: int
     """Make one HTML page of RUNS (by default the newest): figures, curves, what surprises them, what they write.
 
     The file needs nothing else, so it can be sent, printed and opened without a network. The runs must have held out
-    the same text. Wants matplotlib: pip install 'charlm[report]'.
+    the same text. Wants matplotlib: pip install matplotlib.
     """
     check_output(output)
     target = choose_device(device)

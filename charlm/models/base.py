@@ -56,6 +56,7 @@ class LanguageModel(nn.Module, ABC):
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what --size tiny|small|medium|large sets in the Config
 
     recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, as measured best
+    rates: ClassVar[Mapping[str, float]] = {}  # and the learning rate with each optimizer
     chunk: ClassVar[int] = 1024  # tokens of a stream that `score` is best given at a time
 
     config: Settings
@@ -179,14 +180,8 @@ class Network(LanguageModel):
     bits for its first byte and 9 for each of the others, instead of whatever training has pushed them to.
     """
 
-    recipe: ClassVar[Mapping[str, Any]] = {
-        "batch": 32,
-        "segment": 64,
-        "optimizer": "adamw",
-        "learning_rate": 5e-3,
-        "weight_decay": 0.3,
-    }
-    recipe_by_muon: ClassVar[Mapping[str, Any]] = {**recipe, "optimizer": "muon", "learning_rate": 8e-3}
+    recipe: ClassVar[Mapping[str, Any]] = {"optimizer": "adamw", "batch": 32, "segment": 64}
+    rates: ClassVar[Mapping[str, float]] = {"adamw": 5e-3, "adam": 5e-3, "muon": 8e-3, "rmsprop": 1e-3, "sgd": 0.2}
     FLOOR: ClassVar[float] = 1e-4
     FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next

@@ -35,7 +35,7 @@ class FeedForward(Network):
 
     Config = FeedForwardConfig
     config: FeedForwardConfig
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "learning_rate": 2e-3}
+    rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 2e-3, "adam": 2e-3, "muon": 4e-3}
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 128, "layers": 1, "embedding": 16, "window": 8},
         "small": {"width": 512, "layers": 2},

@@ -149,7 +149,8 @@ class RNN(Recurrent):
 
     Config = RNNConfig
     config: RNNConfig
-    recipe: ClassVar[Mapping[str, Any]] = Network.recipe_by_muon
+    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
+    rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 2.5e-3, "adam": 2.5e-3}
 
     def layer(self) -> nn.RNNBase:
         """One layer; for relu with identity recurrent weights and zero bias."""
@@ -177,7 +178,8 @@ class RNN(Recurrent):
 class GRU(Recurrent):
     """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
 
-    recipe: ClassVar[Mapping[str, Any]] = Network.recipe_by_muon
+    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
+    rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 3e-3, "adam": 3e-3}
     sigmoids = (0, 1)
     one_bias = False
 

@@ -172,7 +172,7 @@ class Transformer(Network):
     Config = TransformerConfig
     config: TransformerConfig
     carries_state = False
-    recipe: ClassVar[Mapping[str, Any]] = Network.recipe_by_muon
+    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
         "small": {"width": 128, "layers": 4, "heads": 4},

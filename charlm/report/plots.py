@@ -42,7 +42,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UsageError("a report needs matplotlib for its figures: pip install 'charlm[report]'") from None
+        raise UsageError("a report needs matplotlib for its figures: pip install matplotlib") from None
 
 
 def colour(number: int) -> str:

@@ -36,8 +36,9 @@ class Counters:
     measured_step: int = 0
     measured_from: float = 0.0
     training: float = 0.0
-    best: float | None = None
-    since_best: int = 0
+    best: float | None = None  # on the validation slice
+    best_step: int = 0
+    since_best: int = 0  # validations
     joined: int | None = None  # the step at which the validation slice joined the training text
 
     @classmethod
@@ -50,6 +51,6 @@ class Counters:
                 raise ValueError(f"{name} cannot be {str(value)[:20]}")
         if counters.steps is None and budget.seconds is None:
             raise ValueError("the number of steps is missing")
-        if counters.measured > len(MEASURED_SHARES) or (counters.joined or 0) > counters.step:
+        if counters.measured > len(MEASURED_SHARES) or max(counters.joined or 0, counters.best_step) > counters.step:
             raise ValueError("the counters contradict each other")
         return counters

@@ -28,7 +28,8 @@ VALIDATION_STREAMS = 20
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
 REPORT_SECONDS = 0.25
-JOIN = 0.5  # of the steps; from then on a run that still improves learns from the validation slice too
+JOIN = 0.5  # of the steps; then the run learns from the validation slice too
+OVERFITTED = 2  # validations without a new best
 SMOOTHING = 0.98  # of the training loss that is reported
 
 
@@ -39,8 +40,10 @@ class Stopped(Exception):  # noqa: N818 - a request, not an error
 class Trainer:
     """Trains one network; everything that a resumed run needs is in `tensors()` and `counters`.
 
-    The validation slice is the text nearest to whatever comes next, so it is not wasted: half-way through, if the
-    network has not begun to over-fit, the slice joins the training text (`config.join`): no more validation then.
+    The validation slice is the text nearest to whatever comes next, so it is not wasted: half-way through it joins the
+    training text (`config.join`), and there is no more validation. A network that has begun to over-fit by then goes
+    back to its best weights and learns for as many steps as those took, at the falling rate: half as many, or twice,
+    gave 1 and 4 % more bits on a text of 200 KB, and to go on apart from the slice 11 %.
 
     Weights and optimizer are float32. With bfloat16 a working copy of the network computes, takes its weights from the
     originals after each step and gives them its gradients.
@@ -107,10 +110,8 @@ class Trainer:
                 self._measure()
             if self._validation_due():
                 progress = self._validate()
-                if self.joins and self.counters.since_best == 0 and self._past_the_middle():
-                    self.counters.joined = self.counters.step
-                    if settle:
-                        self._settle(settle)
+                if self.joins and self._past_the_middle() and not 0 < self.counters.since_best < OVERFITTED:
+                    self._join(settle)
                 report(progress)  # who may save: all that this step decides is decided
             elif self.counters.seconds - reported > REPORT_SECONDS:
                 reported = self.counters.seconds
@@ -121,6 +122,18 @@ class Trainer:
             if settle:
                 settle()
                 self.counters.seconds = time.monotonic() - self._began
+
+    def _join(self, settle: Callable[[], None] | None) -> None:
+        """Learn from the validation slice, too; after over-fitting from the best weights on, as long as they took."""
+        c, fits = self.counters, not self.counters.since_best
+        if not fits and self.best_weights is not None:
+            self.model.load_state_dict(self.best_weights)
+            self.working.load_state_dict(self.best_weights)
+        c.joined = c.step
+        if settle:
+            self._settle(settle)
+        if not fits and c.steps is not None:
+            c.steps, c.measured = min(c.steps, c.step + c.best_step), len(MEASURED_SHARES)
 
     def _settle(self, settle: Callable[[], None]) -> None:
         """Let `settle` have its time; of a budget of time, what is left becomes a number of steps anew."""
@@ -227,8 +240,9 @@ class Trainer:
             raise self.fault("validation loss")
         self._look(self.working)
         improved = c.best is None or nats < c.best
-        c.best, c.since_best = (nats, 0) if improved else (c.best, c.since_best + 1)
+        c.since_best += 1
         if improved:
+            c.best, c.best_step, c.since_best = nats, c.step, 0
             self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         c.seconds = time.monotonic() - self._began
         return self._progress(nats)

@@ -22,6 +22,10 @@ OPTIMIZERS: dict[str, Callable[[Groups, float], Optimizer]] = {
 }
 
 
+DECAYS = {"adamw": 0.3, "muon": 0.3, "adam": 0.0, "sgd": 0.0, "rmsprop": 0.0}
+"""The weight decay that is measured best; the last three add theirs to the gradient, which 0.3 would drown."""
+
+
 def hidden_matrices(model: Network) -> set[int]:
     """The ids of the matrices between embedding and output layer, which Muon (Jordan et al. 2024) is made for."""
     outer = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) or m is model.output for p in m.parameters()}

@@ -8,6 +8,7 @@ from charlm.config import Settings, option_name
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES
 from charlm.training.budget import Budget
+from charlm.training.optimizers import DECAYS
 from charlm.training.settings import TrainingConfig
 
 SIZES = ("auto", "tiny", "small", "medium", "large")
@@ -41,6 +42,8 @@ def auto_size(characters: int, budget: Budget) -> str:
 
 def complete(training: TrainingConfig, architecture: str) -> TrainingConfig:
     """The training settings with what the user left open taken from the architecture's recipe."""
-    recipe = ARCHITECTURES[architecture].recipe
+    kind = ARCHITECTURES[architecture]
+    optimizer = training.optimizer or kind.recipe.get("optimizer")
+    recipe = {**kind.recipe, "learning_rate": kind.rates.get(optimizer), "weight_decay": DECAYS.get(optimizer)}
     open_ones = {f.name for f in dataclasses.fields(training) if getattr(training, f.name) is None}
     return dataclasses.replace(training, **{name: recipe[name] for name in open_ones if name in recipe})

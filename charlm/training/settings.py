@@ -26,7 +26,7 @@ class TrainingConfig(Settings):
     weight_decay: float | None = setting(None, "shrinks the matrices a little at each step", min=0.0)
     clip: float = setting(1.0, "longest gradient (L2 norm) let through; 0 for no clipping", min=0.0)
     patience: int = setting(0, "stop after this many validations without a new best; 0 never stops early", min=0)
-    join: bool = setting(True, "half-way through learn from the validation slice too, unless over-fitting has begun")
+    join: bool = setting(True, "half-way through learn from the validation slice, too, starting from the best weights")
     precision: str = setting(
         "auto",
         "of the arithmetic; auto is bfloat16 where the processor is built for it",
