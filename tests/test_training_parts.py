@@ -11,11 +11,12 @@ from test_training import NETWORKS, settings, small
 
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, GRU
+from charlm.models import ARCHITECTURES, GRU, LSTM
 from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config
 from charlm.training.loop import Trainer
 from charlm.training.muon import Muon
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
+from charlm.training.recipe import PACES
 from charlm.training.schedule import SCHEDULES, WARMUP_STEPS, rate
 from charlm.training.streams import Streams, parallel
 
@@ -204,11 +205,27 @@ def test_options_of_a_model():
         for size in SIZES:
             assert isinstance(model_config(architecture, size, {}, 10**6, budget), kind.Config)
         for size, chosen in kind.sizes.items():
-            found = model_config(architecture, size, {}, 10**6, budget)
-            assert {name: getattr(found, name) for name in chosen} == chosen
+            options = {"dropout": 0.1} if "dropout" in kind.Config.names() else {}
+            assert model_config(architecture, size, options, 10**6, budget) == kind.Config(**chosen).changed(options)
     assert model_config("lstm", "large", {"width": 7}, 10**6, budget).width == 7
-    widths = [model_config("lstm", "auto", {}, n, Budget.parse(b)).width for n, b in ((10**4, "1h"), (10**6, "5m"))]
-    assert widths == [GRU.sizes["tiny"]["width"], GRU.sizes["medium"]["width"]]
+    widths = [model_config("lstm", "auto", {}, 10**6, Budget.parse(b)).width for b in ("5s", "5m")]
+    assert widths == [LSTM.sizes["tiny"]["width"], LSTM.sizes["medium"]["width"]]
+
+
+@pytest.mark.parametrize("architecture", [*NETWORKS, "mixture"])
+def test_dropout_grows_with_how_often_a_text_is_read(architecture):
+    def dropout(characters, budget, **options):
+        config = model_config(architecture, "small", options, characters, Budget.parse(budget))
+        return (config.members[1].config if architecture == "mixture" else config).dropout
+
+    assert dropout(10**9, "10m") == 0
+    rising = [dropout(characters, "2m") for characters in (10**7, 10**6, 300_000, 100_000, 10)]
+    assert rising == sorted(rising)
+    assert rising[0] < rising[2] < rising[4] < 1
+    assert dropout(0, "2m") == rising[-1]
+    for same in ("30epochs", "30Mtokens", f"{30 * 10**6 // (32 * 64)}steps", f"{30 * 10**6 / PACES['small']}s"):
+        assert dropout(10**6, same) == dropout(10**6, "30epochs") > 0
+    assert dropout(100_000, "2m", dropout=0.05) == 0.05
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)

@@ -54,9 +54,13 @@ class LanguageModel(nn.Module, ABC):
 
     Config: ClassVar[type[Settings]]
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what --size tiny|small|medium|large sets in the Config
+    medium_from: ClassVar[float] = 1.5  # minutes of training from which on size medium learns more than small
 
     recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, as measured best
     rates: ClassVar[Mapping[str, float]] = {}  # and the learning rate with each optimizer
+    dropout_share: ClassVar[float] = (
+        1.0  # of what is usual; less where dropout acts in more places
+    )
     chunk: ClassVar[int] = 1024  # tokens of a stream that `score` is best given at a time
 
     config: Settings

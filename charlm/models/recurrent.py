@@ -44,8 +44,8 @@ class Recurrent(Network):
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 128, "layers": 1},
         "small": {"width": 384, "layers": 1},
-        "medium": {"width": 384, "layers": 2, "dropout": 0.2},
-        "large": {"width": 768, "layers": 2, "dropout": 0.3},
+        "medium": {"width": 384, "layers": 2},
+        "large": {"width": 768, "layers": 2},
     }
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:

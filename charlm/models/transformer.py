@@ -172,11 +172,12 @@ class Transformer(Network):
     Config = TransformerConfig
     config: TransformerConfig
     carries_state = False
+    dropout_share, medium_from = 0.4, 3.0
     recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
         "small": {"width": 128, "layers": 4, "heads": 4},
-        "medium": {"width": 192, "layers": 4, "heads": 4, "window": 128, "dropout": 0.05},
+        "medium": {"width": 192, "layers": 4, "heads": 4, "window": 128},
         "large": {"width": 384, "layers": 6, "heads": 6, "window": 256},
     }
 

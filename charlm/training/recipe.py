@@ -1,13 +1,15 @@
 """From what the user said to what the run needs: the size of the model, the architecture's own training settings."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from charlm.config import Settings, option_name
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, LanguageModel, Network
 from charlm.training.budget import Budget
+from charlm.training.mixture import learner
 from charlm.training.optimizers import DECAYS
 from charlm.training.settings import TrainingConfig
 
@@ -17,7 +19,8 @@ SIZES = ("auto", "tiny", "small", "medium", "large")
 def model_config(architecture: str, size: str, options: Mapping[str, Any], characters: int, budget: Budget) -> Settings:
     """The architecture's Config for a size, with the options that were given on top of it.
 
-    Raises UsageError for an option that the architecture does not have, listing those it has.
+    Dropout goes by how often the text will be read. Raises UsageError for an option that the architecture does not
+    have, listing those it has.
     """
     kind = ARCHITECTURES[architecture]
     known = kind.Config.names()
@@ -26,24 +29,46 @@ def model_config(architecture: str, size: str, options: Mapping[str, Any], chara
             raise UsageError(
                 f"{option_name(name)} is not an option of {architecture}; it has {', '.join(map(option_name, known))}"
             )
-    chosen = kind.sizes.get(auto_size(characters, budget) if size == "auto" else size, {})
-    return kind.Config(**chosen).changed(options)
+    if size == "auto":
+        size = auto_size(kind, characters, budget)
+    config = kind.Config(**kind.sizes.get(size, {}))
+    if "dropout" in known:
+        network, passes = learner(architecture, config)[0], _tokens(size, characters, budget) / max(1, characters)
+        config = config.changed({"dropout": usual_dropout(network, passes)})
+    return config.changed(options)
 
 
-def auto_size(characters: int, budget: Budget) -> str:
-    """The size for a text of so many characters and a budget: what can be learned from the one within the other."""
-    minutes = (budget.seconds or 120.0) / 60
-    if characters < 50_000 or minutes < 0.2:
+PACES = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
+"""Tokens that a network of each size learns from in a second on two cores, whatever its architecture, more or less."""
+
+
+def auto_size(kind: type[LanguageModel], characters: int, budget: Budget) -> str:
+    """The size that learns most of a text of so many characters within a budget."""
+    minutes = (budget.seconds or _tokens("small", characters, budget) / PACES["small"]) / 60
+    if minutes < 0.2:
         return "tiny"
-    if minutes < 3:
+    if minutes < kind.medium_from or characters < 100_000:
         return "small"
     return "medium" if minutes < 60 or characters < 20_000_000 else "large"
+
+
+def usual_dropout(architecture: str, passes: float) -> float:
+    """None for a text that is read seven times, more the oftener it is: near the best for texts of 0.04 to 15 MB."""
+    dropout = 0.84 * math.log10(max(1.0, passes) / 7)
+    return round(ARCHITECTURES[architecture].dropout_share * min(0.6, max(0.0, dropout)), 2)
+
+
+def _tokens(size: str, characters: int, budget: Budget) -> float:
+    """About how many a network of a size will learn from, those of a text counted as often as it is read."""
+    per_step: int = Network.recipe["batch"] * Network.recipe["segment"]
+    each = {"seconds": PACES[size], "steps": per_step, "epochs": characters, "tokens": 1}
+    return budget.amount * each[budget.unit]
 
 
 def complete(training: TrainingConfig, architecture: str) -> TrainingConfig:
     """The training settings with what the user left open taken from the architecture's recipe."""
     kind = ARCHITECTURES[architecture]
-    optimizer = training.optimizer or kind.recipe.get("optimizer")
+    optimizer: str = training.optimizer or kind.recipe.get("optimizer", "")
     recipe = {**kind.recipe, "learning_rate": kind.rates.get(optimizer), "weight_decay": DECAYS.get(optimizer)}
     open_ones = {f.name for f in dataclasses.fields(training) if getattr(training, f.name) is None}
     return dataclasses.replace(training, **{name: recipe[name] for name in open_ones if name in recipe})
