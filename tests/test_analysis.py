@@ -306,7 +306,9 @@ class TestGradients:
         log_probs, _ = model(stream[:, :-1], model.initial_state(1))
         model.zero_grad()
         (-log_probs[0, -1, ids[-1]]).backward()
-        norms = model.embedding.weight.grad.norm(dim=1)[stream[0, 8:-1]].flip(0)  # no id occurs twice
+        tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+        norms = torch.cat([table.grad for table in tables], 1).norm(dim=1)
+        norms = norms[stream[0, 8:-1]].flip(0)  # no id occurs twice
         np.testing.assert_allclose(found.norms, norms, rtol=1e-3)
         assert (found.norms[5:] > 0).all() == (architecture != "feedforward")  # whose window is all that it sees
 

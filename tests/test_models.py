@@ -60,6 +60,7 @@ VARIANTS = {
     "feedforward-bigram": small("feedforward", window=1),
     "transformer-deep-tied": small("transformer", layers=3, tie=True, dropout=0.5),
     "transformer-window-1": small("transformer", window=1),
+    "transformer-alone": small("transformer", previous=False, layers=2),
     "transformer-window-100": small("transformer", window=100, layers=2),
     "mixture-linear": mixed("linear", "gru", "ngram"),
     "mixture-log-linear": mixed("log-linear", "transformer", "ngram", "feedforward"),
@@ -432,7 +433,7 @@ def test_the_transformer_is_its_equations(positions, attention, norm, activation
     chosen = {"positions": positions, "attention": attention, "norm": norm, "activation": activation}
     model = network(Transformer, width=8, heads=2, window=3, layers=2, **chosen)
     tokens = torch.tensor([0, 3, 1, 6, 6, 2, 5, 4])
-    rows = list(model.embedding.weight[tokens])
+    rows = list(model.embedding.weight[tokens] + model.previous.weight[torch.tensor([0, *tokens[:-1]])])
     if positions == "sinusoidal":
         rows = [row + sinusoid(t, 8, 3) for t, row in enumerate(rows)]
     for block in model.blocks:
@@ -456,15 +457,16 @@ def test_rotary_scores_depend_on_the_distance_alone():
 
 
 @pytest.mark.parametrize("positions", ["rotary", "sinusoidal", "none"])
+@pytest.mark.parametrize("previous", [False, True])
 @torch.no_grad()
-def test_what_leaves_the_window_is_forgotten_a_layer_at_a_time(positions):
-    model = network(Transformer, V=V, window=4, layers=2, positions=positions)
+def test_what_leaves_the_window_is_forgotten_a_layer_at_a_time(positions, previous):
+    model = network(Transformer, V=V, window=4, layers=2, positions=positions, previous=previous)
     tokens = drawn(1, 14)
     changed = tokens.clone()
     changed[0, 2] = 9
     before, after = (model(ids, model.initial_state(1))[0][0] for ids in (tokens, changed))
     moved = (before - after).abs().amax(-1) > 1e-6
-    assert moved.nonzero().flatten().tolist() == list(range(2, 2 + 2 * 3 + 1))
+    assert moved.nonzero().flatten().tolist() == list(range(2, 2 + 2 * 3 + previous + 1))
 
 
 NETWORKS = {

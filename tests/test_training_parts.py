@@ -174,7 +174,7 @@ def test_muon_takes_the_hidden_matrices_only(architecture):
         assert ours == hidden_matrices(model)
         assert ours
         for name, p in model.named_parameters():
-            assert (id(p) in ours) == (p.ndim == 2 and not name.startswith(("embedding", "output")))
+            assert (id(p) in ours) == (p.ndim == 2 and not name.startswith(("embedding", "previous", "output")))
         assert not ours & {id(p) for group in adamw.param_groups for p in group["params"]}
 
 

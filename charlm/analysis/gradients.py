@@ -28,7 +28,7 @@ CELLS = 1 << 22
 @dataclass(frozen=True)
 class Gradients:
     """norms (R,): how long the gradient of the loss (nats) by the embedding of the token k before the last one read is,
-    k = 0 .. R-1, the mean over some positions of a text.
+    all its embeddings together where it has several; k = 0 .. R-1, the mean over some positions of a text.
     """
 
     norms: Floats
@@ -44,7 +44,7 @@ def gradients_through_time(
     text shorter than 2 R is looked back over by half. Raises UsageError for a model without embeddings,
     TrainingFault for gradients that are not numbers, DataError and CheckpointError as `evaluate` does.
     """
-    embedding = embedding_of(model)
+    embedding_of(model)  # or why there is none
     assert isinstance(model, Network)
     stream = np.concatenate([[BOUNDARY], ids_of(model, tokenizer, text)], dtype=np.int64)
     if (K := len(stream) - 1) < 2:
@@ -56,7 +56,7 @@ def gradients_through_time(
     total = np.zeros(reach)
     with evaluating(model), torch.backends.cudnn.flags(enabled=False):  # which learns in training mode only
         for batch in torch.split(windows.to(device_of(model)), max(1, CELLS // (reach * model.vocab_size))):
-            total += _norms(model, embedding, batch, reach).sum(0).double().cpu().numpy()
+            total += _norms(model, batch, reach).sum(0).double().cpu().numpy()
     if not np.isfinite(total).all():
         raise TrainingFault(
             f"the gradients of {reach} tokens are not numbers: they explode, or the model's weights are broken\n"
@@ -65,14 +65,15 @@ def gradients_through_time(
     return Gradients(total / len(ends), len(ends))
 
 
-def _norms(model: Network, embedding: nn.Embedding, windows: Tensor, reach: int) -> Tensor:
+def _norms(model: Network, windows: Tensor, reach: int) -> Tensor:
     """(B, 2 R + 1) ids -> (B, R): the norms at the last of them, k = 0 first."""
     with torch.no_grad():
         _, state = model.features(windows[:, :reach], model.initial_state(len(windows)))
-    with torch.enable_grad(), _watched(embedding) as outputs:
+    with torch.enable_grad(), _watched(model) as outputs:
         log_probs, _ = model.score(windows[:, reach:-1], windows[:, reach + 1 :], detach(state))
-        (gradient,) = torch.autograd.grad(-log_probs[:, -1].sum(), outputs)
-    norms: Tensor = torch.linalg.vector_norm(gradient[:, -reach:], dim=-1).flip(1)
+        gradients = torch.autograd.grad(-log_probs[:, -1].sum(), outputs)
+    gradient = torch.cat([each[:, -reach:] for each in gradients], -1)
+    norms: Tensor = torch.linalg.vector_norm(gradient, dim=-1).flip(1)
     return norms
 
 
@@ -84,16 +85,17 @@ def untrained(model: LanguageModel, **changes: Any) -> LanguageModel:
 
 
 @contextmanager
-def _watched(embedding: nn.Embedding) -> Iterator[list[Tensor]]:
-    """Meanwhile, what the embedding gives (B, T, E) is kept, and gradients end in it."""
+def _watched(model: Network) -> Iterator[list[Tensor]]:
+    """Meanwhile, what each table of embeddings gives (B, T, E) is kept, and gradients end in it."""
     outputs: list[Tensor] = []
 
     def watch(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         outputs.append(output.detach().requires_grad_())
         return outputs[-1]
 
-    handle = embedding.register_forward_hook(watch)
+    handles = [m.register_forward_hook(watch) for m in model.modules() if isinstance(m, nn.Embedding)]
     try:
         yield outputs
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()

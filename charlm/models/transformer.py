@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from charlm.config import Settings, setting
+from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
 from charlm.models.base import Dropout, Network, State, Step, device_of
 from charlm.models.positions import rotate, sinusoids, turns
@@ -62,6 +62,7 @@ class TransformerConfig(Settings):
     attention: str = setting(
         "qkv", "what is compared: learned queries and keys, the bare inputs, or nothing", choices=("qkv", "dot", "mean")
     )
+    previous: bool = setting(True, "add to each token's embedding one, from another table, of the token before it")
     dropout: float = setting(0.0, "share of each layer's output dropped while training", min=0.0, below=1.0)
     tie: bool = setting(False, "use the embedding matrix as the output layer too (Press & Wolf 2017)")
 
@@ -164,7 +165,9 @@ class Transformer(Network):
 
     The window slides, so a text is read in one pass of any length, and what has left the window still acts through the
     layers above (Dai et al. 2019). Keys are cached as they are and turned (rotary: Su et al. 2021) when they are used,
-    so only distances count. The state: keys and values (B, <W, D) of each layer, then the position (B, 1) in the text.
+    so only distances count. The state: keys and values (B, <W, D) of each layer, then the position (B, 1) in the text,
+    then the id last read (B, 1). A second embedding of each token is added to its successor (`previous`; akin to the
+    token shift of Peng et al. 2023), so that the first layer already knows in which pair a token stands.
 
     Training starts each segment from an empty cache: carrying it over, as Dai et al. do, learned less in the same time.
     """
@@ -186,6 +189,9 @@ class Transformer(Network):
         self.config, self.least_segment = config, config.window
         self.embedding = nn.Embedding(vocab_size, config.width)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5 if config.tie else 1.0)
+        if config.previous:
+            self.previous = nn.Embedding(vocab_size, config.width)
+            nn.init.zeros_(self.previous.weight)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = NORMS[config.norm](config.width)
         self.dropout = Dropout(config.dropout)
@@ -194,16 +200,18 @@ class Transformer(Network):
             self.output.weight = self.embedding.weight
 
     def initial_state(self, streams: int) -> State:
-        """Empty caches, position 0."""
+        """Empty caches, position 0, the boundary read last."""
         empty = self.embedding.weight.new_zeros(streams, 0, self.config.width)
         position = torch.zeros(streams, 1, dtype=torch.int64, device=empty.device)
-        return (*(empty for _ in range(2 * len(self.blocks))), position)
+        return (*(empty for _ in range(2 * len(self.blocks))), position, torch.full_like(position, BOUNDARY))
 
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """As the interface says."""
-        *caches, position = state
+        *caches, position, last = state
         W, T, cached = self.config.window, tokens.shape[1], caches[0].shape[1]
-        x = self.embedding(tokens)  # (B, T, D)
+        x, read = self.embedding(tokens), torch.cat([last, tokens], 1)  # (B, T, D), (B, 1 + T)
+        if self.config.previous:
+            x = x + self.previous(read)[:, :-1]
         steps = torch.arange(cached + T, device=x.device)
         if self.config.positions == "sinusoidal":
             x = x + sinusoids(position + steps[:T], self.config.width, 4 * W).to(x.dtype)
@@ -214,7 +222,7 @@ class Transformer(Network):
         for block, keys, values in zip(self.blocks, caches[::2], caches[1::2], strict=True):
             x, keys, values = block(x, keys, values, mask, rotation)
             after += [keys[:, max(0, cached + T - W + 1) :], values[:, max(0, cached + T - W + 1) :]]
-        return self.norm(x), (*after, position + T)
+        return self.norm(x), (*after, position + T, read[:, -1:])
 
     def stepper(self, state: State) -> tuple[Step, State]:
         """As the interface says."""

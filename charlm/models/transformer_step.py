@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 
 def stepper(model: "Transformer", state: State) -> tuple[Step, State]:
-    """As the interface says; the step's states are keys and values (B, L, 2, N, C, d), then the ids read (B, 1)."""
-    *caches, position = state
+    """As the interface says; the step's states are keys and values (B, L, 2, N, C, d), how many ids
+    were read and the last of them (B, 1).
+    """
+    *caches, position, last = state
     (B, C, D), N = caches[0].shape, model.config.heads
     both = torch.stack([cache.float() for cache in caches], 1)
     keys, values = both.view(B, len(model.blocks), 2, C, N, D // N).unbind(2)  # (B, L, C, N, d)
     pairs = torch.stack(keys.chunk(2, -1), -1)  # (B, L, C, N, d/2, 2)
     turns = _turns(model, int(position[0, 0]) - C, C)[:, 1]
     keys = torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
-    state = torch.stack([keys, values], 2).transpose(3, 4), position
+    state = torch.stack([keys, values], 2).transpose(3, 4), position, last
     return by_streams(partial(_step, model)), state
 
 
@@ -47,7 +49,7 @@ class _Cache:
         """See to it that a slot is free and those before it are those of `state`: `seen` says from where to where."""
         if state is self.latest and self.filled < self.free:
             return
-        shown, position = state
+        shown, position, _ = state
         self.free = min(2 * self.reach, 4 * self.filled) + 1  # beams are re-ordered at each step and fill but one
         self.filled, self.first = 0, int(position[0, 0])  # the same for all streams
         B, L, _, N, C, d = shown.shape
@@ -61,10 +63,10 @@ class _Cache:
         positions = position + torch.arange(self.free + 1)[:, None, None]
         self.states = list(zip(views, positions.unbind(), strict=True))  # one at a time takes several times as long
 
-    def close(self) -> State:
-        """The state that shows the slot just filled, too."""
+    def close(self, tokens: Tokens) -> State:
+        """The state that shows the slot just filled, too, with the ids read."""
         self.filled += 1
-        self.latest = self.states[self.filled]
+        self.latest = *self.states[self.filled], torch.from_numpy(tokens[:, None].copy())
         return self.latest
 
 
@@ -72,6 +74,9 @@ def _step(model: "Transformer", xp: One) -> Step:
     config = model.config
     blocks = [_laid_out(model, block, xp) for block in model.blocks]
     table = xp.weight(_centred(model, model.embedding.weight.detach().float()))
+    previous = None
+    if config.previous:
+        previous = xp.weight(_centred(model, model.previous.weight.detach().float()))
     waves = None
     if config.positions == "sinusoidal":
         places = torch.arange(4 * config.window)
@@ -85,6 +90,8 @@ def _step(model: "Transformer", xp: One) -> Step:
         begin, end = cache.seen[cache.filled]
         seen, turn = slice(begin, end + 1), cache.turns[cache.filled]
         x = xp.rows(table, tokens)
+        if previous is not None:
+            x = x + xp.rows(previous, state[2].numpy()[:, 0])
         if waves is not None:
             x = x + waves[(cache.first + cache.filled) % len(waves)]
         for (project, out, feedforward), slots in zip(blocks, cache.layers, strict=True):
@@ -92,7 +99,7 @@ def _step(model: "Transformer", xp: One) -> Step:
             slots[..., end, :] = qkv[..., 1:, :, :]
             x = xp.linear(xp.attend(qkv[..., 0, :, :], slots[..., seen, :]), out, x)
             x = feedforward(xp.unit(x, epsilon), x)
-        return log_probs(xp.unit(x, epsilon), tokens), cache.close()
+        return log_probs(xp.unit(x, epsilon), tokens), cache.close(tokens)
 
     return step
 
