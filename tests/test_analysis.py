@@ -298,6 +298,7 @@ class TestGradients:
         letters = "abcdefghijklmnop"
         tokenizer = characters(letters)
         options = {"window": 5} if architecture in ("transformer", "feedforward") else {}
+        options |= {"previous": True} if architecture == "transformer" else {}
         model = network(architecture, tokenizer.vocab_size, **options).eval()
         found = gradients_through_time(model, tokenizer, Text.from_string(letters, "each once"))
         assert (found.positions, len(found.norms)) == (1, 8)

@@ -60,7 +60,7 @@ VARIANTS = {
     "feedforward-bigram": small("feedforward", window=1),
     "transformer-deep-tied": small("transformer", layers=3, tie=True, dropout=0.5),
     "transformer-window-1": small("transformer", window=1),
-    "transformer-alone": small("transformer", previous=False, layers=2),
+    "transformer-pairs": small("transformer", previous=True, layers=2),
     "transformer-window-100": small("transformer", window=100, layers=2),
     "mixture-linear": mixed("linear", "gru", "ngram"),
     "mixture-log-linear": mixed("log-linear", "transformer", "ngram", "feedforward"),
@@ -431,7 +431,7 @@ def sinusoid(position, width, window):
 @torch.no_grad()
 def test_the_transformer_is_its_equations(positions, attention, norm, activation):
     chosen = {"positions": positions, "attention": attention, "norm": norm, "activation": activation}
-    model = network(Transformer, width=8, heads=2, window=3, layers=2, **chosen)
+    model = network(Transformer, width=8, heads=2, window=3, layers=2, previous=True, **chosen)
     tokens = torch.tensor([0, 3, 1, 6, 6, 2, 5, 4])
     rows = list(model.embedding.weight[tokens] + model.previous.weight[torch.tensor([0, *tokens[:-1]])])
     if positions == "sinusoidal":

@@ -62,7 +62,7 @@ class TransformerConfig(Settings):
     attention: str = setting(
         "qkv", "what is compared: learned queries and keys, the bare inputs, or nothing", choices=("qkv", "dot", "mean")
     )
-    previous: bool = setting(True, "add to each token's embedding one, from another table, of the token before it")
+    previous: bool = setting(False, "add to each token's embedding one, from another table, of the token before it")
     dropout: float = setting(0.0, "share of each layer's output dropped while training", min=0.0, below=1.0)
     tie: bool = setting(False, "use the embedding matrix as the output layer too (Press & Wolf 2017)")
 
@@ -178,10 +178,10 @@ class Transformer(Network):
     dropout_share, medium_from = 0.4, 3.0
     recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64},
-        "small": {"width": 128, "layers": 4, "heads": 4},
-        "medium": {"width": 192, "layers": 4, "heads": 4, "window": 128},
-        "large": {"width": 384, "layers": 6, "heads": 6, "window": 256},
+        "tiny": {"width": 64, "layers": 2, "heads": 2, "window": 64, "previous": True},
+        "small": {"width": 128, "layers": 4, "heads": 4, "previous": True},
+        "medium": {"width": 192, "layers": 4, "heads": 4, "window": 128, "previous": True},
+        "large": {"width": 384, "layers": 6, "heads": 6, "window": 256, "previous": True},
     }
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
