@@ -58,9 +58,7 @@ class LanguageModel(nn.Module, ABC):
 
     recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, as measured best
     rates: ClassVar[Mapping[str, float]] = {}  # and the learning rate with each optimizer
-    dropout_share: ClassVar[float] = (
-        1.0  # of what is usual; less where dropout acts in more places
-    )
+    dropout_share: ClassVar[float] = 1.0  # of what is usual; less where dropout acts in more places
     chunk: ClassVar[int] = 1024  # tokens of a stream that `score` is best given at a time
 
     config: Settings

@@ -19,8 +19,8 @@ SIZES = ("auto", "tiny", "small", "medium", "large")
 def model_config(architecture: str, size: str, options: Mapping[str, Any], characters: int, budget: Budget) -> Settings:
     """The architecture's Config for a size, with the options that were given on top of it.
 
-    Dropout goes by how often the text will be read. Raises UsageError for an option that the architecture does not
-    have, listing those it has.
+    Dropout goes by how long the text is and how often it will be read. Raises UsageError for an option that the
+    architecture does not have, listing those it has.
     """
     kind = ARCHITECTURES[architecture]
     known = kind.Config.names()
@@ -34,7 +34,7 @@ def model_config(architecture: str, size: str, options: Mapping[str, Any], chara
     config = kind.Config(**kind.sizes.get(size, {}))
     if "dropout" in known:
         network, passes = learner(architecture, config)[0], _tokens(size, characters, budget) / max(1, characters)
-        config = config.changed({"dropout": usual_dropout(network, passes)})
+        config = config.changed({"dropout": usual_dropout(network, characters, passes)})
     return config.changed(options)
 
 
@@ -52,10 +52,11 @@ def auto_size(kind: type[LanguageModel], characters: int, budget: Budget) -> str
     return "medium" if minutes < 60 or characters < 20_000_000 else "large"
 
 
-def usual_dropout(architecture: str, passes: float) -> float:
-    """None for a text that is read seven times, more the oftener it is: near the best for texts of 0.04 to 15 MB."""
-    dropout = 0.84 * math.log10(max(1.0, passes) / 7)
-    return round(ARCHITECTURES[architecture].dropout_share * min(0.6, max(0.0, dropout)), 2)
+def usual_dropout(architecture: str, characters: int, passes: float) -> float:
+    """None for a text that is read a few times, then the more the oftener and the shorter it is (40 KB to 15 MB)."""
+    strain = passes * (1e6 / max(1, characters)) ** 0.4
+    dropout = min(0.6, max(0.0, 0.35 * math.log10(max(1.0, strain) / 4.5)))
+    return round(ARCHITECTURES[architecture].dropout_share * dropout, 2)
 
 
 def _tokens(size: str, characters: int, budget: Budget) -> float:
