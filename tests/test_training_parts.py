@@ -11,12 +11,12 @@ from test_training import NETWORKS, settings, small
 
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, GRU, LSTM
+from charlm.models import ARCHITECTURES, GRU, LSTM, Transformer
 from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config
 from charlm.training.loop import Trainer
 from charlm.training.muon import Muon
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
-from charlm.training.recipe import PACES
+from charlm.training.recipe import PACES, auto_size
 from charlm.training.schedule import SCHEDULES, WARMUP_STEPS, rate
 from charlm.training.streams import Streams, parallel
 
@@ -208,8 +208,25 @@ def test_options_of_a_model():
             options = {"dropout": 0.1} if "dropout" in kind.Config.names() else {}
             assert model_config(architecture, size, options, 10**6, budget) == kind.Config(**chosen).changed(options)
     assert model_config("lstm", "large", {"width": 7}, 10**6, budget).width == 7
-    widths = [model_config("lstm", "auto", {}, 10**6, Budget.parse(b)).width for b in ("5s", "5m")]
-    assert widths == [LSTM.sizes["tiny"]["width"], LSTM.sizes["medium"]["width"]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "characters", "budget", "size"),
+    [
+        (LSTM, 10**6, "5s", "tiny"),
+        (LSTM, 10**6, "20s", "small"),
+        (LSTM, 10**6, "2m", "medium"),
+        (Transformer, 10**6, "2m", "small"),
+        (Transformer, 10**6, "5m", "medium"),
+        (LSTM, 40_000, "10m", "small"),
+        (LSTM, 10**7, "2h", "medium"),
+        (LSTM, 10**8, "2h", "large"),
+        (LSTM, 10**6, "3steps", "tiny"),
+        (LSTM, 10**6, "10epochs", "medium"),
+    ],
+)
+def test_the_usual_size_is_the_one_that_learned_most(kind, characters, budget, size):
+    assert auto_size(kind, characters, Budget.parse(budget)) == size
 
 
 @pytest.mark.parametrize("architecture", [*NETWORKS, "mixture"])
