@@ -18,7 +18,7 @@ from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.progress import Listener, silent
 from charlm.tokenizers import TOKENIZERS, Tokenizer
-from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, train
+from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, speed, train
 from charlm.training.computing import bfloat16_reason, compute_type
 
 CORPUS = "builtin:python-reference"
@@ -96,7 +96,9 @@ def _trained(
         progress=lambda mark: marks.append(mark) if mark.step >= WARM_STEPS else None,
         should_stop=lambda: not counting and len(marks) > 1 and marks[-1].seconds - marks[0].seconds >= seconds,
     )
-    config = model_config(name, size, {}, parts.training.characters, Budget.parse(TrainingConfig().budget))
+    usual = TrainingConfig()
+    pace = speed(usual.precision, device)
+    config = model_config(name, size, {}, parts.training.characters, Budget.parse(usual.budget), pace)
     training = complete(TrainingConfig(budget=ENDLESS), name)
     with tempfile.TemporaryDirectory() as folder:
         trained = train(

@@ -12,7 +12,7 @@ from test_training import NETWORKS, settings, small
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, GRU, LSTM, Transformer
-from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config
+from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config, speed
 from charlm.training.loop import Trainer
 from charlm.training.muon import Muon
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
@@ -227,6 +227,33 @@ def test_options_of_a_model():
 )
 def test_the_usual_size_is_the_one_that_learned_most(kind, characters, budget, size):
     assert auto_size(kind, characters, Budget.parse(budget)) == size
+
+
+def test_a_slower_machine_does_in_more_time_what_a_faster_one_does():
+    for seconds in (10, 30, 100, 300):
+        fast, slow = Budget(seconds, "seconds"), Budget(4 * seconds, "seconds")
+        assert model_config("lstm", "auto", {}, 200_000, slow, 0.25) == model_config("lstm", "auto", {}, 200_000, fast)
+    steps = Budget(3000, "steps")  # are as many everywhere
+    assert model_config("lstm", "auto", {}, 200_000, steps, 0.25) == model_config("lstm", "auto", {}, 200_000, steps)
+
+
+@pytest.mark.parametrize(
+    ("able", "precision", "expected"),
+    [
+        (("avx2", "avx512_f", "avx512_bf16", "amx_bf16"), "auto", 1.0),
+        (("avx2", "avx512_f", "avx512_bf16"), "auto", 1.0),
+        (("avx2", "avx512_f", "avx512_bf16", "amx_bf16"), "float32", 0.5),
+        (("avx2", "avx512_f"), "auto", 0.5),
+        (("avx2",), "auto", 0.25),
+        ((), "auto", 0.25),
+    ],
+)
+def test_speed_goes_by_what_the_processor_is_built_for(monkeypatch, able, precision, expected):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: dict.fromkeys(able, True))
+    for threads, share in ((2, 1), (8, 2)):
+        monkeypatch.setattr("torch.get_num_threads", lambda threads=threads: threads)
+        assert speed(precision, torch.device("cpu")) == expected * share
+    assert speed("auto", torch.device("cuda")) > 1
 
 
 @pytest.mark.parametrize("architecture", [*NETWORKS, "mixture"])

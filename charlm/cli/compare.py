@@ -32,7 +32,7 @@ from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, SINGLE
 from charlm.report import check_output
 from charlm.tokenizers import TOKENIZERS
-from charlm.training import SIZES, TrainingConfig, Watcher, choose_device
+from charlm.training import SIZES, TrainingConfig, Watcher, choose_device, speed
 
 DEFAULT_CORPUS = "builtin:python-reference"
 FOR_RUNS = {
@@ -140,7 +140,7 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
         choose_device(values["device"]),
     )
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
-    equal = values["match"] == "parameters"
+    equal, pace = values["match"] == "parameters", speed(training.precision, device)
     plan(names, values["size"], options, training, 0, vocab_size=1 if equal else None)  # wrong options before long work
     folder = values["output"]
     if folder and folder.exists() and not (folder.is_dir() and all(_is_run(entry) for entry in folder.iterdir())):
@@ -149,7 +149,8 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     split = origin.open(skipped)
     tokenizer = learn_tokenizer(values["tokenizer"], values, split)
     vocab_size = tokenizer.vocab_size if equal else None
-    plans = plan(names, values["size"], options, training, split.training.characters, vocab_size=vocab_size)
+    characters = split.training.characters
+    plans = plan(names, values["size"], options, training, characters, vocab_size=vocab_size, speed=pace)
     sources = to_train(
         plans, split, tokenizer, about={"corpus": origin.describe(split)}, folder=folder, device=device,
         seeds=values["seeds"], again=values["again"],

@@ -17,7 +17,18 @@ from charlm.corpus import Origin, Split, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, Network
 from charlm.tokenizers import TOKENIZERS, Tokenizer
-from charlm.training import SIZES, Budget, Trained, TrainingConfig, choose_device, complete, model_config, resume, train
+from charlm.training import (
+    SIZES,
+    Budget,
+    Trained,
+    TrainingConfig,
+    choose_device,
+    complete,
+    model_config,
+    resume,
+    speed,
+    train,
+)
 
 model_options = [
     option(
@@ -101,17 +112,14 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         raise UsageError(
             f"--{next(iter(options)).replace('_', '-')} cannot change with --from: the weights have their shape"
         )
-    model_config(
-        architecture, values["size"], options, 0, Budget.parse(training.budget)
-    )  # wrong options before long work
+    budget, pace = Budget.parse(training.budget), speed(training.precision, device)
+    model_config(architecture, values["size"], options, 0, budget, pace)  # wrong options before long work
     origin = Origin(corpus, values["encoding"], str(values["held_out"]) if values["held_out"] else None)
     split = origin.open(skipped)
     config = (
         start.model.config
         if start
-        else model_config(
-            architecture, values["size"], options, split.training.characters, Budget.parse(training.budget)
-        )
+        else model_config(architecture, values["size"], options, split.training.characters, budget, pace)
     )
     tokenizer = start.tokenizer if start else learn_tokenizer(values["tokenizer"], values, split)
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])

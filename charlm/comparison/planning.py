@@ -48,12 +48,13 @@ def plan(
     characters: int,
     *,
     vocab_size: int | None = None,
+    speed: float = 1.0,
 ) -> dict[str, Plan]:
     """A plan for each architecture: the one budget, and of the options those that it has.
 
-    `characters` is the size of the training text. With `vocab_size` the networks get widths that give them equally
-    many parameters, as near as it goes: those of the middle one of them. Raises UsageError for an option that none of
-    them has, or a value that one of them cannot have.
+    `characters` is the size of the training text, `speed` what `charlm.training.speed` says of the machine. With
+    `vocab_size` the networks get widths that give them equally many parameters, as near as it goes: those of the
+    middle one of them. Raises UsageError for an option that none of them has, or a value that one of them cannot have.
     """
     if vocab_size is not None and "width" in options:
         raise UsageError("--match parameters chooses the widths: leave --width out")
@@ -66,7 +67,7 @@ def plan(
     for name in names:
         own = {option: value for option, value in options.items() if option in owned[name]}
         try:
-            config = model_config(name, size, own, characters, Budget.parse(training.budget))
+            config = model_config(name, size, own, characters, Budget.parse(training.budget), speed)
         except UsageError as problem:
             raise UsageError(f"{name}: {problem}") from None
         plans[name] = Plan(config, complete(training, name))

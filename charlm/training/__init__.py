@@ -10,6 +10,7 @@ run         from text and settings to a saved run
 """
 
 from charlm.training.budget import Budget
+from charlm.training.computing import speed
 from charlm.training.counters import Progress
 from charlm.training.recipe import SIZES, complete, model_config
 from charlm.training.run import choose_device, resume, train
@@ -28,5 +29,6 @@ __all__ = [
     "complete",
     "model_config",
     "resume",
+    "speed",
     "train",
 ]

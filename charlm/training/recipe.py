@@ -16,11 +16,13 @@ from charlm.training.settings import TrainingConfig
 SIZES = ("auto", "tiny", "small", "medium", "large")
 
 
-def model_config(architecture: str, size: str, options: Mapping[str, Any], characters: int, budget: Budget) -> Settings:
+def model_config(
+    architecture: str, size: str, options: Mapping[str, Any], characters: int, budget: Budget, speed: float = 1.0
+) -> Settings:
     """The architecture's Config for a size, with the options that were given on top of it.
 
-    Dropout goes by how long the text is and how often it will be read. Raises UsageError for an option that the
-    architecture does not have, listing those it has.
+    Dropout goes by how long the text is and how often it will be read: `computing.speed` says how much is read in a
+    budget of time. Raises UsageError for an option that the architecture does not have, listing those it has.
     """
     kind = ARCHITECTURES[architecture]
     known = kind.Config.names()
@@ -30,21 +32,21 @@ def model_config(architecture: str, size: str, options: Mapping[str, Any], chara
                 f"{option_name(name)} is not an option of {architecture}; it has {', '.join(map(option_name, known))}"
             )
     if size == "auto":
-        size = auto_size(kind, characters, budget)
+        size = auto_size(kind, characters, budget, speed)
     config = kind.Config(**kind.sizes.get(size, {}))
     if "dropout" in known:
-        network, passes = learner(architecture, config)[0], _tokens(size, characters, budget) / max(1, characters)
-        config = config.changed({"dropout": usual_dropout(network, characters, passes)})
+        network, tokens = learner(architecture, config)[0], _tokens(size, characters, budget, speed)
+        config = config.changed({"dropout": usual_dropout(network, characters, tokens / max(1, characters))})
     return config.changed(options)
 
 
 PACES = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
-"""Tokens that a network of each size learns from in a second on two cores, whatever its architecture, more or less."""
+"""Tokens that a network of each size learns from in a second at `computing.speed` 1, whatever its architecture."""
 
 
-def auto_size(kind: type[LanguageModel], characters: int, budget: Budget) -> str:
-    """The size that learns most of a text of so many characters within a budget."""
-    minutes = (budget.seconds or _tokens("small", characters, budget) / PACES["small"]) / 60
+def auto_size(kind: type[LanguageModel], characters: int, budget: Budget, speed: float = 1.0) -> str:
+    """The size that learns most of a text of so many characters within a budget, of minutes where `speed` is 1."""
+    minutes = _tokens("small", characters, budget, speed) / PACES["small"] / 60
     if minutes < 0.2:
         return "tiny"
     if minutes < kind.medium_from or characters < 100_000:
@@ -59,10 +61,10 @@ def usual_dropout(architecture: str, characters: int, passes: float) -> float:
     return round(ARCHITECTURES[architecture].dropout_share * dropout, 2)
 
 
-def _tokens(size: str, characters: int, budget: Budget) -> float:
+def _tokens(size: str, characters: int, budget: Budget, speed: float) -> float:
     """About how many a network of a size will learn from, those of a text counted as often as it is read."""
     per_step: int = Network.recipe["batch"] * Network.recipe["segment"]
-    each = {"seconds": PACES[size], "steps": per_step, "epochs": characters, "tokens": 1}
+    each = {"seconds": speed * PACES[size], "steps": per_step, "epochs": characters, "tokens": 1}
     return budget.amount * each[budget.unit]
 
 

@@ -17,7 +17,7 @@ from charlm.config import Settings
 from charlm.corpus import Text, open_corpus, split
 from charlm.evaluation import evaluate
 from charlm.tokenizers import TOKENIZERS
-from charlm.training import SIZES, Budget, TrainingConfig, complete, model_config, train
+from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config, speed, train
 
 SCORED = 100_000
 
@@ -36,7 +36,8 @@ def choices(arch: str, characters: int, budget: Budget, sizes: list[str], dropou
     """The settings to try, by what they are called; the first are those that charlm chooses."""
 
     def config(size: str, **options: Any) -> Settings:
-        return model_config(arch, size, options, characters, budget)
+        pace = speed(TrainingConfig().precision, choose_device("cpu"))
+        return model_config(arch, size, options, characters, budget, pace)
 
     found = {"auto": config("auto")}
     found |= {size: config(size) for size in sizes}
