@@ -59,6 +59,8 @@ VARIANTS = {
     "feedforward-direct-tanh": small("feedforward", direct=True, activation="tanh", layers=2, dropout=0.5),
     "feedforward-bigram": small("feedforward", window=1),
     "transformer-deep-tied": small("transformer", layers=3, tie=True, dropout=0.5),
+    "transformer-one-kv-head": small("transformer", heads=4, kv_heads=1, layers=2),
+    "transformer-two-kv-heads": small("transformer", heads=4, kv_heads=2, window=20),
     "transformer-window-1": small("transformer", window=1),
     "transformer-pairs": small("transformer", previous=True, layers=2),
     "transformer-window-100": small("transformer", window=100, layers=2),
@@ -398,11 +400,13 @@ def attended(model, attention, rows, t):
     config = model.config
     visible = range(max(0, t - config.window + 1), t + 1)
     learned = attention.project.weight if config.attention == "qkv" else torch.eye(config.width).double().repeat(3, 1)
-    WQ, WK, WV = learned.chunk(3)
     heads, size = [], config.width // config.heads
+    shared = (len(learned) - config.width) // 2
+    WQ, WK, WV = learned.split([config.width, shared, shared])
     for n in range(config.heads):
-        part = slice(n * size, (n + 1) * size)
-        q = (WQ @ rows[t])[part]
+        q = (WQ @ rows[t])[n * size : (n + 1) * size]
+        begin = n * shared // config.width * size
+        part = slice(begin, begin + size)
         scores = [
             0.0
             if config.attention == "mean"
@@ -424,18 +428,18 @@ def sinusoid(position, width, window):
 
 
 @pytest.mark.parametrize("positions", ["rotary", "sinusoidal", "none"])
-@pytest.mark.parametrize("attention", ["qkv", "dot", "mean"])
+@pytest.mark.parametrize(("attention", "kv_heads"), [("qkv", 0), ("qkv", 1), ("qkv", 2), ("dot", 1), ("mean", 1)])
 @pytest.mark.parametrize(
     ("norm", "activation"), [("rms", "relu2"), ("layer", "gelu"), ("rms", "swiglu"), ("rms", "relu")]
 )
 @torch.no_grad()
-def test_the_transformer_is_its_equations(positions, attention, norm, activation):
+def test_the_transformer_is_its_equations(positions, attention, kv_heads, norm, activation):
     chosen = {"positions": positions, "attention": attention, "norm": norm, "activation": activation}
-    model = network(Transformer, width=8, heads=2, window=3, layers=2, previous=True, **chosen)
+    model = network(Transformer, width=16, heads=4, kv_heads=kv_heads, window=3, layers=2, previous=True, **chosen)
     tokens = torch.tensor([0, 3, 1, 6, 6, 2, 5, 4])
     rows = list(model.embedding.weight[tokens] + model.previous.weight[torch.tensor([0, *tokens[:-1]])])
     if positions == "sinusoidal":
-        rows = [row + sinusoid(t, 8, 3) for t, row in enumerate(rows)]
+        rows = [row + sinusoid(t, 16, 3) for t, row in enumerate(rows)]
     for block in model.blocks:
         seen = [normalised(block.norm_attention, row) for row in rows]
         rows = [row + attended(model, block.attention, seen, t) for t, row in enumerate(rows)]

@@ -3,7 +3,8 @@
 A step holds a network's weights laid out for it. One stream is computed by numpy, whose calls cost least, several by
 torch, which shares the work among threads; both through the same equations, and `One` and `Many` are where they differ.
 
-Shapes: B streams (`One` does without this dimension), V vocabulary, D features, N heads of d = D/N, C positions.
+Shapes: B streams (`One` does without this dimension), V vocabulary, D features, N heads of d = D/N,
+G heads of keys and values, R = N/G, C positions.
 """
 
 from collections.abc import Callable
@@ -60,17 +61,17 @@ class One:
         return x * np.float32((float(x.dot(x)) / len(x) + epsilon) ** -0.5)
 
     def turned(self, x: Array, factors: Array) -> Array:
-        """(B, 3 N d), neighbours as complex numbers, times factors (3, N, d/2): (B, 3, N, d)."""
+        """(B, K d), neighbours as complex numbers, times factors (K, d/2): (B, K, d)."""
         return (x.view(np.complex64).reshape(factors.shape) * factors).view(np.float32)
 
     def attend(self, q: Array, cached: Array) -> Array:
-        """Queries (B, N, d), keys and values (B, 2, N, C, d): weighted means of the values, (B, N d)."""
+        """Queries (B, N, d), keys and values (B, 2, G, C, d): weighted means of the values, (B, N d)."""
         keys, values = cached
-        weights = keys @ q[:, :, None]  # (N, C, 1)
-        weights -= np.maximum.reduce(weights, 1, keepdims=True)
+        weights = q.reshape(len(keys), -1, q.shape[-1]) @ keys.swapaxes(1, 2)  # (G, R, C)
+        weights -= np.maximum.reduce(weights, 2, keepdims=True)
         np.exp(weights, weights)
-        y = weights.transpose(0, 2, 1) @ values  # (N, 1, d)
-        y /= np.add.reduce(weights, 1, keepdims=True)
+        y = weights @ values  # (G, R, d)
+        y /= np.add.reduce(weights, 2, keepdims=True)
         return y.ravel()
 
     def spread(self, values: Array, places: Array, rest: Array) -> Array:
@@ -137,7 +138,7 @@ class Many(One):
     def attend(self, q: Array, cached: Array) -> Array:
         """As above."""
         keys, values = cached.unbind(1)
-        weights = (q.unsqueeze(2) @ keys.transpose(2, 3)).softmax(-1)  # (B, N, 1, C)
+        weights = (q.unflatten(1, (keys.shape[1], -1)) @ keys.transpose(2, 3)).softmax(-1)  # (B, G, R, C)
         return (weights @ values).flatten(1)
 
     def spread(self, values: Array, places: Array, rest: Array) -> Array:

@@ -1,6 +1,7 @@
 """A decoder-only Transformer that streams: each position attends to itself and the W-1 before it.
 
-Shapes: B streams, T time steps, V vocabulary, D width, N heads, S = cached + T positions, W attention window.
+Shapes: B streams, T time steps, V vocabulary, D width, N heads of d = D/N numbers, G heads of keys and values, each
+read by R = N/G heads of queries, C cached positions, S = C + T, W attention window.
 """
 
 import math
@@ -55,6 +56,7 @@ class TransformerConfig(Settings):
     width: int = setting(128, "width of the residual stream", min=2)
     layers: int = setting(4, "blocks of attention and feed-forward layer", min=1, max=256)
     heads: int = setting(4, "attention heads; they share the width", min=1)
+    kv_heads: int = setting(0, "heads of learned keys and values, which those of the queries share; 0: one each", min=0)
     window: int = setting(64, "positions that attention reaches back, its own included", min=1)
     norm: str = setting("layer", "normalisation before each layer", choices=tuple(NORMS))
     activation: str = setting("relu2", "of the feed-forward layer", choices=tuple(ACTIVATIONS))
@@ -67,56 +69,73 @@ class TransformerConfig(Settings):
     tie: bool = setting(False, "use the embedding matrix as the output layer too (Press & Wolf 2017)")
 
     def __post_init__(self) -> None:
-        """Heads must divide the width; rotary positions turn pairs of numbers."""
+        """Heads must divide the width; rotary positions turn pairs of numbers; keys are shared evenly."""
         super().__post_init__()
         if self.width % (2 * self.heads):
             raise UsageError(f"--width {self.width} must be a multiple of twice --heads {self.heads}")
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise UsageError(f"--heads {self.heads} must be a multiple of --kv-heads {self.kv_heads}")
+
+    @property
+    def cached_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.kv_heads or self.heads if self.attention == "qkv" else self.heads
+
+    @property
+    def cached_width(self) -> int:
+        """Numbers in a position's keys, and in its values."""
+        return self.width // self.heads * self.cached_heads
 
 
 class Attention(nn.Module):
     """Each position takes a weighted mean of what it may see (Vaswani et al. 2017, section 3.2).
 
     qkv: learned projections decide the weights and what is fetched. dot: weights from the similarity of the inputs
-    themselves. mean: all weights equal. The last two are the steps that lead to the first.
+    themselves. mean: all weights equal. The last two are the steps that lead to the first. Heads of queries may share
+    keys and values (Shazeer 2019; Ainslie et al. 2023), which makes them cheaper to compute and to remember.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         if config.attention == "qkv":
-            self.project = nn.Linear(config.width, 3 * config.width, bias=False)
+            self.project = nn.Linear(config.width, config.width + 2 * config.cached_width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
         nn.init.zeros_(self.out.weight)
 
     def forward(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        """x (B, T, D), cached keys and values (B, C, D), mask (T, S) -> y, all keys, all values."""
+        """x (B, T, D), cached keys and values (B, C, G d), mask (T, S) -> y, all keys, all values."""
         weights, keys, values = self.attend(x, keys, values, mask, rotation)
-        y: Tensor = self.out((weights @ self._heads(values)).transpose(1, 2).flatten(2))  # (B, T, D)
+        B, N, T, S = weights.shape
+        y = weights.reshape(B, self.config.cached_heads, -1, S) @ self._heads(values)  # (B, G, R T, d)
+        y = self.out(y.view(B, N, T, -1).transpose(1, 2).flatten(2))  # (B, T, D)
         return y, keys, values
 
     def attend(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        """What `forward` weights the values by, (B, N, T, S) or the same for all, (T, S); then all keys, all values.
+        """What `forward` weights the values by, (B, N, T, S); then all keys, all values.
 
         The mask is added to the scores; `rotation` is what `turns` gives for S positions.
         """
-        q, k, v = self.project(x).chunk(3, -1) if self.config.attention == "qkv" else (x, x, x)
-        k, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (B, S, D)
-        keys = k
-        if self.config.attention == "mean":
-            return mask.softmax(-1), keys, values
-        if self.config.positions == "rotary":
+        config, (B, T, D) = self.config, x.shape
+        N, G, width = config.heads, config.cached_heads, config.cached_width
+        q, k, v = self.project(x).split([D, width, width], -1) if config.attention == "qkv" else (x, x, x)
+        keys, values = torch.cat([keys, k], 1), torch.cat([values, v], 1)  # (B, S, G d)
+        if config.attention == "mean":
+            return mask.softmax(-1).expand(B, N, *mask.shape), keys, values
+        k = keys
+        if config.positions == "rotary":
             cosine, sine, quarter = rotation
-            q, k = rotate(q, cosine[-x.shape[1] :], sine[-x.shape[1] :], quarter), rotate(k, cosine, sine, quarter)
-        q, k = self._heads(q).flatten(0, 1), self._heads(k).flatten(0, 1)  # (B N, T or S, D/N)
-        scores = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)  # (B N, T, S)
-        return scores.softmax(-1).view(len(x), -1, *scores.shape[1:]), keys, values
+            q, k = rotate(q, cosine[-T:], sine[-T:], quarter), rotate(k, cosine[:, :width], sine[:, :width], quarter)
+        q, k = q.view(B, T, N, -1).transpose(1, 2).reshape(B * G, N // G * T, -1), self._heads(k).flatten(0, 1)
+        scores = torch.baddbmm(mask.repeat(N // G, 1), q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+        return scores.softmax(-1).view(B, N, T, -1), keys, values
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.config.heads, -1).transpose(1, 2)
+    def _heads(self, cached: Tensor) -> Tensor:
+        return cached.view(*cached.shape[:2], self.config.cached_heads, -1).transpose(1, 2)  # (B, G, S, d)
 
 
 class FeedForwardLayer(nn.Module):
@@ -165,8 +184,8 @@ class Transformer(Network):
 
     The window slides, so a text is read in one pass of any length, and what has left the window still acts through the
     layers above (Dai et al. 2019). Keys are cached as they are and turned (rotary: Su et al. 2021) when they are used,
-    so only distances count. The state: keys and values (B, <W, D) of each layer, then the position (B, 1) in the text,
-    then the id last read (B, 1). A second embedding of each token is added to its successor (`previous`; akin to the
+    so only distances count. The state: keys and values (B, <W, G d) of each layer, the position (B, 1) in the text, and
+    the id last read (B, 1). A second embedding of each token is added to its successor (`previous`; akin to the
     token shift of Peng et al. 2023), so that the first layer already knows in which pair a token stands.
 
     Training starts each segment from an empty cache: carrying it over, as Dai et al. do, learned less in the same time.
@@ -201,7 +220,7 @@ class Transformer(Network):
 
     def initial_state(self, streams: int) -> State:
         """Empty caches, position 0, the boundary read last."""
-        empty = self.embedding.weight.new_zeros(streams, 0, self.config.width)
+        empty = self.embedding.weight.new_zeros(streams, 0, self.config.cached_width)
         position = torch.zeros(streams, 1, dtype=torch.int64, device=empty.device)
         return (*(empty for _ in range(2 * len(self.blocks))), position, torch.full_like(position, BOUNDARY))
 

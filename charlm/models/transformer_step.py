@@ -3,7 +3,8 @@
 The mean that a normalisation takes out of its input is taken out of whatever is written there instead. Keys are cached
 as they are used, turned by their position, so that a step turns one of them and not all.
 
-Shapes: B streams, L layers, N heads of d numbers, D = N d width, C cached positions, S slots, W attention window.
+Shapes: B streams, L layers, N heads of d numbers, D = N d width, G heads of keys and values, C cached positions,
+S slots, W attention window.
 """
 
 from collections.abc import Callable
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
 
 
 def stepper(model: "Transformer", state: State) -> tuple[Step, State]:
-    """As the interface says; the step's states are keys and values (B, L, 2, N, C, d), how many ids
+    """As the interface says; the step's states are keys and values (B, L, 2, G, C, d), how many ids
     were read and the last of them (B, 1).
     """
     *caches, position, last = state
-    (B, C, D), N = caches[0].shape, model.config.heads
+    (B, C, width), G = caches[0].shape, model.config.cached_heads
     both = torch.stack([cache.float() for cache in caches], 1)
-    keys, values = both.view(B, len(model.blocks), 2, C, N, D // N).unbind(2)  # (B, L, C, N, d)
-    pairs = torch.stack(keys.chunk(2, -1), -1)  # (B, L, C, N, d/2, 2)
-    turns = _turns(model, int(position[0, 0]) - C, C)[:, 1]
+    keys, values = both.view(B, len(model.blocks), 2, C, G, width // G).unbind(2)  # (B, L, C, G, d)
+    pairs = torch.stack(keys.chunk(2, -1), -1)  # (B, L, C, G, d/2, 2)
+    turns = _turns(model, int(position[0, 0]) - C, C, G)
     keys = torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
     state = torch.stack([keys, values], 2).transpose(3, 4), position, last
     return by_streams(partial(_step, model)), state
@@ -52,12 +53,12 @@ class _Cache:
         shown, position, _ = state
         self.free = min(2 * self.reach, 4 * self.filled) + 1  # beams are re-ordered at each step and fill but one
         self.filled, self.first = 0, int(position[0, 0])  # the same for all streams
-        B, L, _, N, C, d = shown.shape
-        slots = torch.from_numpy(np.empty((L, 2, B, N, C + self.free, d), np.float32))  # on huge pages, unlike torch's
+        B, L, _, G, C, d = shown.shape
+        slots = torch.from_numpy(np.empty((L, 2, B, G, C + self.free, d), np.float32))  # on huge pages, unlike torch's
         slots = slots.permute(2, 0, 1, 3, 4, 5)
         slots[..., :C, :] = shown
-        self.layers = [self.xp.read(slots[:, layer]) for layer in range(L)]  # (B, 2, N, S, d)
-        self.turns = self.xp.weight(_turns(self.model, self.first, self.free))
+        self.layers = [self.xp.read(slots[:, layer]) for layer in range(L)]  # (B, 2, G, S, d)
+        self.turns = self.xp.weight(_factors(self.model, self.first, self.free))
         self.seen = [(max(0, end - self.reach), end) for end in range(C, C + self.free + 1)]
         views = (slots.narrow(4, begin, end - begin) for begin, end in self.seen)
         positions = position + torch.arange(self.free + 1)[:, None, None]
@@ -83,7 +84,7 @@ def _step(model: "Transformer", xp: One) -> Step:
         waves = xp.weight(_centred(model, sinusoids(places, config.width, 4 * config.window).float()))
     epsilon = model.norm.eps or torch.finfo(torch.float32).eps
     log_probs = output(xp, model)
-    cache = _Cache(model, xp)
+    cache, heads = _Cache(model, xp), config.heads
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
         cache.open(state)
@@ -95,9 +96,9 @@ def _step(model: "Transformer", xp: One) -> Step:
         if waves is not None:
             x = x + waves[(cache.first + cache.filled) % len(waves)]
         for (project, out, feedforward), slots in zip(blocks, cache.layers, strict=True):
-            qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, 3, N, d)
-            slots[..., end, :] = qkv[..., 1:, :, :]
-            x = xp.linear(xp.attend(qkv[..., 0, :, :], slots[..., seen, :]), out, x)
+            qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, N + 2 G, d)
+            slots[..., end, :] = qkv[..., heads:, :].reshape(slots[..., end, :].shape)
+            x = xp.linear(xp.attend(qkv[..., :heads, :], slots[..., seen, :]), out, x)
             x = feedforward(xp.unit(x, epsilon), x)
         return log_probs(xp.unit(x, epsilon), tokens), cache.close(tokens)
 
@@ -105,13 +106,13 @@ def _step(model: "Transformer", xp: One) -> Step:
 
 
 def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
-    """Of a block: (D, 3 D) for queries, keys and values, (D, D) after attention, what adds a feed-forward layer."""
+    """Of a block: (D, D + 2 G d) for queries, keys, values, (D, D) after attention, what adds a feed-forward layer."""
     config, attention, hidden = model.config, block.attention, block.feedforward
     learned = attention.project.weight.detach() if config.attention == "qkv" else torch.eye(config.width).repeat(3, 1)
-    q, k, v = learned.float().chunk(3)
+    q, k, v = learned.float().split([config.width, config.cached_width, config.cached_width])
     q = q * (0 if config.attention == "mean" else (config.width // config.heads) ** -0.5)
     order = torch.arange(config.width).view(config.heads, 2, -1).transpose(1, 2).flatten()  # pairs side by side
-    project, inner = torch.cat([q[order], k[order], v]).T, hidden.inner.weight.detach().float().T
+    project, inner = torch.cat([q[order], k[order[: len(k)]], v]).T, hidden.inner.weight.detach().float().T
     out, last = (_centred(model, layer.weight.detach().float().T) for layer in (attention.out, hidden.out))
     project, out, inner, last = (xp.weight(weight.contiguous()) for weight in (project, out, inner, last))
 
@@ -135,12 +136,18 @@ def _centred(model: "Transformer", rows: Tensor) -> Tensor:
     return rows - rows.mean(-1, keepdim=True) if isinstance(model.norm, nn.LayerNorm) else rows
 
 
-def _turns(model: "Transformer", first: int, count: int) -> Tensor:
-    """(count, 3, N, d/2): what turns queries, keys and values at the positions from `first` on, as complex numbers."""
-    heads, size = model.config.heads, model.config.width // model.config.heads
-    turns = torch.ones(count, 3, heads, size // 2, dtype=torch.complex64)
+def _factors(model: "Transformer", first: int, count: int) -> Tensor:
+    """(count, N + 2 G, d/2): what queries, keys and values at the positions from `first` on are multiplied by."""
+    turns = _turns(model, first, count, model.config.heads + model.config.cached_heads)
+    return torch.cat([turns, torch.ones_like(turns[:, : model.config.cached_heads])], 1)
+
+
+def _turns(model: "Transformer", first: int, count: int, heads: int) -> Tensor:
+    """(count, heads, d/2): what turns the pairs of each head at the positions from `first` on, as complex numbers."""
+    size = model.config.width // model.config.heads
+    turns = torch.ones(count, heads, size // 2, dtype=torch.complex64)
     if model.config.positions == "rotary":
         positions = torch.arange(first, first + count, dtype=torch.float64)
         angles = positions[:, None] * frequencies(size, positions.device)  # (count, d/2)
-        turns[:, :2] = torch.polar(torch.ones_like(angles), angles)[:, None, None]
+        turns[:] = torch.polar(torch.ones_like(angles), angles)[:, None]
     return turns
