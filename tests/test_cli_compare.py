@@ -370,4 +370,5 @@ class TestInfo:
         assert "cpu" in out
         told = json.loads(charlm("info", "--device", "--json")[1])
         assert sum(entry["auto"] for entry in told) == 1
+        assert all(entry["speed"] > 0 for entry in told)
         assert charlm("info", "somewhere", "--device")[0] == 2

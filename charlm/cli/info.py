@@ -100,10 +100,12 @@ def _validation(path: Path) -> float | None:
 
 
 def _devices() -> list[dict[str, Any]]:
-    """Each device there is, whether `auto` takes it, the type it computes in, and why."""
+    """Each device there is, whether `auto` takes it, the type it computes in, why, and how fast `--size auto` takes it
+    to be, two cores with AMX being 1.
+    """
     import torch
 
-    from charlm.training import choose_device
+    from charlm.training import choose_device, speed
     from charlm.training.computing import bfloat16_reason, compute_type
 
     whys: dict[str, Callable[[], str]] = {
@@ -118,7 +120,12 @@ def _devices() -> list[dict[str, Any]]:
         except UsageError:
             continue
         precision = str(compute_type("auto", device)).removeprefix("torch.")
-        found.append({"device": name, "auto": choose_device("auto") == device, "precision": precision, "why": why()})
+        taken = {
+            "auto": choose_device("auto") == device,
+            "precision": precision,
+            "speed": round(speed("auto", device), 2),
+        }
+        found.append({"device": name, **taken, "why": why()})
     return found
 
 

@@ -36,7 +36,7 @@ model_options = [
         type=click.Choice(SIZES),
         default="auto",
         show_default=True,
-        help="Of the model; auto looks at text and budget.",
+        help="Of the model; auto looks at text, budget and processor.",
     ),
     settings_options("Training", {"training": TrainingConfig}, skip=("budget",)),
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training"),
