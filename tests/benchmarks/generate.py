@@ -1,10 +1,11 @@
 """Sampling and beam search beside Hugging Face's `generate`, in one run: untrained Transformers of the same shape.
 
-    python tests/benchmarks/generate.py [--layers 4] [--width 128] [--heads 4] [--length 250]
+    python tests/benchmarks/generate.py [--layers 4] [--width 128] [--heads 4] [--kv-heads 1] [--length 250]
 
-Wants `pip install transformers`. Its model is GPT-2 with a cache, no end of text, over as many ids as charlm's; both
-draw from the whole distribution, write `length` characters (the longest context of both is twice as long) and take the
-better of two tries.
+Wants `pip install transformers`. Its model is GPT-2 with a cache, no end of text, over as many ids as charlm's. It has
+as many heads of keys and values as of queries; charlm's Transformers of the usual sizes have one (`--kv-heads 0`: as
+many). Both draw from the whole distribution, write `length` characters (the longest context of both is twice as long)
+and take the better of two tries.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def tell(what: str, ours: float, theirs: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("layers", 4), ("width", 128), ("heads", 4), ("length", 250)):
+    for name, default in (("layers", 4), ("width", 128), ("heads", 4), ("kv-heads", 1), ("length", 250)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
 
@@ -47,9 +48,8 @@ def main() -> None:
     tokenizer = kind.train([text], kind.Config())
     V, length = tokenizer.vocab_size, asked.length
     transformer = ARCHITECTURES["transformer"]
-    ours = transformer(
-        transformer.Config(layers=asked.layers, width=asked.width, heads=asked.heads, window=2 * length), V
-    ).eval()
+    heads = {"heads": asked.heads, "kv_heads": asked.kv_heads}
+    ours = transformer(transformer.Config(layers=asked.layers, width=asked.width, window=2 * length, **heads), V).eval()
     ours.expect(torch.from_numpy(tokenizer.encode(text)).long().bincount(minlength=V))  # so none is spelled in bytes
     shape = {"n_layer": asked.layers, "n_embd": asked.width, "n_head": asked.heads, "n_positions": 2 * length}
     theirs = GPT2LMHeadModel(GPT2Config(vocab_size=V, bos_token_id=0, eos_token_id=None, **shape)).eval()
