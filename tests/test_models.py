@@ -228,6 +228,8 @@ def test_every_size_is_a_configuration(architecture):
 def test_the_heads_must_divide_the_width():
     with pytest.raises(UsageError, match="--width 12 must be a multiple of twice --heads 4"):
         Transformer.Config(width=12, heads=4)
+    with pytest.raises(UsageError, match="--heads 4 must be a multiple of --kv-heads 3"):
+        Transformer.Config(heads=4, kv_heads=3)
 
 
 # Each network against its equations
