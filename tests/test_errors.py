@@ -139,6 +139,8 @@ SETTINGS: list[Case] = [
     ("a size that is none", "train corpus.txt --size huge", 2, "'huge' is not one of"),
     ("a width that heads cannot share", "train corpus.txt --arch transformer --width 30", 2,
      "must be a multiple of twice"),
+    ("heads that share keys unevenly", "train corpus.txt --arch transformer --heads 4 --kv-heads 3", 2,
+     "--heads 4 must be a multiple of --kv-heads 3"),
     ("a budget that is none", "train corpus.txt --budget soon", 2, "is not an amount: try 90s, 5m, 2h, 10epochs"),
     ("a time between saves that is none", "train corpus.txt --save-every 3steps", 2, "is not a time: try 30s or 5m"),
     ("a device that is not there", "train corpus.txt --device tpu", 2, "--device tpu: not on this machine; there is"),
