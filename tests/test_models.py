@@ -563,4 +563,5 @@ def test_select_commutes_with_steps(variant, stage):
         for column in tokens[:, 10:].T:
             log_probs, expected = step(column, expected)
             found, selected = step(column[order], selected)
-            np.testing.assert_allclose(found, log_probs[order], rtol=0, atol=1e-5)
+            # ten steps, each rounded as its number of streams has it: as near as chunks, the law before
+            np.testing.assert_allclose(found, log_probs[order], rtol=0, atol=1e-4)
