@@ -555,6 +555,8 @@ def test_a_stepper_says_what_forward_says(variant, stage, streams):
 @torch.no_grad()
 def test_select_commutes_with_steps(variant, stage):
     model, tokens = stage(variant), drawn(3, 20).numpy()
+    # a gate within a gate makes more of how a product of three or four streams is rounded: as near as chunks, above
+    near = 1e-4 if variant == "mixture-of-mixtures" else 1e-5
     step, state = model.stepper(model.initial_state(3))
     for column in tokens[:, :10].T:
         _, state = step(column, state)
@@ -563,5 +565,4 @@ def test_select_commutes_with_steps(variant, stage):
         for column in tokens[:, 10:].T:
             log_probs, expected = step(column, expected)
             found, selected = step(column[order], selected)
-            # ten steps, each rounded as its number of streams has it: as near as chunks, the law before
-            np.testing.assert_allclose(found, log_probs[order], rtol=0, atol=1e-4)
+            np.testing.assert_allclose(found, log_probs[order], rtol=0, atol=near)
