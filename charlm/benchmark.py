@@ -16,6 +16,7 @@ from charlm.corpus import Split, open_corpus, split
 from charlm.decoding import beam_search, sample
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.models.stepping import LONG, compiler
 from charlm.progress import Listener, silent
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, speed, train
@@ -25,7 +26,7 @@ CORPUS = "builtin:python-reference"
 ENDLESS = "1000000000steps"  # the clock ends it
 WARM_STEPS = 3  # of training, slower than the rest
 STREAMS, BEAMS = 64, 5
-LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = 1000, 250, 100  # characters of a text that is drawn or searched
+LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = LONG, 250, 100  # characters of a text that is drawn or searched
 SCORED = 20_000  # characters
 
 
@@ -53,6 +54,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "training_precision": str(compute_type("auto", device)).removeprefix("torch."),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
+        "numba": compiler(),
         "charlm": __version__,
     }
 

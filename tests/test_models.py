@@ -1,6 +1,7 @@
 """The laws of every architecture, before and after a save; and each network against its equations written out here."""
 
 import math
+import sys
 from functools import cache
 from itertools import cycle, product
 from pathlib import Path
@@ -23,7 +24,9 @@ from charlm.models import (
     Member,
     Network,
     Transformer,
+    compiled,
     device_of,
+    stepping,
 )
 from charlm.models.base import UNSEEN, Dropout, detach, select
 from charlm.models.gru import Recurrence
@@ -535,7 +538,9 @@ def test_expected_frequencies_and_the_floor(architecture):
 @every_variant
 @pytest.mark.parametrize("streams", [1, 3])
 @torch.no_grad()
-def test_a_stepper_says_what_forward_says(variant, stage, streams):
+def test_a_stepper_says_what_forward_says(variant, stage, streams, monkeypatch):
+    monkeypatch.setattr(stepping, "LONG", 20)  # half of one stream by numpy, the rest compiled
+    monkeypatch.setattr(stepping.Compiled, "loaded", False)
     model, tokens = stage(variant), drawn(streams, 40)
     _, start = model(tokens[:, :5], model.initial_state(streams))
     step, state = model.stepper(start)
@@ -566,3 +571,31 @@ def test_select_commutes_with_steps(variant, stage):
             log_probs, expected = step(column, expected)
             found, selected = step(column[order], selected)
             np.testing.assert_allclose(found, log_probs[order], rtol=0, atol=near)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@torch.no_grad()
+def test_a_long_stream_goes_on_compiled_where_numba_is(installed, stage, monkeypatch):
+    calls, add_layers = [], compiled.add_layers
+    monkeypatch.setattr(stepping, "LONG", 3)
+    monkeypatch.setattr(stepping.Compiled, "loaded", False)
+    monkeypatch.setattr(compiled, "add_layers", lambda *given: calls.append(add_layers(*given)))
+    if not installed:
+        monkeypatch.delattr("charlm.models.compiled")
+        monkeypatch.setitem(sys.modules, "charlm.models.compiled", None)
+    model = stage("transformer-deep-tied")
+    for expected in (4, 10) if installed else (0, 0):  # of the second text all six
+        step, state = model.stepper(model.initial_state(1))
+        for token in drawn(1, 6)[0].tolist():
+            _, state = step(np.array([token]), state)
+        assert len(calls) == expected
+
+
+@pytest.mark.parametrize("size", [1, 7, 65, 1000])
+def test_compiled_log_softmax(size):
+    logits, share = torch.randn(size, generator=torch.Generator().manual_seed(size)) * 30, torch.tensor([1e-4])
+    expected = (logits.double().softmax(0) * (1 - 1e-4) + 1e-4 / size).log()
+    np.testing.assert_allclose(compiled.log_softmax(logits.numpy(), share.numpy()), expected, rtol=0, atol=2e-6)
+    for bad in (np.nan, np.inf):  # whoever draws must see it
+        logits[size // 2] = bad
+        assert np.isnan(compiled.log_softmax(logits.numpy(), share.numpy())).all()

@@ -2,12 +2,15 @@
 
 A step holds a network's weights laid out for it. One stream is computed by numpy, whose calls cost least, several by
 torch, which shares the work among threads; both through the same equations, and `One` and `Many` are where they differ.
+A long text of one stream goes on with `Compiled`, and once that is loaded every text of one stream begins with it.
 
 Shapes: B streams (`One` does without this dimension), V vocabulary, D features, N heads of d = D/N,
 G heads of keys and values, R = N/G, C positions.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -151,12 +154,55 @@ class Many(One):
         return found
 
 
+class Compiled(One):
+    """A single stream, by numpy but for what `charlm.models.compiled` does in one call.
+
+    Raises ImportError where numba is not installed, RuntimeError or OSError where it cannot keep what it compiles.
+    """
+
+    loaded = False
+
+    def __init__(self) -> None:
+        from charlm.models import compiled
+
+        self.kernels: Any = compiled
+        Compiled.loaded = True
+
+    def unit(self, x: Array, epsilon: float) -> Array:
+        """As above."""
+        return self.kernels.unit(x, epsilon)
+
+    def log_softmax(self, logits: Array, share: Array) -> LogProbs:
+        """As above."""
+        found: LogProbs = self.kernels.log_softmax(logits, share)[None]
+        return found
+
+
+LONG = 2000
+"""Steps of one stream, about as many as gain by compiled kernels what it takes to load them."""
+
+
+def compiler() -> str:
+    """The version of the numba that compiles them, or how to have one."""
+    try:
+        return version("numba")
+    except PackageNotFoundError:
+        return "none (pip install 'charlm[fast]')"
+
+
 def by_streams(make: Callable[[One], Step]) -> Step:
     """The step that `make` gives for one stream or for many, whichever it is called with; made when it is needed."""
     made: dict[bool, Step] = {}
+    alone_before = LONG - 1 if Compiled.loaded else 0  # steps of one stream
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
+        nonlocal alone_before
         alone = len(tokens) == 1
+        if alone:
+            alone_before += 1
+            if alone_before == LONG:
+                with suppress(ImportError, RuntimeError, OSError):
+                    made[alone] = make(Compiled())
         if alone not in made:
             made[alone] = make(One() if alone else Many())
         return made[alone](tokens, state)

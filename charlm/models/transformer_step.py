@@ -17,10 +17,13 @@ from torch import Tensor, nn
 
 from charlm.models.base import LogProbs, State, Step, Tokens
 from charlm.models.positions import frequencies, sinusoids
-from charlm.models.stepping import Array, One, by_streams, output
+from charlm.models.stepping import Array, Compiled, One, by_streams, output
 
 if TYPE_CHECKING:
     from charlm.models.transformer import Transformer
+
+Layers = Callable[[Array, "_Cache"], Array]
+"""The stream (B, D) before all layers and after them."""
 
 
 def stepper(model: "Transformer", state: State) -> tuple[Step, State]:
@@ -57,6 +60,7 @@ class _Cache:
         slots = torch.from_numpy(np.empty((L, 2, B, G, C + self.free, d), np.float32))  # on huge pages, unlike torch's
         slots = slots.permute(2, 0, 1, 3, 4, 5)
         slots[..., :C, :] = shown
+        self.slots = self.xp.read(slots)  # (B, L, 2, G, S, d)
         self.layers = [self.xp.read(slots[:, layer]) for layer in range(L)]  # (B, 2, G, S, d)
         self.turns = self.xp.weight(_factors(self.model, self.first, self.free))
         self.seen = [(max(0, end - self.reach), end) for end in range(C, C + self.free + 1)]
@@ -73,7 +77,7 @@ class _Cache:
 
 def _step(model: "Transformer", xp: One) -> Step:
     config = model.config
-    blocks = [_laid_out(model, block, xp) for block in model.blocks]
+    epsilon = model.norm.eps or torch.finfo(torch.float32).eps
     table = xp.weight(_centred(model, model.embedding.weight.detach().float()))
     previous = None
     if config.previous:
@@ -82,31 +86,68 @@ def _step(model: "Transformer", xp: One) -> Step:
     if config.positions == "sinusoidal":
         places = torch.arange(4 * config.window)
         waves = xp.weight(_centred(model, sinusoids(places, config.width, 4 * config.window).float()))
-    epsilon = model.norm.eps or torch.finfo(torch.float32).eps
-    log_probs = output(xp, model)
-    cache, heads = _Cache(model, xp), config.heads
+    if isinstance(xp, Compiled) and config.activation == "relu2":
+        layers = _layers_at_once(model, xp, epsilon)
+    else:
+        layers = _layers(model, xp, epsilon)
+    log_probs, cache = output(xp, model), _Cache(model, xp)
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
         cache.open(state)
-        begin, end = cache.seen[cache.filled]
-        seen, turn = slice(begin, end + 1), cache.turns[cache.filled]
         x = xp.rows(table, tokens)
         if previous is not None:
             x = x + xp.rows(previous, state[2].numpy()[:, 0])
         if waves is not None:
             x = x + waves[(cache.first + cache.filled) % len(waves)]
-        for (project, out, feedforward), slots in zip(blocks, cache.layers, strict=True):
-            qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, N + 2 G, d)
-            slots[..., end, :] = qkv[..., heads:, :].reshape(slots[..., end, :].shape)
-            x = xp.linear(xp.attend(qkv[..., :heads, :], slots[..., seen, :]), out, x)
-            x = feedforward(xp.unit(x, epsilon), x)
+        x = layers(x, cache)
         return log_probs(xp.unit(x, epsilon), tokens), cache.close(tokens)
 
     return step
 
 
-def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, Callable[[Array, Array], Array]]:
-    """Of a block: (D, D + 2 G d) for queries, keys, values, (D, D) after attention, what adds a feed-forward layer."""
+def _layers(model: "Transformer", xp: One, epsilon: float) -> Layers:
+    """One after the other, from parts that all backends have."""
+    config = model.config
+    hidden: Any = model.blocks[0].feedforward
+    blocks = [[xp.weight(weight) for weight in _laid_out(model, block)] for block in model.blocks]
+
+    def activated(h: Array) -> Array:
+        if hidden.gated:
+            width = h.shape[-1] // 2
+            return xp.apply(hidden.activation, h[..., :width]) * h[..., width:]
+        if config.activation == "relu2":
+            h = xp.relu(h)
+            h *= h
+            return h
+        return xp.apply(hidden.activation, h)
+
+    def layers(x: Array, cache: _Cache) -> Array:
+        (begin, end), turn = cache.seen[cache.filled], cache.turns[cache.filled]
+        for (project, out, inner, last), slots in zip(blocks, cache.layers, strict=True):
+            qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, N + 2 G, d)
+            slots[..., end, :] = qkv[..., config.heads :, :].reshape(slots[..., end, :].shape)
+            x = xp.linear(xp.attend(qkv[..., : config.heads, :], slots[..., begin : end + 1, :]), out, x)
+            x = xp.linear(activated(xp.unit(x, epsilon) @ inner), last, x)
+        return x
+
+    return layers
+
+
+def _layers_at_once(model: "Transformer", xp: Compiled, epsilon: float) -> Layers:
+    """All layers in one call, of one stream."""
+    laid_out = (_laid_out(model, block) for block in model.blocks)
+    weights = [xp.weight(torch.stack(each)) for each in zip(*laid_out, strict=True)]
+
+    def layers(x: Array, cache: _Cache) -> Array:
+        x, turn = x.copy(), cache.turns[cache.filled]
+        xp.kernels.add_layers(x, *weights, turn, cache.slots, *cache.seen[cache.filled], epsilon)
+        return x
+
+    return layers
+
+
+def _laid_out(model: "Transformer", block: Any) -> tuple[Tensor, ...]:
+    """A block's matrices: (D, D + 2 G d) for queries, keys, values, (D, D) after attention, (D, H) and (H, D)."""
     config, attention, hidden = model.config, block.attention, block.feedforward
     learned = attention.project.weight.detach() if config.attention == "qkv" else torch.eye(config.width).repeat(3, 1)
     q, k, v = learned.float().split([config.width, config.cached_width, config.cached_width])
@@ -114,21 +155,7 @@ def _laid_out(model: "Transformer", block: Any, xp: One) -> tuple[Array, Array, 
     order = torch.arange(config.width).view(config.heads, 2, -1).transpose(1, 2).flatten()  # pairs side by side
     project, inner = torch.cat([q[order], k[order[: len(k)]], v]).T, hidden.inner.weight.detach().float().T
     out, last = (_centred(model, layer.weight.detach().float().T) for layer in (attention.out, hidden.out))
-    project, out, inner, last = (xp.weight(weight.contiguous()) for weight in (project, out, inner, last))
-
-    def feedforward(x: Array, stream: Array) -> Array:
-        h = x @ inner
-        if hidden.gated:
-            width = h.shape[-1] // 2
-            h = xp.apply(hidden.activation, h[..., :width]) * h[..., width:]
-        elif config.activation == "relu2":
-            h = xp.relu(h)
-            h *= h
-        else:
-            h = xp.apply(hidden.activation, h)
-        return xp.linear(h, last, stream)
-
-    return project, out, feedforward
+    return project.contiguous(), out.contiguous(), inner.contiguous(), last.contiguous()
 
 
 def _centred(model: "Transformer", rows: Tensor) -> Tensor:
