@@ -26,7 +26,7 @@ CORPUS = "builtin:python-reference"
 ENDLESS = "1000000000steps"  # the clock ends it
 WARM_STEPS = 3  # of training, slower than the rest
 STREAMS, BEAMS = 64, 5
-LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = LONG, 250, 100  # characters of a text that is drawn or searched
+LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = 2 * LONG, 250, 100  # characters of a text that is drawn or searched
 SCORED = 20_000  # characters
 
 

@@ -216,6 +216,8 @@ def test_options_of_a_model():
         (LSTM, 10**6, "5s", "tiny"),
         (LSTM, 10**6, "20s", "small"),
         (LSTM, 10**6, "2m", "medium"),
+        (LSTM, 10**7, "2m", "small"),
+        (LSTM, 10**7, "3m", "medium"),
         (Transformer, 10**6, "2m", "small"),
         (Transformer, 10**6, "5m", "medium"),
         (LSTM, 40_000, "10m", "small"),

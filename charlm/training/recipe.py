@@ -45,11 +45,16 @@ PACES = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
 
 
 def auto_size(kind: type[LanguageModel], characters: int, budget: Budget, speed: float = 1.0) -> str:
-    """The size that learns most of a text of so many characters within a budget, of minutes where `speed` is 1."""
-    minutes = _tokens("small", characters, budget, speed) / PACES["small"] / 60
+    """The size that learns most of a text of so many characters within a budget, of minutes where `speed` is 1.
+
+    A text that is not even read once gets medium only from twice the time on: until then, reading more of it is worth
+    more than a larger network.
+    """
+    tokens = _tokens("small", characters, budget, speed)
+    minutes = tokens / PACES["small"] / 60
     if minutes < 0.2:
         return "tiny"
-    if minutes < kind.medium_from or characters < 100_000:
+    if minutes < kind.medium_from * (1 if tokens > characters else 2) or characters < 100_000:
         return "small"
     return "medium" if minutes < 60 or characters < 20_000_000 else "large"
 
@@ -57,7 +62,7 @@ def auto_size(kind: type[LanguageModel], characters: int, budget: Budget, speed:
 def usual_dropout(architecture: str, characters: int, passes: float) -> float:
     """None for a text that is read a few times, then the more the oftener and the shorter it is (40 KB to 15 MB)."""
     strain = passes * (1e6 / max(1, characters)) ** 0.4
-    dropout = min(0.6, max(0.0, 0.35 * math.log10(max(1.0, strain) / 4.5)))
+    dropout = min(0.6, max(0.0, 0.5 * math.log10(max(1.0, strain) / 6)))
     return round(ARCHITECTURES[architecture].dropout_share * dropout, 2)
 
 
