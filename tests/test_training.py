@@ -170,6 +170,29 @@ def test_a_budget_of_time_is_kept_when_the_machine_changes_its_pace(monkeypatch,
     assert trainer.counters.step == trainer.counters.steps
 
 
+def test_validation_takes_a_share_of_the_budget_however_slow_it_is(monkeypatch):
+    clock, validating, whole = {"now": 0.0}, [], loop.parallel
+
+    def monotonic():
+        clock["now"] += 0.002
+        return clock["now"]
+
+    def parallel(*given):
+        for tokens, targets in whole(*given):
+            clock["now"] += tokens.numel() * 1e-4  # a full validation: 2 s
+            validating.append(tokens.numel() * 1e-4)
+            yield tokens, targets
+
+    monkeypatch.setattr("charlm.training.loop.time", SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr("charlm.training.loop.parallel", parallel)
+    ids = np.arange(20_000, dtype=np.uint16) % 99 + 300
+    trainer = Trainer(GRU(small("gru"), 400), ids[:99], ids, settings(budget="10s", join=False))
+    trainer.run()
+    assert trainer.counters.seconds == pytest.approx(10, rel=0.1)
+    assert trainer.counters.step > 300
+    assert sum(validating) < 2 + 0.3 * 10  # the first one found out
+
+
 def scripted(monkeypatch, *losses):
     """Let validations find these losses, and return the weights that each of them saw."""
     left, seen = list(losses), []

@@ -35,6 +35,7 @@ class Counters:
     measured: int = 0  # how often the speed has been
     measured_step: int = 0
     measured_from: float = 0.0
+    validated: float = 1.0  # of the tokens that a validation usually looks at
     training: float = 0.0
     best: float | None = None  # on the validation slice
     best_step: int = 0

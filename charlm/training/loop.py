@@ -25,6 +25,7 @@ from charlm.training.streams import Ids, Streams, parallel
 VALIDATIONS = 12  # over a run
 VALIDATION_TOKENS = 20_000  # a quick look at places all over the validation slice, not the whole of it
 VALIDATION_STREAMS = 20
+VALIDATING = 0.25  # of a budget of time, at most; a look is at fewer tokens where it would take more
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
 REPORT_SECONDS = 0.25
@@ -222,7 +223,9 @@ class Trainer:
             begun = time.monotonic()
             self._validation_loss()
             self._look(self.working)
-            left -= (VALIDATIONS + 1) * (time.monotonic() - begun)
+            validations = (VALIDATIONS + 1) * (time.monotonic() - begun)
+            c.validated = min(1.0, max(0.05, VALIDATING * left / validations))
+            left -= c.validated * validations
         c.steps = c.step + max(0, int(left / per_step))
         c.measured, c.measured_step, c.measured_from = c.measured + 1, c.step, time.monotonic() - self._began
 
@@ -252,8 +255,8 @@ class Trainer:
         """Nats per token over parts of the validation slice, as parallel streams: quick, close enough to choose by."""
         working, total, count = self.working.eval(), 0.0, 0
         streams = max(1, min(VALIDATION_STREAMS, len(self.validation_ids) // 100))
-        state = working.initial_state(streams)
-        for tokens, targets in parallel(self.validation_ids, streams, 250, VALIDATION_TOKENS // streams):
+        state, most = working.initial_state(streams), int(self.counters.validated * VALIDATION_TOKENS) // streams
+        for tokens, targets in parallel(self.validation_ids, streams, 250, most):
             log_probs, state = working.score(tokens.to(self.device), targets.to(self.device), state)
             total, count = total - log_probs.double().sum().item(), count + targets.numel()
         return total / count
