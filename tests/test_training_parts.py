@@ -260,8 +260,8 @@ def test_speed_goes_by_what_the_processor_is_built_for(monkeypatch, able, precis
 
 @pytest.mark.parametrize("architecture", [*NETWORKS, "mixture"])
 def test_dropout_grows_with_how_often_a_text_is_read(architecture):
-    def dropout(characters, budget, **options):
-        config = model_config(architecture, "small", options, characters, Budget.parse(budget))
+    def dropout(characters, budget, size="small", **options):
+        config = model_config(architecture, size, options, characters, Budget.parse(budget))
         return (config.members[1].config if architecture == "mixture" else config).dropout
 
     assert dropout(10**9, "10m") == 0
@@ -271,6 +271,8 @@ def test_dropout_grows_with_how_often_a_text_is_read(architecture):
     assert dropout(0, "2m") == rising[-1]
     for same in ("30epochs", "30Mtokens", f"{30 * 10**6 // (32 * 64)}steps", f"{30 * 10**6 / PACES['small']}s"):
         assert dropout(10**6, same) == dropout(10**6, "30epochs") > 0
+    by_size = [dropout(10**6, "30epochs", size) for size in ("tiny", "small", "medium")]
+    assert 0 == by_size[0] < by_size[1] < by_size[2]
     assert dropout(100_000, "2m", dropout=0.05) == 0.05
 
 

@@ -35,8 +35,9 @@ def model_config(
         size = auto_size(kind, characters, budget, speed)
     config = kind.Config(**kind.sizes.get(size, {}))
     if "dropout" in known:
-        network, tokens = learner(architecture, config)[0], _tokens(size, characters, budget, speed)
-        config = config.changed({"dropout": usual_dropout(network, characters, tokens / max(1, characters))})
+        passes = _tokens(size, characters, budget, speed) / max(1, characters)
+        dropout = usual_dropout(learner(architecture, config)[0], size, characters, passes)
+        config = config.changed({"dropout": dropout})
     return config.changed(options)
 
 
@@ -59,9 +60,13 @@ def auto_size(kind: type[LanguageModel], characters: int, budget: Budget, speed:
     return "medium" if minutes < 60 or characters < 20_000_000 else "large"
 
 
-def usual_dropout(architecture: str, characters: int, passes: float) -> float:
+STRAINS = {"tiny": 0.17, "small": 0.5, "medium": 1.0, "large": 2.0}
+"""What reading a text once means to a network of each size, as a multiple: large ones know it by heart sooner."""
+
+
+def usual_dropout(architecture: str, size: str, characters: int, passes: float) -> float:
     """None for a text that is read a few times, then the more the oftener and the shorter it is (40 KB to 15 MB)."""
-    strain = passes * (1e6 / max(1, characters)) ** 0.4
+    strain = STRAINS[size] * passes * (1e6 / max(1, characters)) ** 0.4
     dropout = min(0.6, max(0.0, 0.5 * math.log10(max(1.0, strain) / 6)))
     return round(ARCHITECTURES[architecture].dropout_share * dropout, 2)
 
