@@ -37,7 +37,8 @@ def test_every_architecture_has_five_speeds(architecture):
     assert all(0 <= done < 1 for _, done in told)
 
 
-def test_the_command_prints_rows_and_the_machine(charlm):
+def test_the_command_prints_rows_and_the_machine(charlm, monkeypatch):
+    monkeypatch.setattr(benchmark, "compiler", lambda: "pip install 'charlm[fast]'")
     done = charlm("bench", "--arch", "rnn,gru", "--size", "tiny", "--seconds", 0.1, "--json")
     assert done.code == 0
     content = json.loads(done.out)
@@ -46,6 +47,7 @@ def test_the_command_prints_rows_and_the_machine(charlm):
     table = charlm("bench", "--arch", "rnn", "--size", "tiny", "--seconds", 0.1).out
     assert "64 samples" in table
     assert "bfloat16" in table
+    assert "charlm[fast]" in table  # is no markup
 
 
 def test_a_mistyped_architecture_is_refused(charlm):

@@ -302,15 +302,16 @@ def here(made, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("combine", COMBINATIONS)
 def test_mixed_runs_are_runs(here, charlm, combine):
-    outcome = charlm("mix", "counted", "apart", "--combine", combine, "-o", "both", "--json")
+    outcome = charlm("mix", "counted", "apart", "--combine", combine, "-o", "bo[th]", "--json")
     assert outcome.code == 0, outcome.err
     bits = json.loads(outcome.out)["bits_per_character"]
     assert list(bits) == ["counted", "apart", "mixture"]
     assert bits["mixture"] <= min(bits["counted"], bits["apart"]) + 1e-3
-    again = charlm("mix", "both", "apart", "-o", "again")
+    again = charlm("mix", "bo[th]", "apart", "-o", "again")
     assert again.code == 0, again.err
     assert "mixture" in again.out
-    for run in ("both", "again"):
+    assert "bo[th]" in again.out
+    for run in ("bo[th]", "again"):
         assert json.loads(charlm("evaluate", run, "--json").out)["bits_per_character"] < 5
         greedy = charlm("sample", run, "--greedy", "-l", 10, "-p", "HAM").out
         assert charlm("sample", run, "--beams", 1, "-l", 10, "-p", "HAM").out == greedy

@@ -52,7 +52,7 @@ def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_js
 
 
 def _print(about: Mapping[str, Any], rows: Sequence[Speeds]) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = WIDE
     figures = [name for name in asdict(rows[0]) if name != "architecture"]

@@ -174,7 +174,7 @@ def bar(title: str) -> Iterator[Listener]:
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as shown:
         task = shown.add_task(title, total=1.0)
         yield lambda what, done: shown.update(task, description=f"{title}: {what}", completed=done)

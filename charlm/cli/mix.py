@@ -72,4 +72,4 @@ def _print(mixed: Mixed) -> None:
     table.add_column("bits/char", justify="right")
     for name, bits in mixed.bits_per_character.items():
         table.add_row(name, f"{bits:.3f}")
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
