@@ -21,12 +21,12 @@ LEAST = np.float32(-126)  # of the exponents of a float32
 TAYLOR = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 7))  # of 2^x
 
 
-def _compiled(signature: str = "") -> Callable[[F], F]:
+def _compiled(signature: str | None = None) -> Callable[[F], F]:
     """With a signature the function is compiled, or fetched from where numba keeps it, now; without, for its callers.
 
     Sums may be taken in any order, which vector instructions need; what is not a number stays so.
     """
-    jit = numba.njit(signature or None, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+    jit = numba.njit(signature, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
     return cast(Callable[[F], F], jit)
 
 
@@ -53,14 +53,22 @@ def _exp(x: Array, most: np.float32) -> np.float32:
 
 @_compiled()
 def _add_product(x: Array, matrix: Array, y: Array) -> None:
-    """To y (H,) that of x (D,) and a matrix (D, H), four rows at a time: fewer loads and stores of y."""
+    """To y (H,) that of x (D,) and a matrix (D, H), four rows at a time: fewer loads and stores of y.
+
+    Rows for numbers that are zero, as half and more of squared ReLUs are, are not even read.
+    """
+    count, rows = 0, np.empty(len(x), np.int64)
+    for j in range(len(x)):
+        rows[count] = j
+        count += x[j] != ZERO
     k = 0
-    while k + 4 <= len(x):
-        a, b, c, d = x[k], x[k + 1], x[k + 2], x[k + 3]
+    while k + 4 <= count:
+        p, q, r, s = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
+        a, b, c, d = x[p], x[q], x[r], x[s]
         for i in range(len(y)):
-            y[i] += a * matrix[k, i] + b * matrix[k + 1, i] + c * matrix[k + 2, i] + d * matrix[k + 3, i]
+            y[i] += a * matrix[p, i] + b * matrix[q, i] + c * matrix[r, i] + d * matrix[s, i]
         k += 4
-    for j in range(k, len(x)):
+    for j in rows[k:count]:
         for i in range(len(y)):
             y[i] += x[j] * matrix[j, i]
 
@@ -118,6 +126,7 @@ def _add_attention(
     epsilon: float,
 ) -> None:
     G, _, d = keys.shape
+    N = len(turn) - 2 * G
     qkv = np.zeros(project.shape[1], np.float32)
     _add_product(unit(x, epsilon), project, qkv)
     for n in range(len(turn)):
@@ -131,8 +140,8 @@ def _add_attention(
             keys[g, end, i] = qkv[len(x) + g * d + i]
             values[g, end, i] = qkv[len(x) + (G + g) * d + i]
     mixed, weights = np.zeros(len(x), np.float32), np.empty(end + 1 - begin, np.float32)
-    for n in range(len(turn) - 2 * G):
-        g = n * G // (len(turn) - 2 * G)
+    for n in range(N):
+        g = n * G // N
         _attention_weights(qkv[n * d : (n + 1) * d], keys[g, begin : end + 1], weights)
         _add_product(weights, values[g, begin : end + 1], mixed[n * d : (n + 1) * d])
     _add_product(mixed, out, x)
@@ -140,23 +149,11 @@ def _add_attention(
 
 @_compiled()
 def _add_feedforward(x: Array, inner: Array, last: Array, epsilon: float) -> None:
-    """The rows of `last` for hidden numbers that are zero, half of them and more, are not even read."""
     h = np.zeros(inner.shape[1], np.float32)
     _add_product(unit(x, epsilon), inner, h)
-    active, places = 0, np.empty(len(h), np.int64)
     for k in range(len(h)):
-        places[active] = k
-        active += not h[k] <= ZERO
-        h[k] = h[k] * max(h[k], ZERO)
-    k = 0
-    while k + 4 <= active:
-        p, q, r, s = places[k], places[k + 1], places[k + 2], places[k + 3]
-        for i in range(len(x)):
-            x[i] += h[p] * last[p, i] + h[q] * last[q, i] + h[r] * last[r, i] + h[s] * last[s, i]
-        k += 4
-    for j in range(k, active):
-        for i in range(len(x)):
-            x[i] += h[places[j]] * last[places[j], i]
+        h[k] *= max(h[k], ZERO)
+    _add_product(h, last, x)
 
 
 @_compiled(f"void(f4[::1], {4 * 'f4[:, :, ::1], '} c8[:, ::1], f4[:, :, :, :, ::1], i8, i8, f8)")
