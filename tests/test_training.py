@@ -191,6 +191,8 @@ def test_validation_takes_a_share_of_the_budget_however_slow_it_is(monkeypatch):
     assert trainer.counters.seconds == pytest.approx(10, rel=0.1)
     assert trainer.counters.step > 300
     assert sum(validating) < 2 + 0.3 * 10  # the first one found out
+    trainer.counters.validated = 0.0
+    assert math.isfinite(trainer._validation_loss())  # never of nothing
 
 
 def scripted(monkeypatch, *losses):

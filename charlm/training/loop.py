@@ -25,6 +25,7 @@ from charlm.training.streams import Ids, Streams, parallel
 VALIDATIONS = 12  # over a run
 VALIDATION_TOKENS = 20_000  # a quick look at places all over the validation slice, not the whole of it
 VALIDATION_STREAMS = 20
+LEAST_VALIDATED = 50  # tokens of each stream
 VALIDATING = 0.25  # of a budget of time, at most; a look is at fewer tokens where it would take more
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
@@ -223,9 +224,10 @@ class Trainer:
             begun = time.monotonic()
             self._validation_loss()
             self._look(self.working)
-            validations = (VALIDATIONS + 1) * (time.monotonic() - begun)
-            c.validated = min(1.0, max(0.05, VALIDATING * left / validations))
-            left -= c.validated * validations
+            wanted = (VALIDATIONS + 1) * (time.monotonic() - begun)
+            given = min(wanted, max(0.0, VALIDATING * left))
+            c.validated = given / wanted if wanted else 1.0
+            left -= given
         c.steps = c.step + max(0, int(left / per_step))
         c.measured, c.measured_step, c.measured_from = c.measured + 1, c.step, time.monotonic() - self._began
 
@@ -256,7 +258,7 @@ class Trainer:
         working, total, count = self.working.eval(), 0.0, 0
         streams = max(1, min(VALIDATION_STREAMS, len(self.validation_ids) // 100))
         state, most = working.initial_state(streams), int(self.counters.validated * VALIDATION_TOKENS) // streams
-        for tokens, targets in parallel(self.validation_ids, streams, 250, most):
+        for tokens, targets in parallel(self.validation_ids, streams, 250, max(LEAST_VALIDATED, most)):
             log_probs, state = working.score(tokens.to(self.device), targets.to(self.device), state)
             total, count = total - log_probs.double().sum().item(), count + targets.numel()
         return total / count
