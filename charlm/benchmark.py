@@ -16,7 +16,7 @@ from charlm.corpus import Split, open_corpus, split
 from charlm.decoding import beam_search, sample
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
-from charlm.models.stepping import LONG, compiler
+from charlm.models.stepping import compiler, load
 from charlm.progress import Listener, silent
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, speed, train
@@ -26,7 +26,7 @@ CORPUS = "builtin:python-reference"
 ENDLESS = "1000000000steps"  # the clock ends it
 WARM_STEPS = 3  # of training, slower than the rest
 STREAMS, BEAMS = 64, 5
-LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = 2 * LONG, 250, 100  # characters of a text that is drawn or searched
+LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = 1000, 250, 100  # characters of a text that is drawn or searched
 SCORED = 20_000  # characters
 
 
@@ -70,9 +70,10 @@ def benchmark(
     """The speeds of each architecture, about `seconds` for each of the five; `progress` is told (what, fraction done).
 
     The text is `CORPUS`; a counting model counts all of it, however long that takes. Drawing and searching include
-    the reading of a prompt of one character.
+    the reading of a prompt of one character; a single text is drawn as the rest of a long one is, compiled if possible.
     """
     names = list(architectures)
+    load()
     parts = split(open_corpus([CORPUS]))
     kind = TOKENIZERS["characters"]
     tokenizer = kind.train(parts.training.chunks(), kind.Config())

@@ -155,10 +155,7 @@ class Many(One):
 
 
 class Compiled(One):
-    """A single stream, by numpy but for what `charlm.models.compiled` does in one call.
-
-    Raises ImportError where numba is not installed, RuntimeError or OSError where it cannot keep what it compiles.
-    """
+    """A single stream, by numpy but for what `charlm.models.compiled` does in one call; see `load`."""
 
     loaded = False
 
@@ -182,12 +179,22 @@ LONG = 2000
 """Steps of one stream, about as many as gain by compiled kernels what it takes to load them."""
 
 
+def load() -> Compiled | None:
+    """What goes on with a long text; from now on all texts of one stream begin with it.
+
+    None where numba is not installed, or cannot keep what it compiles.
+    """
+    with suppress(ImportError, RuntimeError, OSError):
+        return Compiled()
+    return None
+
+
 def compiler() -> str:
-    """The version of the numba that compiles them, or how to have one."""
+    """The version of the numba that compiles, or how to have one."""
     try:
         return version("numba")
     except PackageNotFoundError:
-        return "none (pip install 'charlm[fast]')"
+        return "none (pip install numba)"
 
 
 def by_streams(make: Callable[[One], Step]) -> Step:
@@ -200,9 +207,8 @@ def by_streams(make: Callable[[One], Step]) -> Step:
         alone = len(tokens) == 1
         if alone:
             alone_before += 1
-            if alone_before == LONG:
-                with suppress(ImportError, RuntimeError, OSError):
-                    made[alone] = make(Compiled())
+            if alone_before == LONG and (loaded := load()):
+                made[alone] = make(loaded)
         if alone not in made:
             made[alone] = make(One() if alone else Many())
         return made[alone](tokens, state)

@@ -5,7 +5,7 @@
 Wants `pip install transformers`. Its model is GPT-2 with a cache, no end of text, over as many ids as charlm's. It has
 as many heads of keys and values as of queries; charlm's Transformers of the usual sizes have one (`--kv-heads 0`: as
 many). Both draw from the whole distribution, write `length` characters (the longest context of both is twice as long)
-and take the better of two tries, after a text so long that charlm goes on compiled where numba is.
+and take the better of two tries. charlm draws a single text as the rest of a long one, compiled if numba is there.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from charlm.decoding import beam_search, sample
 from charlm.models import ARCHITECTURES
-from charlm.models.stepping import LONG
+from charlm.models.stepping import load
 from charlm.tokenizers import TOKENIZERS
 
 BEAMS = 5
@@ -62,7 +62,7 @@ def main() -> None:
         with torch.inference_mode():
             theirs.generate(torch.zeros(streams, 1, dtype=torch.int64), generation_config=settings)
 
-    sample(ours, tokenizer, "", length=2 * LONG)
+    load()
     for streams in (1, 64):
         ours_rate = rate(streams * length, lambda n=streams: sample(ours, tokenizer, "", length=length, streams=n))
         their_rate = rate(streams * length, lambda n=streams: generate(n, do_sample=True, top_k=0))
