@@ -536,10 +536,12 @@ def test_expected_frequencies_and_the_floor(architecture):
 
 
 @every_variant
-@pytest.mark.parametrize("streams", [1, 3])
+@pytest.mark.parametrize("streams", [1, 3, 21])
 @torch.no_grad()
 def test_a_stepper_says_what_forward_says(variant, stage, streams, monkeypatch):
-    monkeypatch.setattr(stepping, "LONG", 20)  # half of one stream by numpy, the rest compiled
+    monkeypatch.setattr(stepping, "LONG", 20)  # half of it by numpy or torch, the rest compiled
+    monkeypatch.setattr(stepping, "MANY", 1)
+    monkeypatch.setattr(stepping, "MOST", 6)  # 21 streams in parts of 5 and 6
     monkeypatch.setattr(stepping.Compiled, "loaded", False)
     model, tokens = stage(variant), drawn(streams, 40)
     _, start = model(tokens[:, :5], model.initial_state(streams))
@@ -557,8 +559,10 @@ def test_a_stepper_says_what_forward_says(variant, stage, streams, monkeypatch):
 
 
 @every_variant
+@pytest.mark.parametrize("loaded", [False, True])
 @torch.no_grad()
-def test_select_commutes_with_steps(variant, stage):
+def test_select_commutes_with_steps(variant, stage, loaded, monkeypatch):
+    monkeypatch.setattr(stepping.Compiled, "loaded", loaded)
     model, tokens = stage(variant), drawn(3, 20).numpy()
     # a gate within a gate makes more of how a product of three or four streams is rounded: as near as chunks, above
     near = 1e-4 if variant == "mixture-of-mixtures" else 1e-5
@@ -574,10 +578,11 @@ def test_select_commutes_with_steps(variant, stage):
 
 
 @pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("streams", [1, 2])
 @torch.no_grad()
-def test_a_long_stream_goes_on_compiled_where_numba_is(installed, stage, monkeypatch):
+def test_long_texts_go_on_compiled_where_numba_is(installed, streams, stage, monkeypatch):
     calls, add_layers = [], compiled.add_layers
-    monkeypatch.setattr(stepping, "LONG", 3)
+    monkeypatch.setattr(stepping, "LONG", 2 if streams == 1 else 2 * stepping.MANY)
     monkeypatch.setattr(stepping.Compiled, "loaded", False)
     monkeypatch.setattr(compiled, "add_layers", lambda *given: calls.append(add_layers(*given)))
     if not installed:
@@ -585,17 +590,27 @@ def test_a_long_stream_goes_on_compiled_where_numba_is(installed, stage, monkeyp
         monkeypatch.setitem(sys.modules, "charlm.models.compiled", None)
     model = stage("transformer-deep-tied")
     for expected in (4, 10) if installed else (0, 0):  # of the second text all six
-        step, state = model.stepper(model.initial_state(1))
-        for token in drawn(1, 6)[0].tolist():
-            _, state = step(np.array([token]), state)
+        step, state = model.stepper(model.initial_state(streams))
+        for tokens in drawn(streams, 6).numpy().T:
+            _, state = step(tokens, state)
         assert len(calls) == expected
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (2, 16, 4), (3, 7, 9), (1, 0, 2), (6, 33, 66)])
+def test_compiled_product(shape):
+    (B, D, H), numbers = shape, np.random.default_rng(0)
+    x, matrix, y = (numbers.standard_normal(size).astype(np.float32) for size in ((B, D), (H, D), (B, H)))
+    expected = y + x.astype(np.float64) @ matrix.T
+    compiled.add_product(x, matrix, y)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 7, 65, 1000])
 def test_compiled_log_softmax(size):
-    logits, share = torch.randn(size, generator=torch.Generator().manual_seed(size)) * 30, torch.tensor([1e-4])
-    expected = (logits.double().softmax(0) * (1 - 1e-4) + 1e-4 / size).log()
+    logits = torch.randn(2, size, generator=torch.Generator().manual_seed(size)) * 30
+    share = torch.tensor([[1e-4], [0.1]])
+    expected = (logits.double().softmax(1) * (1 - share.double()) + share.double() / size).log()
     np.testing.assert_allclose(compiled.log_softmax(logits.numpy(), share.numpy()), expected, rtol=0, atol=2e-6)
     for bad in (np.nan, np.inf):  # whoever draws must see it
-        logits[size // 2] = bad
-        assert np.isnan(compiled.log_softmax(logits.numpy(), share.numpy())).all()
+        logits[1, size // 2] = bad
+        assert np.isnan(compiled.log_softmax(logits.numpy(), share.numpy())).all(1).tolist() == [False, True]

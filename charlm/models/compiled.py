@@ -1,8 +1,10 @@
-"""The Transformer's layers for one id of one stream, compiled by numba (the extra `fast`).
+"""Layers for one id of each stream, compiled by numba (the extra `fast`): whole ones in one call, on one thread.
 
-They say what `transformer_step` says with numpy, but for rounding, in one call instead of a hundred.
+They say what `transformer_step` and `recurrent` say with numpy and torch, but for rounding. Matrices are laid out as
+`nn.Linear` keeps them, (outputs, inputs). None holds Python's lock, so that threads can share the streams.
 
-Shapes: L layers, D width, N heads of d = D/N, G heads of keys and values, E = D + 2 G d, S slots, H hidden.
+Shapes: B streams, L layers, D width, N heads of d = D/N, G heads of keys and values, R = N/G, C positions,
+E = D + 2 G d, S slots, H hidden.
 """
 
 import math
@@ -15,7 +17,7 @@ import numpy as np
 F = TypeVar("F", bound=Callable[..., Any])
 Array = np.ndarray[Any, np.dtype[Any]]
 
-ZERO, ONE, HALF = np.float32(0), np.float32(1), np.float32(0.5)
+ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 PER_DOUBLING = np.float32(1 / math.log(2))
 LEAST = np.float32(-126)  # of the exponents of a float32
 TAYLOR = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 7))  # of 2^x
@@ -26,7 +28,7 @@ def _compiled(signature: str | None = None) -> Callable[[F], F]:
 
     Sums may be taken in any order, which vector instructions need; what is not a number stays so.
     """
-    jit = numba.njit(signature, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+    jit = numba.njit(signature, cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
     return cast(Callable[[F], F], jit)
 
 
@@ -52,111 +54,194 @@ def _exp(x: Array, most: np.float32) -> np.float32:
 
 
 @_compiled()
-def _add_product(x: Array, matrix: Array, y: Array) -> None:
-    """To y (H,) that of x (D,) and a matrix (D, H), four rows at a time: fewer loads and stores of y.
-
-    Rows for numbers that are zero, as half and more of squared ReLUs are, are not even read.
-    """
-    count, rows = 0, np.empty(len(x), np.int64)
-    for j in range(len(x)):
-        rows[count] = j
-        count += x[j] != ZERO
-    k = 0
-    while k + 4 <= count:
-        p, q, r, s = rows[k], rows[k + 1], rows[k + 2], rows[k + 3]
-        a, b, c, d = x[p], x[q], x[r], x[s]
-        for i in range(len(y)):
-            y[i] += a * matrix[p, i] + b * matrix[q, i] + c * matrix[r, i] + d * matrix[s, i]
-        k += 4
-    for j in rows[k:count]:
-        for i in range(len(y)):
-            y[i] += x[j] * matrix[j, i]
-
-
-@_compiled("f4[::1](f4[::1], f8)")
-def unit(x: Array, epsilon: float) -> Array:
-    """(D,) divided by the root of its mean square."""
-    total, y = ZERO, np.empty_like(x)
+def _tanh(x: Array) -> None:
+    """tanh(x) in place, to within 2e-7."""
+    y = np.empty_like(x)
     for i in range(len(x)):
-        total += x[i] * x[i]
-    factor = np.float32(1 / math.sqrt(total / len(x) + epsilon))
+        y[i] = -TWO * abs(x[i])
+    _exp(y, ZERO)
     for i in range(len(x)):
-        y[i] = factor * x[i]
-    return y
-
-
-@_compiled("f4[::1](f4[::1], f4[::1])")
-def log_softmax(logits: Array, share: Array) -> Array:
-    """ln of the softmax of (V,), a share (1,) of the probability spread evenly."""
-    most, p = -np.float32(np.inf), logits.copy()
-    for v in range(len(p)):
-        most = max(most, p[v])
-    kept, floor = (ONE - share[0]) / _exp(p, most), share[0] / np.float32(len(p))
-    for v in range(len(p)):
-        p[v] = math.log(p[v] * kept + floor)
-    return p
+        x[i] = math.copysign((ONE - y[i]) / (ONE + y[i]), x[i])
 
 
 @_compiled()
-def _attention_weights(q: Array, keys: Array, weights: Array) -> None:
-    """softmax(keys q): q (d,), keys (C, d), weights (C,)."""
-    most = -np.float32(np.inf)
-    for c in range(len(keys)):
-        similarity = ZERO
-        for i in range(len(q)):
-            similarity += q[i] * keys[c, i]
-        weights[c] = similarity
-    for c in range(len(weights)):
-        most = max(most, weights[c])
-    total = _exp(weights, most)
-    for c in range(len(weights)):
-        weights[c] /= total
+def _dot(x: Array, y: Array) -> np.float32:
+    total = ZERO
+    for k in range(len(x)):
+        total += x[k] * y[k]
+    return total
+
+
+@_compiled("void(f4[:, ::1], f4[:, ::1], f4[:, ::1])")
+def add_product(x: Array, matrix: Array, y: Array) -> None:
+    """To y (B, H) that of x (B, D) and a matrix (H, D).
+
+    Sums of two rows by four are taken together: as many as there are registers for, with six loads for eight products.
+    """
+    (B, H), D = y.shape, x.shape[1]
+    pairs, fours = B // 2 * 2, H // 4 * 4
+    for j in range(0, fours, 4):
+        for b in range(0, pairs, 2):
+            s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = ZERO
+            for k in range(D):
+                s, t = x[b, k], x[b + 1, k]
+                m0, m1, m2, m3 = matrix[j, k], matrix[j + 1, k], matrix[j + 2, k], matrix[j + 3, k]
+                s0, s1, s2, s3 = s0 + s * m0, s1 + s * m1, s2 + s * m2, s3 + s * m3
+                t0, t1, t2, t3 = t0 + t * m0, t1 + t * m1, t2 + t * m2, t3 + t * m3
+            for i, (s, t) in enumerate(((s0, t0), (s1, t1), (s2, t2), (s3, t3))):
+                y[b, j + i] += s
+                y[b + 1, j + i] += t
+        for b in range(pairs, B):
+            for i in range(j, j + 4):
+                y[b, i] += _dot(x[b], matrix[i])
+    for i in range(fours, H):
+        for b in range(B):
+            y[b, i] += _dot(x[b], matrix[i])
+
+
+@_compiled("f4[:, ::1](f4[:, ::1], f8)")
+def unit(x: Array, epsilon: float) -> Array:
+    """(B, D), each row divided by the root of its mean square."""
+    y = np.empty_like(x)
+    for b in range(len(x)):
+        factor = np.float32(1 / math.sqrt(_dot(x[b], x[b]) / x.shape[1] + epsilon))
+        for i in range(x.shape[1]):
+            y[b, i] = factor * x[b, i]
+    return y
+
+
+@_compiled("f4[:, ::1](f4[:, ::1], f4[:, ::1])")
+def log_softmax(logits: Array, share: Array) -> Array:
+    """ln of the softmax of each row of (B, V), a share (B, 1) of the probability spread evenly."""
+    y = logits.copy()
+    for b in range(len(y)):
+        most, p = -np.float32(np.inf), y[b]
+        for v in range(len(p)):
+            most = max(most, p[v])
+        kept, floor = (ONE - share[b, 0]) / _exp(p, most), share[b, 0] / np.float32(len(p))
+        for v in range(len(p)):
+            p[v] = math.log(p[v] * kept + floor)
+    return y
+
+
+@_compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[:, ::1], f4[:, ::1])")
+def lstm(x: Array, U: Array, _c: Array, h: Array, c: Array) -> None:
+    """A step of `LSTM`: h and c (B, H) become the next ones; x (B, 4 H) is overwritten."""
+    H = h.shape[1]
+    add_product(h, U, x)
+    for b in range(len(h)):
+        gates, after, cell = x[b], h[b], c[b]
+        _tanh(gates)
+        for i in range(H):
+            cell[i] = ((gates[H + i] + ONE) * cell[i] + (gates[i] + ONE) * gates[2 * H + i]) * HALF
+            after[i] = cell[i]
+        _tanh(after)
+        for i in range(H):
+            after[i] *= (gates[3 * H + i] + ONE) * HALF
+
+
+@_compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[:, ::1])")
+def gru(x: Array, U: Array, c: Array, h: Array) -> None:
+    """A step of `GRU`: h (B, H) becomes the next one; x (B, 3 H) is overwritten."""
+    H, read = h.shape[1], np.zeros_like(x)
+    add_product(h, U, read)
+    for b in range(len(h)):
+        gates, new, now, after = x[b, : 2 * H], x[b, 2 * H :], read[b], h[b]
+        for i in range(2 * H):
+            gates[i] += now[i] + c[i]
+        _tanh(gates)
+        for i in range(H):
+            new[i] += (gates[i] + ONE) * (now[2 * H + i] + c[2 * H + i]) * HALF
+        _tanh(new)
+        for i in range(H):
+            after[i] = new[i] + (gates[H + i] + ONE) * (after[i] - new[i]) * HALF
+
+
+@_compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[:, ::1])")
+def rnn_tanh(x: Array, U: Array, _c: Array, h: Array) -> None:
+    """A step of `RNN`: h (B, H) becomes the next one; x (B, H) is overwritten."""
+    add_product(h, U, x)
+    for b in range(len(h)):
+        _tanh(x[b])
+        for i in range(h.shape[1]):
+            h[b, i] = x[b, i]
+
+
+@_compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[:, ::1])")
+def rnn_relu(x: Array, U: Array, _c: Array, h: Array) -> None:
+    """As above."""
+    add_product(h, U, x)
+    for b in range(len(h)):
+        for i in range(h.shape[1]):
+            h[b, i] = max(x[b, i], ZERO)
+
+
+@_compiled()
+def _add_mean(weights: Array, values: Array, y: Array) -> None:
+    """To y (d,) that of values (C, d), weighted by weights (C,); four positions at a time: fewer loads and stores."""
+    fours = len(weights) // 4 * 4
+    for k in range(0, fours, 4):
+        p, q, r, s = weights[k], weights[k + 1], weights[k + 2], weights[k + 3]
+        for i in range(len(y)):
+            y[i] += p * values[k, i] + q * values[k + 1, i] + r * values[k + 2, i] + s * values[k + 3, i]
+    for k in range(fours, len(weights)):
+        for i in range(len(y)):
+            y[i] += weights[k] * values[k, i]
+
+
+@_compiled()
+def _attend(q: Array, keys: Array, values: Array, y: Array) -> None:
+    """To y (R, d) the values (C, d) weighted by softmax(q keys): q (R, d), keys (C, d)."""
+    weights = np.zeros((len(q), len(keys)), np.float32)
+    add_product(q, keys, weights)
+    for r in range(len(q)):
+        most = -np.float32(np.inf)
+        for c in range(len(keys)):
+            most = max(most, weights[r, c])
+        factor = ONE / _exp(weights[r], most)
+        for c in range(len(keys)):
+            weights[r, c] *= factor
+        _add_mean(weights[r], values, y[r])
 
 
 @_compiled()
 def _add_attention(
-    x: Array,
-    project: Array,
-    out: Array,
-    turn: Array,
-    keys: Array,
-    values: Array,
-    begin: int,
-    end: int,
-    epsilon: float,
+    x: Array, project: Array, out: Array, turn: Array, slots: Array, first: int, begin: int, end: int, epsilon: float
 ) -> None:
-    G, _, d = keys.shape
-    N = len(turn) - 2 * G
-    qkv = np.zeros(project.shape[1], np.float32)
-    _add_product(unit(x, epsilon), project, qkv)
-    for n in range(len(turn)):
-        for i in range(d // 2):
-            at = n * d + 2 * i
-            a, b, factor = qkv[at], qkv[at + 1], turn[n, i]
-            qkv[at] = a * factor.real - b * factor.imag
-            qkv[at + 1] = a * factor.imag + b * factor.real
-    for g in range(G):
-        for i in range(d):
-            keys[g, end, i] = qkv[len(x) + g * d + i]
-            values[g, end, i] = qkv[len(x) + (G + g) * d + i]
-    mixed, weights = np.zeros(len(x), np.float32), np.empty(end + 1 - begin, np.float32)
-    for n in range(N):
-        g = n * G // N
-        _attention_weights(qkv[n * d : (n + 1) * d], keys[g, begin : end + 1], weights)
-        _add_product(weights, values[g, begin : end + 1], mixed[n * d : (n + 1) * d])
-    _add_product(mixed, out, x)
+    (B, D), (G, _, d) = x.shape, slots.shape[2:]
+    R = (len(turn) - 2 * G) // G
+    qkv, mixed = np.zeros((B, len(project)), np.float32), np.zeros((B, D), np.float32)
+    add_product(unit(x, epsilon), project, qkv)
+    for b in range(B):
+        row = qkv[b]
+        for n in range(len(turn)):
+            for i in range(d // 2):
+                at = n * d + 2 * i
+                even, odd, factor = row[at], row[at + 1], turn[n, i]
+                row[at] = even * factor.real - odd * factor.imag
+                row[at + 1] = even * factor.imag + odd * factor.real
+        for g in range(G):
+            keys, values = slots[0, first + b, g], slots[1, first + b, g]
+            for i in range(d):
+                keys[end, i] = row[D + g * d + i]
+                values[end, i] = row[D + (G + g) * d + i]
+            q = row[g * R * d : (g + 1) * R * d].reshape(R, d)
+            y = mixed[b, g * R * d : (g + 1) * R * d].reshape(R, d)
+            _attend(q, keys[begin : end + 1], values[begin : end + 1], y)
+    add_product(mixed, out, x)
 
 
 @_compiled()
 def _add_feedforward(x: Array, inner: Array, last: Array, epsilon: float) -> None:
-    h = np.zeros(inner.shape[1], np.float32)
-    _add_product(unit(x, epsilon), inner, h)
-    for k in range(len(h)):
-        h[k] *= max(h[k], ZERO)
-    _add_product(h, last, x)
+    h = np.zeros((len(x), len(inner)), np.float32)
+    add_product(unit(x, epsilon), inner, h)
+    for b in range(len(h)):
+        for k in range(len(inner)):
+            h[b, k] *= max(h[b, k], ZERO)
+    add_product(h, last, x)
 
 
-@_compiled(f"void(f4[::1], {4 * 'f4[:, :, ::1], '} c8[:, ::1], f4[:, :, :, :, ::1], i8, i8, f8)")
+@_compiled(f"void(f4[:, ::1], {4 * 'f4[:, :, ::1], '} c8[:, ::1], f4[:, :, :, :, :, ::1], i8, i8, i8, f8)")
 def add_layers(
     x: Array,
     project: Array,
@@ -165,15 +250,16 @@ def add_layers(
     last: Array,
     turn: Array,
     slots: Array,
+    first: int,
     begin: int,
     end: int,
     epsilon: float,
 ) -> None:
-    """Add to the stream x (D,) what the layers add, one by one: attention, then squared ReLUs.
+    """Add to the streams x (B, D) what the layers add, one by one: attention, then squared ReLUs.
 
-    project (L, D, E), out (L, D, D), inner (L, D, H), last (L, H, D), turn (N + 2 G, d/2) complex. Of the slots
-    (L, 2, G, S, d) `end` is filled, and those from `begin` to `end` are seen.
+    project (L, E, D), out (L, D, D), inner (L, H, D), last (L, D, H), turn (N + 2 G, d/2) complex. The slots
+    (L, 2, B or more, G, S, d) of the streams from `first` on: `end` is filled, those from `begin` to `end` are seen.
     """
     for layer in range(len(project)):
-        _add_attention(x, project[layer], out[layer], turn, slots[layer, 0], slots[layer, 1], begin, end, epsilon)
+        _add_attention(x, project[layer], out[layer], turn, slots[layer], first, begin, end, epsilon)
         _add_feedforward(x, inner[layer], last[layer], epsilon)

@@ -6,6 +6,7 @@ Shapes: B streams, T time steps, V vocabulary, H hidden width (also the width of
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from charlm.config import Settings, setting
 from charlm.models.base import Dropout, LogProbs, Network, State, Step, Tokens, device_of
 from charlm.models.gru import Recurrence
-from charlm.models.stepping import Array, One, by_streams, output
+from charlm.models.stepping import Array, Compiled, One, by_streams, output
 
 TABULATED = 2048
 """Ids up to which it pays to compute beforehand what the first layer makes of each."""
@@ -38,6 +39,7 @@ class Recurrent(Network):
 
     Config = RecurrentConfig
     config: RecurrentConfig
+    kernel: ClassVar[str]  # its step in `charlm.models.compiled`
     carried: ClassVar[int] = 1  # vectors that a layer hands to its next step: (h,) or (h, c)
     sigmoids: ClassVar[tuple[int, ...]] = ()  # which of a layer's gates they are
     one_bias: ClassVar[bool] = True  # whether b and c are only ever added to each other
@@ -108,8 +110,11 @@ class Recurrent(Network):
         laid_out = [self._laid_out(layer) for layer in self.layers]
         W, b, *_ = laid_out[0]
         inputs = xp.weight(torch.addmm(b, embedding, W)) if self.vocab_size <= TABULATED else None
-        table, layers = xp.weight(embedding), [[xp.weight(weight) for weight in layer] for layer in laid_out]
-        carried = self.carried
+        table, carried = xp.weight(embedding), self.carried
+        layers = [(xp.matrix(W), xp.weight(b), xp.matrix(U), xp.weight(c)) for W, b, U, c in laid_out]
+        advance = partial(self.advance, xp)
+        if isinstance(xp, Compiled):
+            advance = partial(xp.advanced, getattr(xp.kernels, self.kernel))
         log_probs = output(xp, self)
 
         def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
@@ -118,12 +123,12 @@ class Recurrent(Network):
                 vectors = tuple(xp.read(leaf) for leaf in state[number * carried : (number + 1) * carried])
                 looked_up = number == 0 and inputs is not None
                 gates = xp.rows(inputs, tokens) if looked_up else xp.linear(x, W, b)
-                vectors = self.advance(xp, gates, U, c, vectors)
+                vectors = advance(gates, U, c, vectors)
                 after += [xp.leaf(vector) for vector in vectors]
                 x = x + vectors[0]
             return log_probs(x, tokens), tuple(after)
 
-        return step
+        return xp.shared_out(step) if isinstance(xp, Compiled) else step
 
     def _laid_out(self, layer: nn.Module) -> list[Tensor]:
         """W (H, G), b (G,), U (H, G), c (G,) of a layer, halved for sigmoids, which are (1 + tanh(x/2)) / 2."""
@@ -132,7 +137,7 @@ class Recurrent(Network):
         scale[list(self.sigmoids)] = 0.5
         scale = scale.flatten()
         b = b + c if self.one_bias else b
-        return [(W.T * scale).contiguous(), b * scale, (U.T * scale).contiguous(), c * scale]
+        return [W.T * scale, b * scale, U.T * scale, c * scale]
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,11 @@ class RNN(Recurrent):
     config: RNNConfig
     recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
     rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 2.5e-3, "adam": 2.5e-3}
+
+    @property
+    def kernel(self) -> str:  # type: ignore[override]
+        """That of the activation."""
+        return f"rnn_{self.config.activation}"
 
     def layer(self) -> nn.RNNBase:
         """One layer; for relu with identity recurrent weights and zero bias."""
@@ -180,6 +190,7 @@ class GRU(Recurrent):
 
     recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
     rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 3e-3, "adam": 3e-3}
+    kernel = "gru"
     sigmoids = (0, 1)
     one_bias = False
 
@@ -212,6 +223,7 @@ class LSTM(Recurrent):
     The forget gate's bias starts at 1, so that the cell remembers until it learns what to forget (Gers et al. 2000).
     """
 
+    kernel = "lstm"
     carried = 2
     sigmoids = (0, 1, 3)
 

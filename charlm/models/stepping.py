@@ -2,16 +2,18 @@
 
 A step holds a network's weights laid out for it. One stream is computed by numpy, whose calls cost least, several by
 torch, which shares the work among threads; both through the same equations, and `One` and `Many` are where they differ.
-A long text of one stream goes on with `Compiled`, and once that is loaded every text of one stream begins with it.
+Long texts go on with `Compiled`, and once that is loaded all begin with it.
 
 Shapes: B streams (`One` does without this dimension), V vocabulary, D features, N heads of d = D/N,
 G heads of keys and values, R = N/G, C positions.
 """
 
+import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from charlm.models.base import LogProbs, Network, State, Step, Tokens
 
+T = TypeVar("T")
 Array = Any  # an array of numpy for `One`, a tensor for `Many`
 
 
@@ -28,6 +31,10 @@ class One:
     def weight(self, tensor: Tensor) -> Array:
         """The numbers of a tensor, not copied."""
         return tensor.numpy()
+
+    def matrix(self, tensor: Tensor) -> Array:
+        """A matrix (D, G) as `linear` wants it."""
+        return self.weight(tensor.contiguous())
 
     def read(self, leaf: Tensor) -> Array:
         """A leaf of the state."""
@@ -155,7 +162,7 @@ class Many(One):
 
 
 class Compiled(One):
-    """A single stream, by numpy but for what `charlm.models.compiled` does in one call; see `load`."""
+    """Any number of streams, by what `charlm.models.compiled` does in one call, and by numpy; see `load`."""
 
     loaded = False
 
@@ -163,24 +170,94 @@ class Compiled(One):
         from charlm.models import compiled
 
         self.kernels: Any = compiled
+        self.threads = torch.get_num_threads()
+        self.others = ThreadPoolExecutor(max(1, self.threads - 1))  # begins a thread when it is needed
         Compiled.loaded = True
+
+    def share_out(self, streams: int, work: Callable[[int, int], T]) -> list[T]:
+        """work(begin, end) for all streams, in order; at once on as many threads as have `LEAST` of them to read."""
+        parts = max(min(self.threads, streams // LEAST), -(-streams // MOST))
+        cuts = [streams * part // parts for part in range(parts + 1)]
+        found: list[Any] = [None] * parts
+
+        def every_nth(thread: int) -> None:
+            for part in range(thread, parts, self.threads):
+                found[part] = work(cuts[part], cuts[part + 1])
+
+        others = [self.others.submit(every_nth, thread) for thread in range(1, min(self.threads, parts))]
+        every_nth(0)
+        for other in others:
+            other.result()
+        return found
+
+    def shared_out(self, step: Step) -> Step:
+        """A step whose states have the same number of leaves before and after, by several threads."""
+
+        def whole(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
+            def part(begin: int, end: int) -> tuple[LogProbs, State]:
+                return step(tokens[begin:end], tuple(leaf[begin:end] for leaf in state))
+
+            found, states = zip(*self.share_out(len(tokens), part), strict=True)
+            return np.concatenate(found), tuple(map(torch.cat, zip(*states, strict=True)))
+
+        return whole
+
+    def matrix(self, tensor: Tensor) -> Array:
+        """As above."""
+        return self.weight(tensor.T.contiguous())
+
+    def read(self, leaf: Tensor) -> Array:
+        """As above."""
+        return leaf.numpy()
+
+    def leaf(self, array: Array) -> Tensor:
+        """As above."""
+        return torch.from_numpy(array)
+
+    def rows(self, table: Array, tokens: Tokens) -> Array:
+        """As above."""
+        return table.take(tokens, 0)
+
+    def linear(self, x: Array, matrix: Array, offset: Array) -> Array:
+        """As above."""
+        y = offset[None].repeat(len(x), 0)
+        self.kernels.add_product(x, matrix, y)
+        return y
+
+    def advanced(
+        self, kernel: Callable[..., None], x: Array, U: Array, c: Array, vectors: tuple[Array, ...]
+    ) -> tuple[Array, ...]:
+        """What becomes of vectors (B, H) by the kernel of a recurrence."""
+        vectors = tuple(vector.copy() for vector in vectors)
+        kernel(x, U, c, *vectors)
+        return vectors
 
     def unit(self, x: Array, epsilon: float) -> Array:
         """As above."""
         return self.kernels.unit(x, epsilon)
 
+    def spread(self, values: Array, places: Array, rest: Array) -> Array:
+        """As above."""
+        whole = rest[None].repeat(len(values), 0)
+        whole[:, places] = values
+        return whole
+
     def log_softmax(self, logits: Array, share: Array) -> LogProbs:
         """As above."""
-        found: LogProbs = self.kernels.log_softmax(logits, share)[None]
+        found: LogProbs = self.kernels.log_softmax(logits, share)
         return found
 
 
-LONG = 2000
-"""Steps of one stream, about as many as gain by compiled kernels what it takes to load them."""
+LEAST, MOST = 8, 32
+"""Streams: fewer do not pay for waking a thread; of more the numbers do not fit into a core's cache."""
+
+LONG, MANY = 2000, 8
+"""Steps of one stream, about as many as gain by compiled kernels what it takes to load them; those of several streams
+gain as much as so many."""
 
 
 def load() -> Compiled | None:
-    """What goes on with a long text; from now on all texts of one stream begin with it.
+    """What goes on with long texts; from now on all texts begin with it.
 
     None where numba is not installed, or cannot keep what it compiles.
     """
@@ -197,18 +274,22 @@ def compiler() -> str:
         return "none (pip install numba)"
 
 
-def by_streams(make: Callable[[One], Step]) -> Step:
-    """The step that `make` gives for one stream or for many, whichever it is called with; made when it is needed."""
+def by_streams(make: Callable[[One], Step], compilable: bool = True) -> Step:
+    """The step that `make` gives for one stream or for many, whichever it is called with; made when it is needed.
+
+    Compiled after a while, if the network can be.
+    """
     made: dict[bool, Step] = {}
-    alone_before = LONG - 1 if Compiled.loaded else 0  # steps of one stream
+    left = (0 if Compiled.loaded else LONG) if compilable else math.inf  # steps until it pays
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
-        nonlocal alone_before
+        nonlocal left
         alone = len(tokens) == 1
-        if alone:
-            alone_before += 1
-            if alone_before == LONG and (loaded := load()):
-                made[alone] = make(loaded)
+        if left <= 0:
+            left = math.inf
+            if loaded := load():
+                made[True] = made[False] = make(loaded)
+        left -= 1 if alone else MANY
         if alone not in made:
             made[alone] = make(One() if alone else Many())
         return made[alone](tokens, state)
@@ -223,14 +304,14 @@ def output(xp: One, model: Network) -> Callable[[Array, Tokens], LogProbs]:
     """
     weight, bias = model.output.weight.detach().float(), model.output.bias.detach().float()
     learned = weight.any(1).nonzero().squeeze(1)  # (K,)
-    matrix = xp.weight(weight[learned].T.contiguous())  # (D, K)
+    matrix = xp.matrix(weight[learned].T)  # (D, K)
     offset = xp.weight(bias[learned])
     places, rest = xp.weight(learned), xp.weight(bias)
     shares = torch.where(model.known, model.FLOOR, model.FLOOR_AFTER_UNKNOWN)
     share = xp.weight(shares.float().unsqueeze(1))
 
     def log_probs(features: Array, tokens: Tokens) -> LogProbs:
-        logits = xp.spread(features @ matrix + offset, places, rest)
+        logits = xp.spread(xp.linear(features, matrix, offset), places, rest)
         return xp.log_softmax(logits, xp.rows(share, tokens))
 
     return log_probs

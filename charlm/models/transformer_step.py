@@ -22,8 +22,8 @@ from charlm.models.stepping import Array, Compiled, One, by_streams, output
 if TYPE_CHECKING:
     from charlm.models.transformer import Transformer
 
-Layers = Callable[[Array, "_Cache"], Array]
-"""The stream (B, D) before all layers and after them."""
+Rest = Callable[[Array, Tokens, "_Cache"], LogProbs]
+"""All that a step does with the stream (B, D): the layers and what they tell of the next id."""
 
 
 def stepper(model: "Transformer", state: State) -> tuple[Step, State]:
@@ -38,7 +38,7 @@ def stepper(model: "Transformer", state: State) -> tuple[Step, State]:
     turns = _turns(model, int(position[0, 0]) - C, C, G)
     keys = torch.view_as_real(torch.view_as_complex(pairs) * turns).flatten(-2)
     state = torch.stack([keys, values], 2).transpose(3, 4), position, last
-    return by_streams(partial(_step, model)), state
+    return by_streams(partial(_step, model), compilable=model.config.activation == "relu2"), state
 
 
 class _Cache:
@@ -57,10 +57,9 @@ class _Cache:
         self.free = min(2 * self.reach, 4 * self.filled) + 1  # beams are re-ordered at each step and fill but one
         self.filled, self.first = 0, int(position[0, 0])  # the same for all streams
         B, L, _, G, C, d = shown.shape
-        slots = torch.from_numpy(np.empty((L, 2, B, G, C + self.free, d), np.float32))  # on huge pages, unlike torch's
-        slots = slots.permute(2, 0, 1, 3, 4, 5)
+        self.slots = np.empty((L, 2, B, G, C + self.free, d), np.float32)  # on huge pages, unlike torch's
+        slots = torch.from_numpy(self.slots).permute(2, 0, 1, 3, 4, 5)
         slots[..., :C, :] = shown
-        self.slots = self.xp.read(slots)  # (B, L, 2, G, S, d)
         self.layers = [self.xp.read(slots[:, layer]) for layer in range(L)]  # (B, 2, G, S, d)
         self.turns = self.xp.weight(_factors(self.model, self.first, self.free))
         self.seen = [(max(0, end - self.reach), end) for end in range(C, C + self.free + 1)]
@@ -86,11 +85,8 @@ def _step(model: "Transformer", xp: One) -> Step:
     if config.positions == "sinusoidal":
         places = torch.arange(4 * config.window)
         waves = xp.weight(_centred(model, sinusoids(places, config.width, 4 * config.window).float()))
-    if isinstance(xp, Compiled) and config.activation == "relu2":
-        layers = _layers_at_once(model, xp, epsilon)
-    else:
-        layers = _layers(model, xp, epsilon)
-    log_probs, cache = output(xp, model), _Cache(model, xp)
+    rest = _at_once(model, xp, epsilon) if isinstance(xp, Compiled) else _one_by_one(model, xp, epsilon)
+    cache = _Cache(model, xp)
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
         cache.open(state)
@@ -99,15 +95,14 @@ def _step(model: "Transformer", xp: One) -> Step:
             x = x + xp.rows(previous, state[2].numpy()[:, 0])
         if waves is not None:
             x = x + waves[(cache.first + cache.filled) % len(waves)]
-        x = layers(x, cache)
-        return log_probs(xp.unit(x, epsilon), tokens), cache.close(tokens)
+        return rest(x, tokens, cache), cache.close(tokens)
 
     return step
 
 
-def _layers(model: "Transformer", xp: One, epsilon: float) -> Layers:
-    """One after the other, from parts that all backends have."""
-    config = model.config
+def _one_by_one(model: "Transformer", xp: One, epsilon: float) -> Rest:
+    """From parts that all backends have."""
+    config, log_probs = model.config, output(xp, model)
     hidden: Any = model.blocks[0].feedforward
     blocks = [[xp.weight(weight) for weight in _laid_out(model, block)] for block in model.blocks]
 
@@ -121,29 +116,36 @@ def _layers(model: "Transformer", xp: One, epsilon: float) -> Layers:
             return h
         return xp.apply(hidden.activation, h)
 
-    def layers(x: Array, cache: _Cache) -> Array:
+    def rest(x: Array, tokens: Tokens, cache: _Cache) -> LogProbs:
         (begin, end), turn = cache.seen[cache.filled], cache.turns[cache.filled]
         for (project, out, inner, last), slots in zip(blocks, cache.layers, strict=True):
             qkv = xp.turned(xp.unit(x, epsilon) @ project, turn)  # (B, N + 2 G, d)
             slots[..., end, :] = qkv[..., config.heads :, :].reshape(slots[..., end, :].shape)
             x = xp.linear(xp.attend(qkv[..., : config.heads, :], slots[..., begin : end + 1, :]), out, x)
             x = xp.linear(activated(xp.unit(x, epsilon) @ inner), last, x)
-        return x
+        return log_probs(xp.unit(x, epsilon), tokens)
 
-    return layers
+    return rest
 
 
-def _layers_at_once(model: "Transformer", xp: Compiled, epsilon: float) -> Layers:
-    """All layers in one call, of one stream."""
+def _at_once(model: "Transformer", xp: Compiled, epsilon: float) -> Rest:
+    """All layers in one call, on each thread."""
     laid_out = (_laid_out(model, block) for block in model.blocks)
-    weights = [xp.weight(torch.stack(each)) for each in zip(*laid_out, strict=True)]
+    weights = [xp.weight(torch.stack(each).mT.contiguous()) for each in zip(*laid_out, strict=True)]
+    log_probs = output(xp, model)
 
-    def layers(x: Array, cache: _Cache) -> Array:
-        x, turn = x.copy(), cache.turns[cache.filled]
-        xp.kernels.add_layers(x, *weights, turn, cache.slots, *cache.seen[cache.filled], epsilon)
-        return x
+    def rest(x: Array, tokens: Tokens, cache: _Cache) -> LogProbs:
+        turn, seen = cache.turns[cache.filled], cache.seen[cache.filled]
 
-    return layers
+        def part(begin: int, end: int) -> LogProbs:
+            streams = x[begin:end]
+            xp.kernels.add_layers(streams, *weights, turn, cache.slots, begin, *seen, epsilon)
+            return log_probs(xp.unit(streams, epsilon), tokens[begin:end])
+
+        found: LogProbs = np.concatenate(xp.share_out(len(x), part))
+        return found
+
+    return rest
 
 
 def _laid_out(model: "Transformer", block: Any) -> tuple[Tensor, ...]:
