@@ -177,6 +177,8 @@ class Compiled(One):
     def share_out(self, streams: int, work: Callable[[int, int], T]) -> list[T]:
         """work(begin, end) for all streams, in order; at once on as many threads as have `LEAST` of them to read."""
         parts = max(min(self.threads, streams // LEAST), -(-streams // MOST))
+        if parts <= 1:
+            return [work(0, streams)]
         cuts = [streams * part // parts for part in range(parts + 1)]
         found: list[Any] = [None] * parts
 
@@ -197,7 +199,10 @@ class Compiled(One):
             def part(begin: int, end: int) -> tuple[LogProbs, State]:
                 return step(tokens[begin:end], tuple(leaf[begin:end] for leaf in state))
 
-            found, states = zip(*self.share_out(len(tokens), part), strict=True)
+            parts = self.share_out(len(tokens), part)
+            if len(parts) == 1:
+                return parts[0]
+            found, states = zip(*parts, strict=True)
             return np.concatenate(found), tuple(map(torch.cat, zip(*states, strict=True)))
 
         return whole
@@ -220,7 +225,8 @@ class Compiled(One):
 
     def linear(self, x: Array, matrix: Array, offset: Array) -> Array:
         """As above."""
-        y = offset[None].repeat(len(x), 0)
+        y = np.empty((len(x), len(offset)), np.float32)
+        y[:] = offset
         self.kernels.add_product(x, matrix, y)
         return y
 
@@ -238,7 +244,8 @@ class Compiled(One):
 
     def spread(self, values: Array, places: Array, rest: Array) -> Array:
         """As above."""
-        whole = rest[None].repeat(len(values), 0)
+        whole = np.empty((len(values), len(rest)), np.float32)
+        whole[:] = rest
         whole[:, places] = values
         return whole
 

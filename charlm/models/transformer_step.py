@@ -142,8 +142,8 @@ def _at_once(model: "Transformer", xp: Compiled, epsilon: float) -> Rest:
             xp.kernels.add_layers(streams, *weights, turn, cache.slots, begin, *seen, epsilon)
             return log_probs(xp.unit(streams, epsilon), tokens[begin:end])
 
-        found: LogProbs = np.concatenate(xp.share_out(len(x), part))
-        return found
+        parts = xp.share_out(len(x), part)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     return rest
 
