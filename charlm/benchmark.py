@@ -70,7 +70,7 @@ def benchmark(
     """The speeds of each architecture, about `seconds` for each of the five; `progress` is told (what, fraction done).
 
     The text is `CORPUS`; a counting model counts all of it, however long that takes. Drawing and searching include
-    the reading of a prompt of one character; a single text is drawn as the rest of a long one is, compiled if possible.
+    the reading of a prompt of one character; texts are drawn as the rest of long ones is, compiled if possible.
     """
     names = list(architectures)
     load()

@@ -54,6 +54,14 @@ def _exp(x: Array, most: np.float32) -> np.float32:
 
 
 @_compiled()
+def _most(x: Array) -> np.float32:
+    most = -np.float32(np.inf)
+    for i in range(len(x)):
+        most = max(most, x[i])
+    return most
+
+
+@_compiled()
 def _tanh(x: Array) -> None:
     """tanh(x) in place, to within 2e-7."""
     y = np.empty_like(x)
@@ -115,10 +123,8 @@ def log_softmax(logits: Array, share: Array) -> Array:
     """ln of the softmax of each row of (B, V), a share (B, 1) of the probability spread evenly."""
     y = logits.copy()
     for b in range(len(y)):
-        most, p = -np.float32(np.inf), y[b]
-        for v in range(len(p)):
-            most = max(most, p[v])
-        kept, floor = (ONE - share[b, 0]) / _exp(p, most), share[b, 0] / np.float32(len(p))
+        p = y[b]
+        kept, floor = (ONE - share[b, 0]) / _exp(p, _most(p)), share[b, 0] / np.float32(len(p))
         for v in range(len(p)):
             p[v] = math.log(p[v] * kept + floor)
     return y
@@ -195,10 +201,7 @@ def _attend(q: Array, keys: Array, values: Array, y: Array) -> None:
     weights = np.zeros((len(q), len(keys)), np.float32)
     add_product(q, keys, weights)
     for r in range(len(q)):
-        most = -np.float32(np.inf)
-        for c in range(len(keys)):
-            most = max(most, weights[r, c])
-        factor = ONE / _exp(weights[r], most)
+        factor = ONE / _exp(weights[r], _most(weights[r]))
         for c in range(len(keys)):
             weights[r, c] *= factor
         _add_mean(weights[r], values, y[r])

@@ -193,16 +193,16 @@ class Compiled(One):
         return found
 
     def shared_out(self, step: Step) -> Step:
-        """A step whose states have the same number of leaves before and after, by several threads."""
+        """A step whose states are no more than leaves of numbers, on several threads."""
 
         def whole(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
+            if len(tokens) < 2 * LEAST:
+                return step(tokens, state)
+
             def part(begin: int, end: int) -> tuple[LogProbs, State]:
                 return step(tokens[begin:end], tuple(leaf[begin:end] for leaf in state))
 
-            parts = self.share_out(len(tokens), part)
-            if len(parts) == 1:
-                return parts[0]
-            found, states = zip(*parts, strict=True)
+            found, states = zip(*self.share_out(len(tokens), part), strict=True)
             return np.concatenate(found), tuple(map(torch.cat, zip(*states, strict=True)))
 
         return whole
@@ -258,9 +258,9 @@ class Compiled(One):
 LEAST, MOST = 8, 32
 """Streams: fewer do not pay for waking a thread; of more the numbers do not fit into a core's cache."""
 
-LONG, MANY = 2000, 8
-"""Steps of one stream, about as many as gain by compiled kernels what it takes to load them; those of several streams
-gain as much as so many."""
+LONG, MANY = 2000, 4
+"""Steps of one stream, after about as many as gain a Transformer what it takes to load compiled kernels; a step of
+several streams gains as much as so many of one."""
 
 
 def load() -> Compiled | None:

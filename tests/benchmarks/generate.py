@@ -5,7 +5,7 @@
 Wants `pip install transformers`. Its model is GPT-2 with a cache, no end of text, over as many ids as charlm's. It has
 as many heads of keys and values as of queries; charlm's Transformers of the usual sizes have one (`--kv-heads 0`: as
 many). Both draw from the whole distribution, write `length` characters (the longest context of both is twice as long)
-and take the better of two tries. charlm draws a single text as the rest of a long one, compiled if numba is there.
+and take the better of two tries. charlm draws texts as the rest of long ones, compiled if numba is there.
 """
 
 import argparse
