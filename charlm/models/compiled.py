@@ -34,21 +34,19 @@ def _compiled(signature: str | None = None) -> Callable[[F], F]:
 
 @_compiled()
 def _exp(x: Array, most: np.float32) -> np.float32:
-    """exp(x - most), in place, to the last bit or two; returns the sum.
+    """exp(x - most), none above 1, in place; returns the sum.
 
-    2^(n + f), with n put among the bits and 2^f from its series: vector instructions have no exponential.
+    2^(n + f): f in [-1/2, 1/2] by the series of 2^f, n added to the exponent's bits. Vector instructions have no
+    exponential, and round towards zero.
     """
     c1, c2, c3, c4, c5, c6 = TAYLOR
-    bits = np.empty(len(x), np.int32)
+    bits, total = x.view(np.int32), ZERO
     for i in range(len(x)):
         power = max((x[i] - most) * PER_DOUBLING, LEAST)
-        n = math.floor(power + HALF)
-        f = np.float32(power - n)
+        n = np.int32(power - HALF)
+        f = power - np.float32(n)
         x[i] = ONE + f * (c1 + f * (c2 + f * (c3 + f * (c4 + f * (c5 + f * c6)))))
-        bits[i] = (np.int32(n) + np.int32(127)) << np.int32(23)
-    powers, total = bits.view(np.float32), ZERO
-    for i in range(len(x)):
-        x[i] *= powers[i]
+        bits[i] += n << np.int32(23)
         total += x[i]
     return total
 
