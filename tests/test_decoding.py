@@ -14,6 +14,7 @@ from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.models.base import LanguageModel
+from charlm.models.stepping import Compiled
 from charlm.tokenizers import Characters, StreamDecoder
 from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE
 from charlm.tokenizers.characters import CharactersConfig
@@ -106,6 +107,13 @@ def test_filters_of_temperature_zero_and_of_equals():
         assert np.exp(filter_log_probs(log_probs, Sampling(temperature))).tolist() == [[0, 0, 1, 0]]
 
 
+@pytest.fixture(params=["numpy", "compiled"])
+def draws(request, monkeypatch):
+    """What draws compute with."""
+    monkeypatch.setattr(Compiled, "loaded", request.param == "compiled")
+
+
+@pytest.mark.usefixtures("draws")
 @pytest.mark.parametrize("settings", [Sampling(), Sampling(temperature=0.7), Sampling(0.9, 6, 0.9, 0.05)])
 def test_draws_follow_the_distribution(settings):
     N, log_probs = 40_000, random_log_probs(1, 12)
@@ -117,12 +125,14 @@ def test_draws_follow_the_distribution(settings):
     assert (np.abs(drawn - expected) <= 5 * np.sqrt(expected / N)).all()
 
 
+@pytest.mark.usefixtures("draws")
 def test_the_ends_of_the_unit_interval_draw_possible_tokens():
     log_probs = torch.tensor([[0.5, 0.0, 0.25, 0.25, 0.0]]).log().repeat(2, 1).numpy()
     assert draw(log_probs, Sampling(), np.array([0.0, 1 - 2.0**-53])).tolist() == [2, 3]
     assert draw(log_probs, Sampling(temperature=1e-30), np.array([0.0, 0.99])).tolist()[0] == 2
 
 
+@pytest.mark.usefixtures("draws")
 @pytest.mark.parametrize("settings", [GREEDY, Sampling(), Sampling(temperature=0.5), Sampling(top_k=3)])
 def test_a_row_alone_draws_as_among_others(settings):
     log_probs, uniforms = random_log_probs(40, 23), np.linspace(0, 1 - 2.0**-53, 40)
@@ -130,6 +140,18 @@ def test_a_row_alone_draws_as_among_others(settings):
     assert alone == draw(log_probs, settings, uniforms).tolist()
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0, 1e-30, 1e-310])
+def test_compiled_draws_are_the_same(temperature, monkeypatch):
+    log_probs, uniforms = random_log_probs(500, 99), np.random.default_rng(0).random(500)
+    log_probs[:, 3:60:2] = -math.inf
+    found = []
+    for loaded in (False, True):
+        monkeypatch.setattr(Compiled, "loaded", loaded)
+        found.append(draw(log_probs, Sampling(temperature), uniforms).tolist())
+    assert found[0] == found[1]
+
+
+@pytest.mark.usefixtures("draws")
 @pytest.mark.parametrize("settings", [GREEDY, Sampling(), Sampling(temperature=0.5), Sampling(top_k=3)])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_probabilities_that_are_not_numbers_are_an_error(settings, rows):

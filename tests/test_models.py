@@ -606,11 +606,21 @@ def test_compiled_product(shape):
 
 
 @pytest.mark.parametrize("size", [1, 7, 65, 1000])
-def test_compiled_log_softmax(size):
-    logits = torch.randn(2, size, generator=torch.Generator().manual_seed(size)) * 30
-    share = torch.tensor([[1e-4], [0.1]])
-    expected = (logits.double().softmax(1) * (1 - share.double()) + share.double() / size).log()
-    np.testing.assert_allclose(compiled.log_softmax(logits.numpy(), share.numpy()), expected, rtol=0, atol=2e-6)
+def test_compiled_log_probs(size):
+    """Of logits that a product gives for every other id, in descending order."""
+    numbers = np.random.default_rng(size)
+    places, rest = np.arange(size)[::-2].copy(), 30 * numbers.standard_normal(size, np.float32)
+    shapes = (2, 5), (len(places), 5), (len(places),)
+    x, matrix, offset = (4 * numbers.standard_normal(shape, np.float32) for shape in shapes)
+    logits = np.stack([rest, rest]).astype(np.float64)
+    logits[:, places] = x.astype(np.float64) @ matrix.T + offset
+    share = np.array([[1e-4], [0.1]])
+    expected = np.log(torch.from_numpy(logits).softmax(1).numpy() * (1 - share) + share / size)
+
+    def found():
+        return compiled.log_probs(x, matrix, offset, places, rest, share.astype(np.float32))
+
+    np.testing.assert_allclose(found(), expected, rtol=0, atol=1e-5)
     for bad in (np.nan, np.inf):  # whoever draws must see it
-        logits[1, size // 2] = bad
-        assert np.isnan(compiled.log_softmax(logits.numpy(), share.numpy())).all(1).tolist() == [False, True]
+        x[1] = bad
+        assert np.isnan(found()).all(1).tolist() == [False, True]

@@ -16,6 +16,7 @@ from charlm.config import BOUNDARY, Settings, setting
 from charlm.decoding.continuation import Continuation, Floats, Indices, broken, read, reading
 from charlm.errors import UsageError
 from charlm.models.base import LanguageModel, LogProbs, device_of, select
+from charlm.models.stepping import Compiled
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
 
 Numbers = npt.NDArray[np.floating[Any]]
@@ -104,6 +105,13 @@ def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats) -> Indices:
     """
     first = BOUNDARY + 1
     plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
+    if plain and settings.temperature and Compiled.loaded and log_probs.dtype == np.float32:
+        from charlm.models.compiled import drawn
+
+        tokens: Indices = drawn(log_probs, first, uniforms, settings.temperature)
+        if tokens.min() < 0:
+            raise broken()
+        return tokens
     scores: Numbers = (log_probs if plain else filter_log_probs(log_probs, settings))[:, first:]
     if settings.temperature == 0:
         best: Indices = scores.argmax(1)
@@ -120,7 +128,7 @@ def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats) -> Indices:
     if not (totals > 0).all():
         raise broken()
     targets = np.minimum(uniforms * totals, np.nextafter(totals, 0))  # below the total, which rounding may reach
-    tokens: Indices = (sums > targets[:, None]).argmax(1)
+    tokens = (sums > targets[:, None]).argmax(1)
     return tokens + first
 
 

@@ -19,8 +19,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 ZERO, HALF, ONE, TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 PER_DOUBLING = np.float32(1 / math.log(2))
-LEAST = np.float32(-126)  # of the exponents of a float32
+LEAST = np.float32(-127)  # of the exponents of a float32, that of 0
 TAYLOR = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 7))  # of 2^x
+DOUBLING = np.float32(math.log(2))
+ROOT = np.float32(math.sqrt(0.5)).view(np.int32)  # the bits of a float32
+SERIES = tuple(np.float32(2 / k) for k in (1, 3, 5, 7, 9))  # of ln((1 + x) / (1 - x)), odd powers
 
 
 def _compiled(signature: str | None = None) -> Callable[[F], F]:
@@ -57,6 +60,19 @@ def _most(x: Array) -> np.float32:
     for i in range(len(x)):
         most = max(most, x[i])
     return most
+
+
+@_compiled()
+def _log(x: Array) -> None:
+    """ln(x) in place, of finite numbers above 0: of a power of two, and by series of what is left, near 1."""
+    c1, c3, c5, c7, c9 = SERIES
+    bits = x.view(np.int32)
+    for i in range(len(x)):
+        n = np.int32(np.int32(bits[i] - ROOT) >> np.int32(23))
+        bits[i] -= n << np.int32(23)
+        y = (x[i] - ONE) / (x[i] + ONE)
+        z = y * y
+        x[i] = np.float32(n) * DOUBLING + y * (c1 + z * (c3 + z * (c5 + z * (c7 + z * c9))))
 
 
 @_compiled()
@@ -116,16 +132,54 @@ def unit(x: Array, epsilon: float) -> Array:
     return y
 
 
-@_compiled("f4[:, ::1](f4[:, ::1], f4[:, ::1])")
-def log_softmax(logits: Array, share: Array) -> Array:
-    """ln of the softmax of each row of (B, V), a share (B, 1) of the probability spread evenly."""
-    y = logits.copy()
-    for b in range(len(y)):
-        p = y[b]
+@_compiled("f4[:, ::1](f4[:, ::1], f4[:, ::1], f4[::1], i8[::1], f4[::1], f4[:, ::1])")
+def log_probs(x: Array, matrix: Array, offset: Array, places: Array, rest: Array, share: Array) -> Array:
+    """(B, V): ln of the softmax of logits, a share (B, 1) of the probability spread evenly.
+
+    At the places (K,) the logits are those of x (B, D) by a matrix (K, D) and an offset (K,), elsewhere `rest` (V,).
+    """
+    logits, found = np.empty((len(x), len(places)), np.float32), np.empty((len(x), len(rest)), np.float32)
+    logits[:] = offset
+    add_product(x, matrix, logits)
+    for b in range(len(x)):
+        p = found[b]
+        p[:] = rest
+        for k in range(len(places)):
+            p[places[k]] = logits[b, k]
         kept, floor = (ONE - share[b, 0]) / _exp(p, _most(p)), share[b, 0] / np.float32(len(p))
         for v in range(len(p)):
-            p[v] = math.log(p[v] * kept + floor)
-    return y
+            p[v] = p[v] * kept + floor
+        if math.isnan(kept):
+            p[:] = kept
+        else:
+            _log(p)
+    return found
+
+
+@_compiled("i8[::1](f4[:, :], i8, f8[:], f8)")
+def drawn(log_probs: Array, first: int, uniforms: Array, temperature: float) -> Array:
+    """(B,): ids from `first` on for rows (B, V) cooled to a temperature, as uniforms (B,) in [0, 1) decide.
+
+    -1 for rows that are not numbers.
+    """
+    tokens = np.full(len(log_probs), -1)
+    for b in range(len(tokens)):
+        p = log_probs[b, first:].copy()
+        most, total, so_far = _most(p), 0.0, 0.0
+        for v in range(len(p)):
+            p[v] = (p[v] - most) / temperature
+        _exp(p, ZERO)
+        for v in range(len(p)):
+            total += p[v]
+        for v in range(len(p)):
+            if p[v] > ZERO:  # the last of these where rounding keeps the sum below all
+                tokens[b] = first + v
+            so_far += p[v]
+            if so_far > uniforms[b] * total:
+                break
+        if not total > 0:
+            tokens[b] = -1
+    return tokens
 
 
 @_compiled("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[:, ::1], f4[:, ::1])")

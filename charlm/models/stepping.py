@@ -99,6 +99,13 @@ class One:
         found: LogProbs = np.log(p, p)[None]
         return found
 
+    def log_probs(self, x: Array, matrix: Array, offset: Array, places: Array, rest: Array, share: Array) -> LogProbs:
+        """(B, V): a share (B, 1) of the probability spread evenly, the other by softmax of logits (V,).
+
+        At the places (K,) these are x (B, D) by a matrix (D, K) and an offset (K,), elsewhere `rest` (V,).
+        """
+        return self.log_softmax(self.spread(self.linear(x, matrix, offset), places, rest), share)
+
 
 class Many(One):
     """Several streams, by torch."""
@@ -242,16 +249,9 @@ class Compiled(One):
         """As above."""
         return self.kernels.unit(x, epsilon)
 
-    def spread(self, values: Array, places: Array, rest: Array) -> Array:
+    def log_probs(self, x: Array, matrix: Array, offset: Array, places: Array, rest: Array, share: Array) -> LogProbs:
         """As above."""
-        whole = np.empty((len(values), len(rest)), np.float32)
-        whole[:] = rest
-        whole[:, places] = values
-        return whole
-
-    def log_softmax(self, logits: Array, share: Array) -> LogProbs:
-        """As above."""
-        found: LogProbs = self.kernels.log_softmax(logits, share)
+        found: LogProbs = self.kernels.log_probs(x, matrix, offset, places, rest, share)
         return found
 
 
@@ -318,7 +318,6 @@ def output(xp: One, model: Network) -> Callable[[Array, Tokens], LogProbs]:
     share = xp.weight(shares.float().unsqueeze(1))
 
     def log_probs(features: Array, tokens: Tokens) -> LogProbs:
-        logits = xp.spread(xp.linear(features, matrix, offset), places, rest)
-        return xp.log_softmax(logits, xp.rows(share, tokens))
+        return xp.log_probs(features, matrix, offset, places, rest, xp.rows(share, tokens))
 
     return log_probs
