@@ -104,7 +104,7 @@ def _one_by_one(model: "Transformer", xp: One, epsilon: float) -> Rest:
     """From parts that all backends have."""
     config, log_probs = model.config, output(xp, model)
     hidden: Any = model.blocks[0].feedforward
-    blocks = [[xp.weight(weight) for weight in _laid_out(model, block)] for block in model.blocks]
+    blocks = [[xp.weight(weight.contiguous()) for weight in _laid_out(model, block)] for block in model.blocks]
 
     def activated(h: Array) -> Array:
         if hidden.gated:
@@ -131,7 +131,7 @@ def _one_by_one(model: "Transformer", xp: One, epsilon: float) -> Rest:
 def _at_once(model: "Transformer", xp: Compiled, epsilon: float) -> Rest:
     """All layers in one call, on each thread."""
     laid_out = (_laid_out(model, block) for block in model.blocks)
-    weights = [xp.weight(torch.stack(each).mT.contiguous()) for each in zip(*laid_out, strict=True)]
+    weights = [xp.weight(torch.stack([weight.T for weight in each])) for each in zip(*laid_out, strict=True)]
     log_probs = output(xp, model)
 
     def rest(x: Array, tokens: Tokens, cache: _Cache) -> LogProbs:
@@ -157,7 +157,7 @@ def _laid_out(model: "Transformer", block: Any) -> tuple[Tensor, ...]:
     order = torch.arange(config.width).view(config.heads, 2, -1).transpose(1, 2).flatten()  # pairs side by side
     project, inner = torch.cat([q[order], k[order[: len(k)]], v]).T, hidden.inner.weight.detach().float().T
     out, last = (_centred(model, layer.weight.detach().float().T) for layer in (attention.out, hidden.out))
-    return project.contiguous(), out.contiguous(), inner.contiguous(), last.contiguous()
+    return project, out, inner, last
 
 
 def _centred(model: "Transformer", rows: Tensor) -> Tensor:
