@@ -105,7 +105,7 @@ def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats) -> Indices:
     """
     first = BOUNDARY + 1
     plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
-    if plain and settings.temperature and Compiled.loaded and log_probs.dtype == np.float32:
+    if plain and settings.temperature and Compiled.loaded:
         from charlm.models.compiled import drawn
 
         tokens: Indices = drawn(log_probs, first, uniforms, settings.temperature)
