@@ -12,7 +12,7 @@ from charlm.corpus import Text
 from charlm.decoding import Hypothesis, Sampling, beam_search, draw, filter_log_probs, sample
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import evaluate
-from charlm.models import ARCHITECTURES, SINGLE, CountingModel
+from charlm.models import ARCHITECTURES, SINGLE, CountingModel, compiled
 from charlm.models.base import LanguageModel
 from charlm.models.stepping import Compiled
 from charlm.tokenizers import Characters, StreamDecoder
@@ -110,7 +110,7 @@ def test_filters_of_temperature_zero_and_of_equals():
 @pytest.fixture(params=["numpy", "compiled"])
 def draws(request, monkeypatch):
     """What draws compute with."""
-    monkeypatch.setattr(Compiled, "loaded", request.param == "compiled")
+    monkeypatch.setattr(Compiled, "kernels", compiled if request.param == "compiled" else None)
 
 
 @pytest.mark.usefixtures("draws")
@@ -145,8 +145,8 @@ def test_compiled_draws_are_the_same(temperature, monkeypatch):
     log_probs, uniforms = random_log_probs(500, 99), np.random.default_rng(0).random(500)
     log_probs[:, 3:60:2] = -math.inf
     found = []
-    for loaded in (False, True):
-        monkeypatch.setattr(Compiled, "loaded", loaded)
+    for kernels in (None, compiled):
+        monkeypatch.setattr(Compiled, "kernels", kernels)
         found.append(draw(log_probs, Sampling(temperature), uniforms).tolist())
     assert found[0] == found[1]
 

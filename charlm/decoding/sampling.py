@@ -105,10 +105,8 @@ def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats) -> Indices:
     """
     first = BOUNDARY + 1
     plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
-    if plain and settings.temperature and Compiled.loaded:
-        from charlm.models.compiled import drawn
-
-        tokens: Indices = drawn(log_probs, first, uniforms, settings.temperature)
+    if plain and settings.temperature and Compiled.kernels:
+        tokens: Indices = Compiled.kernels.drawn(log_probs, first, uniforms, settings.temperature)
         if tokens.min() < 0:
             raise broken()
         return tokens

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -171,15 +171,14 @@ class Many(One):
 class Compiled(One):
     """Any number of streams, by what `charlm.models.compiled` does in one call, and by numpy; see `load`."""
 
-    loaded = False
+    kernels: ClassVar[Any] = None  # the module, once it is loaded
 
     def __init__(self) -> None:
         from charlm.models import compiled
 
-        self.kernels: Any = compiled
+        Compiled.kernels = compiled
         self.threads = torch.get_num_threads()
         self.others = ThreadPoolExecutor(max(1, self.threads - 1))  # begins a thread when it is needed
-        Compiled.loaded = True
 
     def share_out(self, streams: int, work: Callable[[int, int], T]) -> list[T]:
         """work(begin, end) for all streams, in order; at once on as many threads as have `LEAST` of them to read."""
@@ -287,7 +286,7 @@ def by_streams(make: Callable[[One], Step], compilable: bool = True) -> Step:
     Compiled after a while, if the network can be.
     """
     made: dict[bool, Step] = {}
-    left = (0 if Compiled.loaded else LONG) if compilable else math.inf  # steps until it pays
+    left = (0 if Compiled.kernels else LONG) if compilable else math.inf  # steps until it pays
 
     def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
         nonlocal left
