@@ -199,7 +199,7 @@ def scripted(monkeypatch, *losses):
     """Let validations find these losses, and return the weights that each of them saw."""
     left, seen = list(losses), []
 
-    def loss(trainer):
+    def loss(trainer, *_):
         seen.append({name: weight.clone() for name, weight in trainer.model.state_dict().items()})
         return left.pop(0)
 
@@ -410,3 +410,53 @@ def test_counting_can_be_interrupted_and_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path, "ngram", "1s", watcher=Watcher(should_stop=lambda: True))
     assert not list(tmp_path.iterdir())
+
+
+class Clock:
+    """A clock that goes on only when it is told to."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+def timed(monkeypatch, seconds_of, budget):
+    """Train to the end of a budget of time; step number n takes `seconds_of(n)`. The seconds it took, the counters."""
+    ids, validation = encode(SPLIT.train, TOKENIZER), encode(SPLIT.validation, TOKENIZER)
+    trainer = Trainer(GRU(small("gru"), TOKENIZER.vocab_size), ids, validation, settings(budget=budget))
+    clock, update = Clock(), trainer._update
+
+    def slowly(loss):
+        clock.now += seconds_of(trainer.counters.step)
+        return update(loss)
+
+    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(trainer, "_update", slowly)
+    trainer.run()
+    return clock.now - Clock.now, trainer.counters
+
+
+@pytest.mark.parametrize("from_step", [5, 30, 60, 92, 97])
+def test_a_budget_of_time_holds_whenever_the_machine_becomes_slow(monkeypatch, from_step):
+    took, counters = timed(monkeypatch, lambda step: 1.0 if step >= from_step else 0.1, "10s")
+    assert took <= 10 + 1.2  # one step more at most
+    assert counters.step == counters.steps
+
+
+def test_a_budget_that_is_shorter_than_the_first_steps_ends_after_them(monkeypatch):
+    took, counters = timed(monkeypatch, lambda _: 6.0, "10s")
+    assert counters.step == 2
+    assert took == 12
+
+
+def test_counting_that_takes_most_of_a_budget_is_said_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(ARCHITECTURES["ngram"], "estimated_seconds", lambda *_: 30.0)
+    told = []
+    watcher = Watcher(notice=told.append, stage=lambda what, _: told.append(what))
+    trained(tmp_path / "a", "ngram", "20s", watcher=watcher)
+    (said,) = (line for line in told if "about 30 s" in line)
+    assert told.index(said) < told.index("counting")
+    told.clear()
+    trained(tmp_path / "b", "ngram", "40s", watcher=watcher)
+    assert not any("about 30 s" in line for line in told)

@@ -16,6 +16,7 @@ import click
 from charlm import __version__
 from charlm.errors import CharlmError
 from charlm.memory import ran_out
+from charlm.threads import wait_briefly
 
 COMMANDS = {
     "train": "Train a model on a text.",
@@ -93,6 +94,7 @@ class StandardError(io.TextIOWrapper):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    wait_briefly()
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from charlm.benchmark import BEAMS, STREAMS, Speeds, benchmark, machine
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, check_name, option
+from charlm.cli.options import GroupedCommand, check_name, option, threads_option
 from charlm.models import ARCHITECTURES, SINGLE
 from charlm.training import SIZES, choose_device
 
@@ -33,6 +33,7 @@ HEADINGS = {"sampling_many": f"{STREAMS} samples", "beam": f"beam of {BEAMS}"}
     help="For each of the five things that each architecture does.",
 )
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@threads_option()
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_json: bool) -> None:
     """Measure how fast this machine trains, scores, samples and searches, in characters a second.

@@ -11,10 +11,19 @@ from click.core import ParameterSource
 
 from charlm.checkpoint import CARD
 from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
-from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
+from charlm.cli.options import (
+    GroupedCommand,
+    apply,
+    check_name,
+    corpus_options,
+    given,
+    option,
+    settings_options,
+    threads_option,
+)
 from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import write_report
-from charlm.cli.train import learn_tokenizer, skipped
+from charlm.cli.train import check_threads, learn_tokenizer, skipped
 from charlm.comparison import (
     MATCHES,
     Comparison,
@@ -29,10 +38,10 @@ from charlm.comparison import (
 from charlm.corpus import Origin
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
-from charlm.models import ARCHITECTURES, SINGLE
+from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.report import check_output
 from charlm.tokenizers import TOKENIZERS
-from charlm.training import SIZES, TrainingConfig, Watcher, choose_device, speed
+from charlm.training import SIZES, Budget, TrainingConfig, Watcher, assumptions, choose_device, speed
 
 DEFAULT_CORPUS = "builtin:python-reference"
 FOR_RUNS = {
@@ -40,6 +49,7 @@ FOR_RUNS = {
     "context",
     "seed",
     "device",
+    "threads",
     "report",
     "json_wanted",
     "csv_wanted",
@@ -74,6 +84,7 @@ FOR_RUNS = {
 @apply(corpus_options)
 @settings_options("Training", {"training": TrainingConfig}, skip=("budget",))
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training")
+@threads_option("Training", expose_value=True)
 @option(
     "--tokenizer",
     default="characters",
@@ -139,6 +150,7 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
         TrainingConfig(**{**given(values, TrainingConfig), "budget": budget}),
         choose_device(values["device"]),
     )
+    check_threads(values["threads"], training)
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
     equal, pace = values["match"] == "parameters", speed(training.precision, device)
     plan(names, values["size"], options, training, 0, vocab_size=1 if equal else None)  # wrong options before long work
@@ -162,6 +174,9 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
         title = f"{name} on {split.training.name}, {places[name]}"
         if not errors.is_terminal:
             errors.print(title, soft_wrap=True)
+        if not issubclass(ARCHITECTURES[name], CountingModel):
+            assumed = assumptions(name, values["size"], plans[name].config, characters, Budget.parse(budget), pace)
+            errors.print(f"{name} of {assumed}", soft_wrap=True)
         with TrainingView(title, should_stop=stopping) as shown:
             yield shown.watcher
 

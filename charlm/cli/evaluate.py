@@ -12,7 +12,7 @@ from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, named_text, option, text_options
+from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
 from charlm.corpus import reopen
 from charlm.evaluation import Dynamic, Evaluation, evaluate
 from charlm.training import choose_device
@@ -30,6 +30,7 @@ from charlm.training import choose_device
     help=f"How fast; implies --dynamic.  [default: {Dynamic.rate}]",
 )
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@threads_option()
 @option("--json", "as_json", is_flag=True, help="Print JSON: an object a run.")
 def command(
     runs: tuple[Path, ...],

@@ -25,7 +25,7 @@ from charlm.analysis import (
     predict,
 )
 from charlm.cli.glyphs import bar, label
-from charlm.cli.options import Decorator, GroupedCommand, apply, option
+from charlm.cli.options import Decorator, GroupedCommand, apply, option, threads_option
 from charlm.corpus import Text, open_corpus, reopen
 from charlm.training import choose_device
 
@@ -49,6 +49,7 @@ def common(*more: Decorator) -> Decorator:
             click.argument("run", required=False, type=click.Path(path_type=Path)),
             *more,
             option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
+            threads_option(),
             option("--json", "as_json", is_flag=True, help="Print JSON."),
         ]
     )

@@ -51,7 +51,7 @@ class TrainingView:
         self.validation: float | None = None
         self.text, self.stage, self.lined = "", ("starting", 0.0), 0.0
         sample = None if quiet else self._sample
-        self.watcher = Watcher(self._progress, self._stage, sample, should_stop)
+        self.watcher = Watcher(self._progress, self._stage, sample, should_stop, self._notice)
         self.live = Live(console=errors, get_renderable=self._panel, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "TrainingView":
@@ -64,6 +64,10 @@ class TrainingView:
 
     def _stage(self, what: str, done: float) -> None:
         self.stage = (what, done)
+
+    def _notice(self, sentence: str) -> None:
+        if not self.quiet:
+            errors.print(sentence, style="yellow", soft_wrap=True)
 
     def _sample(self, text: str) -> None:
         self.text = text

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
-from charlm.cli.options import GroupedCommand, named_text, option, text_options
+from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
 from charlm.errors import UsageError
 from charlm.mixing import Mixed, mix
 from charlm.models import COMBINATIONS, MixtureConfig
@@ -32,6 +32,7 @@ from charlm.models import COMBINATIONS, MixtureConfig
 )
 @text_options("Weigh them on this file, which none has learned from.  [default: the validation slice]")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@threads_option()
 def command(
     runs: tuple[Path, ...],
     output: Path | None,

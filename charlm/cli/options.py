@@ -11,7 +11,9 @@ import click
 
 from charlm.config import Settings, option_name, value_types
 from charlm.corpus import Text, open_corpus
+from charlm.threads import fix_threads
 
+MAX_THREADS = 1024
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -120,6 +122,28 @@ def check_name(value: str, known: Iterable[str], flag: str) -> str:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise click.BadParameter(f"{value!r} is unknown; {hint}", param_hint=flag)
     return value
+
+
+def _set_threads(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Use so many threads from now on; `auto` leaves it to whoever computes, who measures."""
+    if value != "auto":
+        if not value.isdecimal() or not 0 < int(value) <= MAX_THREADS:
+            raise click.BadParameter(f"{value!r} is not auto or a number from 1 to {MAX_THREADS}")
+        fix_threads(int(value))
+    return value
+
+
+def threads_option(heading: str = "Options", *, expose_value: bool = False) -> Decorator:
+    """--threads, for a command that computes; `auto` unless it is given."""
+    return option(
+        "--threads",
+        default="auto",
+        show_default=True,
+        callback=_set_threads,
+        expose_value=expose_value,
+        help="Of the processor, a number; auto measures, again when other programs take their share.",
+        heading=heading,
+    )
 
 
 corpus_options: list[Decorator] = [

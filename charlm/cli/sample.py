@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from charlm.cli.options import GroupedCommand, given, option, settings_options
+from charlm.cli.options import GroupedCommand, given, option, settings_options, threads_option
 from charlm.decoding import Sampling, beam_search, sample
 from charlm.errors import DataError, UsageError
 
@@ -34,6 +34,7 @@ from charlm.errors import DataError, UsageError
 @option("--stream/--no-stream", default=None, help="Show characters as they come.  [default: on a terminal]")
 @option("--json", "as_json", is_flag=True, help="Print JSON: prompt, texts and, with beams, their log-probabilities.")
 @option("--device", default="auto", help="auto, cpu, cuda or mps.")
+@threads_option()
 @settings_options(
     "Drawing, in this order: temperature, then top-k, top-p, min-p", {"sampling": Sampling}, short={"temperature": "-t"}
 )

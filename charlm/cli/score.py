@@ -14,7 +14,7 @@ from rich.text import Text as Line
 from charlm import checkpoint
 from charlm.analysis import Character, lens
 from charlm.cli.glyphs import escaped, shown
-from charlm.cli.options import GroupedCommand, option
+from charlm.cli.options import GroupedCommand, option, threads_option
 from charlm.corpus import Text, open_corpus
 from charlm.errors import UsageError
 from charlm.training import choose_device
@@ -36,6 +36,7 @@ HEIGHTS = " ▁▂▃▄▅▆▇█"  # a bit each, where there is no colour
 @click.argument("arguments", nargs=-1, required=True, metavar="[RUN] TEXT")
 @option("--top", type=click.IntRange(min=0), default=5, show_default=True, help="Predictions shown of each character.")
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@threads_option()
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(arguments: tuple[str, ...], top: int, device: str, as_json: bool) -> None:
     """Show each character of TEXT (- for standard input) with its bits under RUN, by default the newest.

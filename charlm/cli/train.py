@@ -11,17 +11,27 @@ import click
 
 from charlm import checkpoint
 from charlm.cli.live import Stopping, TrainingView, errors, stop_on_signal
-from charlm.cli.options import GroupedCommand, apply, check_name, corpus_options, given, option, settings_options
+from charlm.cli.options import (
+    GroupedCommand,
+    apply,
+    check_name,
+    corpus_options,
+    given,
+    option,
+    settings_options,
+    threads_option,
+)
 from charlm.comparison import duration
 from charlm.corpus import Origin, Split, relocated, reopen
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, Network
+from charlm.models import ARCHITECTURES, CountingModel, Network
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import (
     SIZES,
     Budget,
     Trained,
     TrainingConfig,
+    assumptions,
     choose_device,
     complete,
     model_config,
@@ -40,6 +50,7 @@ model_options = [
     ),
     settings_options("Training", {"training": TrainingConfig}, skip=("budget",)),
     option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training"),
+    threads_option("Training", expose_value=True),
     option(
         "--tokenizer",
         default="characters",
@@ -62,6 +73,12 @@ def learn_tokenizer(name: str, values: dict[str, Any], split: Split) -> Tokenize
     if wrong := sorted(set(options) - set(own)):
         raise UsageError(f"--{wrong[0].replace('_', '-')} is not an option of the {name} tokenizer")
     return kind.train(split.training.chunks(), kind.Config(**own))
+
+
+def check_threads(threads: str, training: TrainingConfig) -> None:
+    """Raises UsageError for several threads and a training that is to be deterministic."""
+    if training.deterministic and threads not in ("auto", "1"):
+        raise UsageError("--deterministic trains on one thread: it goes with no --threads but 1")
 
 
 @click.command("train", cls=GroupedCommand)
@@ -106,6 +123,7 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     training = complete(TrainingConfig(**given(values, TrainingConfig)), architecture)
     device = choose_device(values["device"])
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
+    check_threads(values["threads"], training)
     if start and not issubclass(ARCHITECTURES[architecture], Network):
         raise UsageError(f"--from {values['start']}: {architecture} models are counted anew; leave it out")
     if start and options:
@@ -121,6 +139,9 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         if start
         else model_config(architecture, values["size"], options, split.training.characters, budget, pace)
     )
+    if not start and not quiet and not issubclass(ARCHITECTURES[architecture], CountingModel):
+        chosen = assumptions(architecture, values["size"], config, split.training.characters, budget, pace)
+        errors.print(f"{architecture} of {chosen}", soft_wrap=True)
     tokenizer = start.tokenizer if start else learn_tokenizer(values["tokenizer"], values, split)
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])
     about = {"corpus": origin.describe(split)}

@@ -4,6 +4,7 @@ Shapes: B windows, N tokens, V vocabulary.
 """
 
 import math
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ from charlm.corpus import Stream
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation.bootstrap import Floats, Indices
 from charlm.models.base import LanguageModel, State, device_of, evaluating
+from charlm.threads import ThreadTuner
 from charlm.tokenizers.base import Tokenizer
 
 SEGMENT = 2**15
@@ -33,13 +35,16 @@ def token_bits(model: LanguageModel, ids: Stream, *, chunk: int | None = None) -
 def passes(model: LanguageModel, ids: Stream, chunk: int) -> Iterator[tuple[Indices, State, Floats]]:
     """The walk of `token_bits`, `chunk` tokens at a time: the id before them and they, the state before, their bits."""
     state, last = model.initial_state(1), BOUNDARY
-    for begin in range(0, len(ids), chunk):
-        stream = np.concatenate([[last], ids[begin : begin + chunk]], dtype=np.int64)
-        with evaluating(model):
-            bits, after = score(model, stream[None], state)
-        check_finite(bits[0], begin)
-        yield stream, state, bits[0]
-        state, last = after, int(stream[-1])
+    with ThreadTuner() as tuner:
+        for begin in range(0, len(ids), chunk):
+            stream = np.concatenate([[last], ids[begin : begin + chunk]], dtype=np.int64)
+            begun = time.perf_counter()
+            with evaluating(model):
+                bits, after = score(model, stream[None], state)
+            tuner.record(time.perf_counter() - begun, len(stream) - 1)
+            check_finite(bits[0], begin)
+            yield stream, state, bits[0]
+            state, last = after, int(stream[-1])
 
 
 def windowed_token_bits(

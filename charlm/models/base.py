@@ -144,6 +144,10 @@ class CountingModel(LanguageModel):
         the model as it is without the counts of `validation`: what it then says of them is not hindsight.
         """
 
+    def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:  # noqa: ARG002
+        """About how long `fit` will take on this machine as busy as it is; 0 where that is not known."""
+        return 0.0
+
     @classmethod
     def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Nothing to compare: how much was counted, only the tensors tell."""

@@ -14,6 +14,7 @@ from charlm.config import BOUNDARY
 from charlm.corpus import blocks
 from charlm.errors import TrainingFault
 from charlm.models import Network, State, detach
+from charlm.threads import ThreadTuner
 from charlm.training.budget import MEASURED_SHARES, Budget
 from charlm.training.computing import compiled, compute_type
 from charlm.training.counters import Counters, Progress
@@ -25,10 +26,13 @@ from charlm.training.streams import Ids, Streams, parallel
 VALIDATIONS = 12  # over a run
 VALIDATION_TOKENS = 20_000  # a quick look at places all over the validation slice, not the whole of it
 VALIDATION_STREAMS = 20
+VALIDATION_SEGMENT = 250  # tokens of each stream at a time
 LEAST_VALIDATED = 50  # tokens of each stream
 VALIDATING = 0.25  # of a budget of time, at most; a look is at fewer tokens where it would take more
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
+LATE = 0.02  # of a budget of time; a run that is expected to end later than that is shortened
+PACE_SMOOTHING = 0.8  # of the seconds per step, from step to step
 REPORT_SECONDS = 0.25
 JOIN = 0.5  # of the steps; then the run learns from the validation slice too
 OVERFITTED = 2  # validations without a new best
@@ -52,7 +56,13 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Network, ids: Ids, validation: Ids, config: TrainingConfig, characters_per_token: float = 1.0
+        self,
+        model: Network,
+        ids: Ids,
+        validation: Ids,
+        config: TrainingConfig,
+        characters_per_token: float = 1.0,
+        tuner: ThreadTuner | None = None,
     ) -> None:
         assert config.batch is not None, "`recipe.complete` fills in what is open"
         assert config.segment is not None
@@ -79,6 +89,8 @@ class Trainer:
         self.reserved = 0.0  # seconds of the budget for `settle` at the end, which comes sooner if the slice joins
         self._began = self._stepping = 0.0  # the latter: seconds that steps alone took, of which so many were made
         self._made = 0
+        self._recent = 0.0  # seconds per step, of the last few
+        self.tuner = tuner
 
     def expect_frequencies(self, *, anew: bool) -> None:
         """Start from how often each id occurs (see `Network.expect`), or tell a trained network which ids are new."""
@@ -110,6 +122,8 @@ class Trainer:
             self._step()
             if self._measuring_due():
                 self._measure()
+            elif self._late():
+                self._shorten()
             if self._validation_due():
                 progress = self._validate()
                 if self.joins and self._past_the_middle() and not 0 < self.counters.since_best < OVERFITTED:
@@ -177,7 +191,12 @@ class Trainer:
         c.training = nats if not c.step else SMOOTHING * c.training + (1 - SMOOTHING) * nats
         c.step, self._made = c.step + 1, self._made + 1
         c.seconds = time.monotonic() - self._began
-        self._stepping += time.monotonic() - begun
+        took = time.monotonic() - begun
+        self._stepping += took
+        if c.step > FIRST_STEPS:
+            self._recent = PACE_SMOOTHING * self._recent + (1 - PACE_SMOOTHING) * took if self._recent else took
+            if self.tuner:
+                self.tuner.record(took)
         if c.step == FIRST_STEPS:
             c.measured_step, c.measured_from = c.step, c.seconds
 
@@ -217,19 +236,37 @@ class Trainer:
 
     def _measure(self) -> None:
         """Turn what is left of a budget of time into a number of steps; the schedule is fitted to it."""
-        c, budget = self.counters, Budget.parse(self.config.budget).amount
-        per_step = (c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
-        left = budget - c.seconds - (self.reserved if c.joined is None else 0.0)
+        c, given = self.counters, 0.0
+        per_step = max(1e-6, c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
         if not c.measured:  # the first steps knew no validation
             begun = time.monotonic()
-            self._validation_loss()
+            self._validation_loss(LEAST_VALIDATED)
+            whole = (time.monotonic() - begun) * VALIDATION_TOKENS / VALIDATION_STREAMS / LEAST_VALIDATED
+            begun = time.monotonic()
             self._look(self.working)
-            wanted = (VALIDATIONS + 1) * (time.monotonic() - begun)
-            given = min(wanted, max(0.0, VALIDATING * left))
+            wanted = (VALIDATIONS + 1) * (whole + time.monotonic() - begun)
+            c.seconds = time.monotonic() - self._began
+            given = min(wanted, max(0.0, VALIDATING * self._seconds_left()))
             c.validated = given / wanted if wanted else 1.0
-            left -= given
-        c.steps = c.step + max(0, int(left / per_step))
+        c.steps = c.step + max(0, int((self._seconds_left() - given) / per_step))
         c.measured, c.measured_step, c.measured_from = c.measured + 1, c.step, time.monotonic() - self._began
+
+    def _seconds_left(self) -> float:
+        """What is left of a budget of time, without what is set aside for its end."""
+        c = self.counters
+        return Budget.parse(self.config.budget).amount - c.seconds - (self.reserved if c.joined is None else 0.0)
+
+    def _late(self) -> bool:
+        """Whether the steps to come take longer than a budget of time has left, at the pace of the last few."""
+        c, budget = self.counters, Budget.parse(self.config.budget).seconds
+        if budget is None or c.steps is None:
+            return False
+        return (c.steps - c.step) * self._recent > self._seconds_left() + LATE * budget
+
+    def _shorten(self) -> None:
+        """As many steps as a budget of time still has room for at the pace of the last few."""
+        c = self.counters
+        c.steps = c.step + max(0, int(self._seconds_left() / self._recent))
 
     def _validation_due(self) -> bool:
         c = self.counters
@@ -253,12 +290,18 @@ class Trainer:
         return self._progress(nats)
 
     @torch.inference_mode()
-    def _validation_loss(self) -> float:
-        """Nats per token over parts of the validation slice, as parallel streams: quick, close enough to choose by."""
+    def _validation_loss(self, most: int = VALIDATION_TOKENS) -> float:
+        """Nats per token over parts of the validation slice, as parallel streams: quick, close enough to choose by.
+
+        At most `most` tokens of each stream are read.
+        """
         working, total, count = self.working.eval(), 0.0, 0
         streams = max(1, min(VALIDATION_STREAMS, len(self.validation_ids) // 100))
-        state, most = working.initial_state(streams), int(self.counters.validated * VALIDATION_TOKENS) // streams
-        for tokens, targets in parallel(self.validation_ids, streams, 250, max(LEAST_VALIDATED, most)):
+        state, most = (
+            working.initial_state(streams),
+            min(most, int(self.counters.validated * VALIDATION_TOKENS) // streams),
+        )
+        for tokens, targets in parallel(self.validation_ids, streams, VALIDATION_SEGMENT, max(LEAST_VALIDATED, most)):
             log_probs, state = working.score(tokens.to(self.device), targets.to(self.device), state)
             total, count = total - log_probs.double().sum().item(), count + targets.numel()
         return total / count

@@ -41,6 +41,16 @@ def model_config(
     return config.changed(options)
 
 
+def assumptions(architecture: str, size: str, config: Settings, characters: int, budget: Budget, speed: float) -> str:
+    """What was chosen for a network and by what, in a line: size, dropout, text, budget, and the assumed speed."""
+    kind = ARCHITECTURES[architecture]
+    chosen = f"size {auto_size(kind, characters, budget, speed)} (auto)" if size == "auto" else f"size {size}"
+    dropout = getattr(learner(architecture, config)[1], "dropout", None)
+    rate = speed * PACES[size if size != "auto" else auto_size(kind, characters, budget, speed)]
+    shown = f"{chosen}, dropout {dropout:g}" if dropout is not None else chosen
+    return f"{shown}; for {characters:,} characters at about {rate:,.0f} a second, as assumed of this processor"
+
+
 PACES = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
 """Tokens that a network of each size learns from in a second at `computing.speed` 1, whatever its architecture."""
 

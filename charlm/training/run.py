@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,10 @@ import torch
 
 from charlm import checkpoint
 from charlm.config import Settings
-from charlm.corpus import Split, encode
+from charlm.corpus import Split, Stream, encode
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Mixture
+from charlm.threads import MachineMeter, ThreadTuner
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
 from charlm.training.counters import Counters
@@ -23,6 +24,8 @@ from charlm.training.mixture import Weighing, learner, network_of
 from charlm.training.recipe import complete
 from charlm.training.session import Session, Trained, Unsaved, Watcher, check_size, enough_memory
 from charlm.training.settings import TrainingConfig
+
+COUNTING_SHARE = 0.5  # of a mixture's budget of time; what counting takes above that is worth a notice
 
 
 def choose_device(name: str) -> torch.device:
@@ -70,7 +73,7 @@ def train(
         if start is not None:
             model.load_state_dict(start.state_dict())
         if isinstance(model, CountingModel):
-            return _count(path, split, tokenizer, architecture, model, about, watcher)
+            return _count(path, split, tokenizer, architecture, model, training, about, watcher)
         trainer, settle = _trainer(model, split, tokenizer, training, device, watcher)
         trainer.expect_frequencies(anew=start is None)
         return Session(path, tokenizer, architecture, model, trainer, about, watcher, settle).run()
@@ -152,13 +155,40 @@ def _trainer(
     """Who trains the model's network; and who weighs the members of a mixture, unless the slice has `joined` before."""
     ids = encode(split.train, tokenizer, progress=watcher.stage)
     validation = encode(split.validation, tokenizer, progress=watcher.stage)
-    weighing = Weighing(model, ids, validation, watcher.stage) if isinstance(model, Mixture) and not joined else None
+    weighing = None
+    if isinstance(model, Mixture) and not joined:
+        _warn_of_counting(model.each(), ids, training, watcher)
+        weighing = Weighing(model, ids, validation, watcher.stage)
     network = network_of(model).to(device or "cpu")
-    trainer = Trainer(network, ids, validation, training, split.train.characters / len(ids))
+    adapts = (
+        Budget.parse(training.budget).seconds
+        and not training.deterministic
+        and (device is None or device.type == "cpu")
+    )
+    tuner = ThreadTuner() if adapts else None  # equal steps are to give equal weights, so they keep their threads
+    trainer = Trainer(network, ids, validation, training, split.train.characters / len(ids), tuner)
     if weighing:
         trainer.counters.seconds = trainer.counters.prepared = weighing.seconds
         trainer.reserved = weighing.reserved(Budget.parse(training.budget))
     return trainer, weighing
+
+
+def _warn_of_counting(
+    members: Iterable[LanguageModel], ids: Stream, training: TrainingConfig, watcher: Watcher
+) -> None:
+    """Say before counting that it takes most of a budget of time, or more: it is not cut short."""
+    members, budget = list(members), Budget.parse(training.budget).seconds
+    needed = sum(member.estimated_seconds(ids) for member in members if isinstance(member, CountingModel))
+    if budget is None or needed <= budget * (COUNTING_SHARE if len(members) > 1 else 1):
+        return
+    counting = f"counting takes about {needed:.0f} s here"
+    if len(members) == 1:
+        watcher.notice(f"{counting}, more than the budget of {training.budget}")
+    else:
+        watcher.notice(
+            f"{counting} of the budget of {training.budget}: the network trains for what is left, at least one step; "
+            f"a budget of {2 * needed:.0f}s would leave it half"
+        )
 
 
 def _count(
@@ -167,13 +197,16 @@ def _count(
     tokenizer: Tokenizer,
     architecture: str,
     model: CountingModel,
+    training: TrainingConfig,
     about: Mapping[str, Any],
     watcher: Watcher,
 ) -> Trained:
-    began = time.monotonic()
+    began, meter = time.monotonic(), MachineMeter()
     ids = encode(split.train, tokenizer, progress=watcher.stage)
+    _warn_of_counting([model], ids, training, watcher)
     model.fit(ids, encode(split.validation, tokenizer), watcher.stage)
     seconds = time.monotonic() - began
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
-    checkpoint.save(path, architecture, model, tokenizer, {**about, **model.found, "progress": progress})
+    about = {**about, **model.found, "progress": progress, "machine": meter.use().to_json()}
+    checkpoint.save(path, architecture, model, tokenizer, about)
     return Trained(path, model, True, seconds)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from charlm.errors import CharlmError, TrainingFault
 from charlm.memory import keeping_freed_memory, physical_memory, ran_out
 from charlm.models import CountingModel, LanguageModel, Network
 from charlm.progress import Listener, silent
+from charlm.threads import MachineMeter
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
 from charlm.training.counters import Progress
@@ -27,6 +28,7 @@ from charlm.training.settings import TrainingConfig
 SAVE_SECONDS = 60.0  # where nothing else is asked for
 SAVE_SHARE = 0.01  # of the time, at most, then goes into saving
 SAMPLE_CHARACTERS = 80
+BUSY_SECONDS = 3.0  # how long the use of the machine is measured before it is judged
 METRICS_LINES = 500  # over a run, besides those with a validation
 BYTES_PER_PARAMETER = 20  # float32: the weight, its gradient, two averages of it, and the best weight so far
 SIZE_SETTINGS = ("batch", "segment", "width", "layers", "embedding", "window", "order")
@@ -38,12 +40,16 @@ class Unsaved(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Watcher:
-    """Who is told of a run: its progress, what is counted or encoded, a sample as it learns; and who may stop it."""
+    """Who is told of a run: its progress, what is counted or encoded, a sample as it learns; and who may stop it.
+
+    `notice` is told in a sentence what the user did not ask for and should know.
+    """
 
     progress: Callable[[Progress], None] = lambda _: None
     stage: Listener = silent
     sample: Callable[[str], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
+    notice: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,9 @@ class Session:
     settle: Callable[[], None] | None = None
     due: float = -math.inf  # when to save next, by the monotonic clock
     written: int = -1
+    meter: MachineMeter = field(default_factory=MachineMeter)  # of all of this stretch
+    window: MachineMeter = field(default_factory=MachineMeter)  # of the last few seconds
+    told_busy: bool = False
 
     def run(self) -> Trained:
         """Train to the end of the budget, or until the watcher says stop: then all is saved that `resume` needs.
@@ -92,6 +101,9 @@ class Session:
             except TrainingFault as fault:
                 raise self._explained(fault) from None
             self._save(finished=finished)
+        use = self.meter.use()
+        if use.disturbed:
+            self.watcher.notice(f"the machine was busy while this trained: {use}")
         return Trained(self.path, self.model.cpu().eval(), finished, self.trainer.counters.seconds)
 
     @contextmanager
@@ -113,6 +125,16 @@ class Session:
             self.written = progress.step // every
             checkpoint.add_metrics(self.path, asdict(progress))
         self.watcher.progress(progress)
+        self._watch_machine()
+
+    def _watch_machine(self) -> None:
+        """Say once that the machine is busy, and what that costs."""
+        if self.told_busy or self.window.seconds < BUSY_SECONDS:
+            return
+        use, self.window = self.window.use(), MachineMeter()
+        if use.disturbed:
+            self.told_busy = True
+            self.watcher.notice(f"the machine is busy: {use}, on {_threads(torch.get_num_threads())}")
 
     def _look(self, network: Network) -> None:
         if self.watcher.sample is not None:
@@ -137,7 +159,8 @@ class Session:
             raise trainer.fault("weights", "are")
         tensors = None if finished else trainer.tensors()
         progress = {"finished": finished, **asdict(trainer.counters)}
-        about = {**self.about, "training": trainer.config.to_json(), "progress": progress}
+        machine = self.meter.use().to_json()
+        about = {**self.about, "training": trainer.config.to_json(), "progress": progress, "machine": machine}
         checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, self._best())
         self._wait(time.monotonic() - began)
 
@@ -196,6 +219,10 @@ def check_size(kind: type[LanguageModel], config: Settings, vocab_size: int, tra
             f"a network of {_sizes(training, config)} takes {needed / 1e9:,.1f} GB to train, "
             f"and this machine has {there / 1e9:,.1f} GB\ntry half of the largest of these, or --size small"
         )
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def _sizes(training: TrainingConfig, config: Settings) -> str:

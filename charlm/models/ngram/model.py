@@ -3,6 +3,7 @@
 Shapes: B streams, T time steps, V vocabulary, K = order - 1 contexts.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -14,15 +15,21 @@ from charlm.config import BOUNDARY, Settings
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel, LogProbs, State, Step, Tokens
 from charlm.models.ngram.cache import Cache, Static
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Integers, Level, count_ngrams
 from charlm.models.ngram.estimation import Estimator
-from charlm.models.ngram.fitting import COUNTED, NGramConfig, base_of, complete, counted, symbols_of, tuned
+from charlm.models.ngram.fitting import COUNTED, LONGEST, NGramConfig, base_of, complete, counted, symbols_of, tuned
 from charlm.models.ngram.smoothing import Estimate, Numbers
 from charlm.models.ngram.stepping import Heard, Steps, spread
 from charlm.models.ngram.trie import check, keys_of, tensors_of
 from charlm.progress import Listener, silent
 
 CACHE = "cache_"  # what the names of the cache's tensors begin with
+
+PROBED = 20_000  # tokens that are counted to estimate how long a whole text takes
+PASSES, TUNING_TOKENS = 2.7, 1_000_000
+"""What `fit` takes, in tokens counted once: for each token of the text, and for tuning gate and cache. Measured on
+plays of 50 KB, 300 KB and 1 MB, and on 4 MB of Python: 5.1, 8.3, 17 and 32 s of processor time, of which counting once
+took 0.26, 1.3, 4.9 and 11 s."""
 
 
 class NGram(CountingModel):
@@ -96,6 +103,16 @@ class NGram(CountingModel):
             self._estimate(ids, complete(symbols[: 1 + len(tokens)], len(ids)), estimator, order, progress)
             before(self)
         self._estimate(ids, symbols, estimator, order, progress)
+
+    def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:
+        """By counting the beginning of the text; right to about a quarter for 50 KB to 4 MB of English and Python."""
+        piece = tokens[:PROBED]
+        ids, symbols = symbols_of([piece], self.vocab_size)
+        begun = time.perf_counter()
+        count_ngrams(symbols, len(ids), self.config.order or LONGEST)
+        per_token = (time.perf_counter() - begun) / max(1, len(piece))
+        tuning = TUNING_TOKENS if self.config.smoothing == "gated" else 0
+        return per_token * (PASSES * len(tokens) + tuning)
 
     def _estimate(self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, tell: Listener) -> None:
         """Become what these symbols, which stand for the tokens `ids`, are counted and estimated to be."""
