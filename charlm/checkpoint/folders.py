@@ -7,6 +7,7 @@ from pathlib import Path
 from charlm.checkpoint.card import CARD, METRICS, OWN_FILE
 from charlm.checkpoint.lock import LOCK
 from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.names import is_utf8
 
 RUNS = Path("checkpoints")
 
@@ -14,9 +15,11 @@ RUNS = Path("checkpoints")
 def new_run(name: str, output: Path | None = None, *, folder: Path = RUNS, force: bool = False) -> Path:
     """Make the folder of a new run: `output`, or `name` in `folder`, with a number behind it if that is taken.
 
-    Raises UsageError if `output` exists, unless `force` says to replace the run that it is; that one stays until the
-    new run's first save takes its place.
+    Raises UsageError if `output` is not UTF-8, or if it exists, unless `force` says to replace the run that it is; that
+    one stays until the new run's first save takes its place.
     """
+    if output is not None and not is_utf8(output):
+        raise UsageError(f"{output}: the name of a run's folder must be UTF-8; choose another --output")
     try:
         return _numbered(name, folder) if output is None else _made(output, force)
     except OSError as problem:

@@ -18,6 +18,7 @@ from charlm.checkpoint.card import CARD, damaged, find_files, read_card, verify
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
 from charlm.models import ARCHITECTURES, LanguageModel
+from charlm.names import is_utf8, shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 
 TOKENIZER_LIMIT = 16 << 20  # bytes; every character that Unicode has room for, listed twice, takes 15.6 million
@@ -50,6 +51,8 @@ def load(path: str | Path, *, resume: bool = False) -> Run:
     """
     path = Path(path)
     card = read_card(path)
+    if not is_utf8(path):
+        raise CheckpointError(f"{path}: the name of this folder is not UTF-8, so its weights cannot be read; rename it")
     for _ in range(ATTEMPTS):
         try:
             return _load(path, card, resume)
@@ -80,7 +83,7 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
             "a newer charlm may know it"
         )
     if resume and "resume" not in files:
-        raise CheckpointError(f"{path}: this run is finished; to train on from it use --from {path}")
+        raise CheckpointError(f"{path}: this run is finished; to train on from it use --from {shell_quoted(path)}")
     tokenizer = _load_tokenizer(path, kind, files, digests)
     if type(vocab_size) is not int or vocab_size != tokenizer.vocab_size:
         raise CheckpointError(

@@ -16,6 +16,7 @@ import click
 from charlm import __version__
 from charlm.errors import CharlmError
 from charlm.memory import ran_out
+from charlm.names import READABLE
 from charlm.threads import wait_briefly
 
 COMMANDS = {
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
-    how = "backslashreplace"  # a narrow terminal encoding is no reason to fail
+    how = READABLE  # a narrow terminal encoding is no reason to fail
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=how)
     if isinstance(sys.stderr, io.TextIOWrapper):

@@ -39,6 +39,7 @@ from charlm.corpus import Origin
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, SINGLE, CountingModel
+from charlm.names import shell_quoted
 from charlm.report import check_output
 from charlm.tokenizers import TOKENIZERS
 from charlm.training import SIZES, Budget, TrainingConfig, Watcher, assumptions, choose_device, speed
@@ -209,5 +210,6 @@ def _outcome(result: Comparison, signalled: int) -> int:
         return TrainingFault.exit_code if result.faults else 0
     errors.print("stopped before the end; the same command goes on from here", style="yellow")
     if result.interrupted:
-        errors.print(f"or only this run\n  charlm train --resume {result.interrupted}", soft_wrap=True, markup=False)
+        run = shell_quoted(result.interrupted)
+        errors.print(f"or only this run\n  charlm train --resume {run}", soft_wrap=True, markup=False)
     return 128 + signalled

@@ -18,6 +18,7 @@ from charlm.comparison import duration
 from charlm.errors import DataError
 from charlm.export import read_arpa
 from charlm.export.words import NEWLINE, SPACE
+from charlm.names import shell_quoted
 
 
 @click.command("import", cls=GroupedCommand)
@@ -56,7 +57,8 @@ def command(file: Path, output: Path | None, force: bool, space: str, newline: s
         style="green",
         soft_wrap=True,
     )
-    errors.print(f"  charlm evaluate {path} --text FILE\n  charlm sample {path} --prompt 'The '", soft_wrap=True)
+    run = shell_quoted(path)
+    errors.print(f"  charlm evaluate {run} --text FILE\n  charlm sample {run} --prompt 'The '", soft_wrap=True)
 
 
 @contextmanager

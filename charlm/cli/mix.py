@@ -15,6 +15,7 @@ from charlm.cli.options import GroupedCommand, named_text, option, text_options,
 from charlm.errors import UsageError
 from charlm.mixing import Mixed, mix
 from charlm.models import COMBINATIONS, MixtureConfig
+from charlm.names import shell_quoted
 
 
 @click.command("mix", cls=GroupedCommand)
@@ -64,7 +65,7 @@ def command(
         return
     _print(mixed)
     errors.print(f"{path}: a mixture of {len(runs)}. Now try", style="green", soft_wrap=True)
-    errors.print(f"  charlm evaluate {path} {' '.join(map(str, runs))}", soft_wrap=True)
+    errors.print(f"  charlm evaluate {' '.join(map(shell_quoted, (path, *runs)))}", soft_wrap=True)
 
 
 def _print(mixed: Mixed) -> None:

@@ -25,6 +25,7 @@ from charlm.comparison import duration
 from charlm.corpus import Origin, Split, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel, Network
+from charlm.names import shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import (
     SIZES,
@@ -125,7 +126,9 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
     check_threads(values["threads"], training)
     if start and not issubclass(ARCHITECTURES[architecture], Network):
-        raise UsageError(f"--from {values['start']}: {architecture} models are counted anew; leave it out")
+        raise UsageError(
+            f"--from {shell_quoted(values['start'])}: {architecture} models are counted anew; leave it out"
+        )
     if start and options:
         raise UsageError(
             f"--{next(iter(options)).replace('_', '-')} cannot change with --from: the weights have their shape"
@@ -159,7 +162,7 @@ def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: 
     run = checkpoint.load(path, resume=True)
     if corpus:
         run = replace(run, about={**run.about, "corpus": relocated(run.about.get("corpus"), corpus)})
-    split = reopen(run.about.get("corpus"), f"say where it is now: charlm train FILE --resume {path}")
+    split = reopen(run.about.get("corpus"), f"say where it is now: charlm train FILE --resume {shell_quoted(path)}")
     with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         return resume(run, split, device=choose_device(values["device"]), watcher=watcher)
 
@@ -190,10 +193,11 @@ def show_outcome(trained: Trained, as_json: bool, signalled: int) -> int:
     size = f"{trained.model.parameters_count:,} {'n-grams' if not list(trained.model.parameters()) else 'parameters'}"
     if not trained.finished:
         errors.print(f"stopped and saved after {duration(trained.seconds)}; go on with", style="yellow", soft_wrap=True)
-        errors.print(f"  charlm train --resume {trained.path}", soft_wrap=True)
+        errors.print(f"  charlm train --resume {shell_quoted(trained.path)}", soft_wrap=True)
         return 128 + signalled
     errors.print(
         f"{trained.path}: {size}, trained in {duration(trained.seconds)}. Now try", style="green", soft_wrap=True
     )
-    errors.print(f"  charlm evaluate {trained.path}\n  charlm sample {trained.path} --prompt 'The '", soft_wrap=True)
+    name = shell_quoted(trained.path)
+    errors.print(f"  charlm evaluate {name}\n  charlm sample {name} --prompt 'The '", soft_wrap=True)
     return 0

@@ -15,6 +15,7 @@ from charlm.config import Settings
 from charlm.corpus import Split, Stream, encode
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Mixture
+from charlm.names import shell_quoted
 from charlm.threads import MachineMeter, ThreadTuner
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
@@ -106,7 +107,7 @@ def resume(
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as problem:
             why = (str(problem).splitlines() or [""])[0][:100]
             raise CheckpointError(
-                f"{run.path}: cannot be resumed: {why}; --from {run.path} starts from its weights"
+                f"{run.path}: cannot be resumed: {why}; --from {shell_quoted(run.path)} starts from its weights"
             ) from None
         if checkpoint.read_card(run.path).get("progress") != run.about["progress"]:
             raise CheckpointError(f"{run.path}: another process has trained it on meanwhile; resume it once more")

@@ -17,6 +17,7 @@ from charlm.decoding import Sampling, sample
 from charlm.errors import CharlmError, TrainingFault
 from charlm.memory import keeping_freed_memory, physical_memory, ran_out
 from charlm.models import CountingModel, LanguageModel, Network
+from charlm.names import shell_quoted
 from charlm.progress import Listener, silent
 from charlm.threads import MachineMeter
 from charlm.tokenizers import Tokenizer
@@ -114,7 +115,7 @@ class Session:
         except TrainingFault:
             raise
         except CharlmError as problem:
-            advice = f"; mend that, then charlm train --resume {self.path}" if self._resumable() else ""
+            advice = f"; mend that, then charlm train --resume {shell_quoted(self.path)}" if self._resumable() else ""
             raise CharlmError(f"{problem}{advice}") from None
 
     def _report(self, progress: Progress) -> None:
@@ -190,7 +191,9 @@ class Session:
         except TrainingFault:
             if not self._resumable():
                 return TrainingFault(f"{fault}\nnothing is saved")
-        return TrainingFault(f"{fault}\nsaved in {self.path}: train anew, or with --from {self.path} from its weights")
+        return TrainingFault(
+            f"{fault}\nsaved in {self.path}: train anew, or with --from {shell_quoted(self.path)} from its weights"
+        )
 
 
 @contextmanager
