@@ -12,10 +12,12 @@ longer names is then removed. Nothing here is executed: the weights are safetens
 
 folders  where runs live       saving   a run into its folder     lock     one trainer at a time
 card     checkpoint.json       loading  and out of it again       metrics  what was measured
+lineage  the runs it came from
 """
 
 from charlm.checkpoint.card import CARD, METRICS, read_card
 from charlm.checkpoint.folders import RUNS, new_run, newest, runs
+from charlm.checkpoint.lineage import PARENTS, lineage, parents
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked
 from charlm.checkpoint.metrics import add_metrics, keep_metrics, read_metrics
@@ -25,14 +27,17 @@ __all__ = [
     "CARD",
     "LOCK",
     "METRICS",
+    "PARENTS",
     "RUNS",
     "Run",
     "add_metrics",
     "keep_metrics",
+    "lineage",
     "load",
     "locked",
     "new_run",
     "newest",
+    "parents",
     "read_card",
     "read_metrics",
     "runs",

@@ -28,7 +28,10 @@ ATTEMPTS = 10  # at a run that is saved again while it is read
 
 @dataclass(frozen=True)
 class Run:
-    """A run as loaded. `about` is what was known when it was saved: corpus, training settings, progress."""
+    """A run as loaded. `about` is what was known when it was saved: corpus, training settings, progress.
+
+    `weights` is the SHA-256 of the file that the model's numbers came from.
+    """
 
     path: Path
     architecture: str
@@ -36,6 +39,7 @@ class Run:
     tokenizer: Tokenizer
     about: dict[str, Any]
     resume: dict[str, Tensor] = field(default_factory=dict)
+    weights: str = ""
 
     @property
     def name(self) -> str:
@@ -96,7 +100,7 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
         _shapes(files["resume"])
         verify(files["resume"], entries["resume"])
         more = _tensors(files["resume"]) if resume else {}
-    return Run(path, architecture, model, tokenizer, about, more)
+    return Run(path, architecture, model, tokenizer, about, more, digests["weights"])
 
 
 def _load_tokenizer(path: Path, kind: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> Tokenizer:

@@ -23,6 +23,7 @@ from charlm.cli.options import (
 )
 from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import write_report
+from charlm.cli.texts import note_held_out
 from charlm.cli.train import check_threads, learn_tokenizer, skipped
 from charlm.comparison import (
     MATCHES,
@@ -158,14 +159,16 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     folder = values["output"]
     if folder and folder.exists() and not (folder.is_dir() and all(_is_run(entry) for entry in folder.iterdir())):
         raise UsageError(f"{folder} exists, and not as a folder of runs; choose another --output")
-    origin = Origin(corpora, values["encoding"], str(values["held_out"]) if values["held_out"] else None)
+    origin = Origin(corpora, values["encoding"], values["held_out"])
     split = origin.open(skipped)
     tokenizer = learn_tokenizer(values["tokenizer"], values, split)
+    about = {"corpus": origin.describe(split)}
+    note_held_out(split, about, tokenizer)
     vocab_size = tokenizer.vocab_size if equal else None
     characters = split.training.characters
     plans = plan(names, values["size"], options, training, characters, vocab_size=vocab_size, speed=pace)
     sources = to_train(
-        plans, split, tokenizer, about={"corpus": origin.describe(split)}, folder=folder, device=device,
+        plans, split, tokenizer, about=about, folder=folder, device=device,
         seeds=values["seeds"], again=values["again"],
     )  # fmt: skip
     places = {name: f"{n} of {len(plans)}" for n, name in enumerate(plans, 1)}

@@ -13,14 +13,15 @@ from rich.text import Text
 from charlm import checkpoint
 from charlm.cli.live import bar
 from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
+from charlm.cli.texts import learned_words, note_learned, note_line_ends
 from charlm.corpus import reopen
-from charlm.evaluation import Dynamic, Evaluation, evaluate
+from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, learned_share
 from charlm.training import choose_device
 
 
 @click.command("evaluate", cls=GroupedCommand)
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@text_options("Evaluate on this file.  [default: the text each run held out]")
+@text_options("Evaluate on this file, - for standard input.  [default: the text each run held out]")
 @option("--context", type=int, default=None, help="Let the model see only the last so many characters.")
 @option("--dynamic", is_flag=True, help="A copy of the model goes on learning from what it has been asked.")
 @option(
@@ -34,7 +35,7 @@ from charlm.training import choose_device
 @option("--json", "as_json", is_flag=True, help="Print JSON: an object a run.")
 def command(
     runs: tuple[Path, ...],
-    text: Path | None,
+    text: str | None,
     encoding: str,
     context: int | None,
     dynamic: bool,
@@ -50,25 +51,33 @@ def command(
     learning = Dynamic(rate=dynamic_rate or Dynamic.rate) if dynamic or dynamic_rate else None
     target = choose_device(device)
     named = named_text(text, encoding)
-    found: list[tuple[str, Evaluation, str]] = []
+    found: list[tuple[str, Evaluation, str, LearnedShare]] = []
     for path in runs or (checkpoint.newest(),):
         run = checkpoint.load(path)
-        held_out = named or reopen(run.about.get("corpus")).held_out
+        corpus = None if named else reopen(run.about.get("corpus"))
+        held_out = corpus.held_out if corpus else named
+        assert held_out is not None
+        note_line_ends(held_out, run.about, run.tokenizer)
         with bar(run.name) as progress:
+            learned = learned_share(held_out, run.about, corpus, progress)
+            note_learned(held_out, learned, f"the text that {path} learned from")
             result = evaluate(
                 run.model.to(target), run.tokenizer, held_out, context=context, dynamic=learning, progress=progress
             )
-            found.append((str(path), result, run.tokenizer.kind))
+            found.append((str(path), result, run.tokenizer.kind, learned))
     if as_json:
-        rows = [{"run": name, "tokenizer": kind, **result.to_json()} for name, result, kind in found]
+        rows = [
+            {"run": name, "tokenizer": kind, **result.to_json(), "share_in_training": learned.known}
+            for name, result, kind, learned in found
+        ]
         click.echo(json.dumps(rows if len(rows) > 1 else rows[0]))
         return
     console = Console(highlight=False)
-    for name, result, kind in found:
-        console.print(_table(name, result, kind))
+    for name, result, kind, learned in found:
+        console.print(_table(name, result, kind, learned))
 
 
-def _table(name: str, e: Evaluation, kind: str) -> Table:
+def _table(name: str, e: Evaluation, kind: str, learned: LearnedShare) -> Table:
     low, high = e.interval
     sure = f"95 % interval {low:.3f} to {high:.3f}" if math.isfinite(low) else "too short a text for an interval"
     seen = "all that the model can use" if e.context is None else f"the last {e.context:,} characters"
@@ -81,6 +90,7 @@ def _table(name: str, e: Evaluation, kind: str) -> Table:
         ("characters", f"{e.characters:,} in {e.tokens:,} tokens, each scored once"),
         ("context", seen),
         ("unseen in training", _unseen(e)),
+        ("in the training text", learned_words(learned) + (", word for word" if learned.share else "")),
         ("speed", f"{e.characters / max(e.seconds, 1e-9):,.0f} characters/s"),
     ]
     if e.dynamic is not None:

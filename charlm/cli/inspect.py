@@ -26,7 +26,9 @@ from charlm.analysis import (
 )
 from charlm.cli.glyphs import bar, label
 from charlm.cli.options import Decorator, GroupedCommand, apply, option, threads_option
+from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text, open_corpus, reopen
+from charlm.names import shell_quoted
 from charlm.training import choose_device
 
 BAR = 48  # cells of the longest bar
@@ -58,7 +60,9 @@ def common(*more: Decorator) -> Decorator:
 def text_option(default: str | None) -> Decorator:
     """The text that is looked at; without a default it has to be given."""
     shown = "" if default is None else f"  [default: {default}]"
-    return option("--text", required=default is None, help=f"What is read, - for standard input.{shown}")
+    return option(
+        "--text", required=default is None, callback=as_utf8, help=f"What is read, - for standard input.{shown}"
+    )
 
 
 def loaded(path: Path | None, device: str) -> checkpoint.Run:
@@ -72,7 +76,10 @@ def text_of(run: checkpoint.Run, given: str | None) -> Text:
     """What was given with --text, or what the run held out."""
     if given is None:
         return reopen(run.about.get("corpus"), "give another text with --text").held_out
-    return open_corpus(["-"]) if given == "-" else Text.from_string(given, "--text")
+    command = f"{click.get_current_context().command_path} {shell_quoted(run.path)} --text"
+    text = typed_or_piped(given, "--text", command)
+    note_line_ends(text, run.about, run.tokenizer)
+    return text
 
 
 def show(data: dict[str, Any], as_json: bool, draw: Callable[[Console], None]) -> None:

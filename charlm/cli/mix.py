@@ -12,10 +12,14 @@ from rich.table import Table
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
 from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
+from charlm.cli.texts import note_learned, note_line_ends
 from charlm.errors import UsageError
+from charlm.evaluation import WEIGHED_ON, learned_share
 from charlm.mixing import Mixed, mix
 from charlm.models import COMBINATIONS, MixtureConfig
 from charlm.names import shell_quoted
+
+MEMORY_IS_WEIGHED = "so they are weighed by what they remember, not by how well they predict new text"
 
 
 @click.command("mix", cls=GroupedCommand)
@@ -31,7 +35,9 @@ from charlm.names import shell_quoted
     show_default=True,
     help=f"How: {', '.join(kind.about for kind in COMBINATIONS.values())}.",
 )
-@text_options("Weigh them on this file, which none has learned from.  [default: the validation slice]")
+@text_options(
+    "Weigh them on this file (- for standard input), which none has learned from.  [default: the validation slice]"
+)
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @threads_option()
 def command(
@@ -39,7 +45,7 @@ def command(
     output: Path | None,
     force: bool,
     combine: str,
-    text: Path | None,
+    text: str | None,
     encoding: str,
     as_json: bool,
 ) -> None:
@@ -51,8 +57,13 @@ def command(
     """
     if len(runs) < 2:
         raise UsageError("name two RUNS or more to mix; `charlm info` lists those there are")
+    named = named_text(text, encoding)
     with bar("mix") as progress:
-        mixed = mix(runs, combine=combine, text=named_text(text, encoding), progress=progress)
+        mixed = mix(runs, combine=combine, text=named, progress=progress)
+    if named is not None:
+        note_line_ends(named, mixed.about, mixed.tokenizer)
+        members = {name: value for name, value in mixed.about.items() if name != WEIGHED_ON}
+        note_learned(named, learned_share(named, members), "what these runs learned from", MEMORY_IS_WEIGHED)
     path = checkpoint.new_run(f"{mixed.about['corpus']['name']}-mixture", output, force=force)
     try:
         with checkpoint.locked(path):

@@ -4,7 +4,6 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -149,8 +148,8 @@ def threads_option(heading: str = "Options", *, expose_value: bool = False) -> D
 corpus_options: list[Decorator] = [
     option(
         "--held-out",
-        type=click.Path(path_type=Path),
-        help="Evaluate on this file; train on all of the corpus.",
+        type=click.Path(),
+        help="Evaluate on this file (- for standard input); train on all of the corpus.",
         heading="Text",
     ),
     option("--encoding", default="utf-8", show_default=True, help="Of the corpus files.", heading="Text"),
@@ -161,15 +160,15 @@ def text_options(what: str) -> Decorator:
     """--text and --encoding, for a file to take instead of what is taken otherwise: see `named_text`."""
     return apply(
         [
-            option("--text", type=click.Path(path_type=Path), help=what),
+            option("--text", type=click.Path(), help=what),
             option("--encoding", default="utf-8", show_default=True, help="Of --text."),
         ]
     )
 
 
-def named_text(text: Path | None, encoding: str) -> Text | None:
-    """What --text names, if anything."""
-    return open_corpus([text], encoding) if text else None
+def named_text(text: str | None, encoding: str) -> Text | None:
+    """What --text names, if anything: all that a corpus can be, standard input as well."""
+    return None if text is None else open_corpus([text], encoding)
 
 
 def apply(decorators: Iterable[Decorator]) -> Decorator:

@@ -15,8 +15,10 @@ from charlm import checkpoint
 from charlm.analysis import Character, lens
 from charlm.cli.glyphs import escaped, shown
 from charlm.cli.options import GroupedCommand, option, threads_option
+from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text, open_corpus
 from charlm.errors import UsageError
+from charlm.names import shell_quoted
 from charlm.training import choose_device
 
 ROWS = 256  # of the table, printed together
@@ -33,7 +35,7 @@ HEIGHTS = " ▁▂▃▄▅▆▇█"  # a bit each, where there is no colour
 
 
 @click.command("score", cls=GroupedCommand)
-@click.argument("arguments", nargs=-1, required=True, metavar="[RUN] TEXT")
+@click.argument("arguments", nargs=-1, required=True, callback=as_utf8, metavar="[RUN] TEXT")
 @option("--top", type=click.IntRange(min=0), default=5, show_default=True, help="Predictions shown of each character.")
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @threads_option()
@@ -47,6 +49,7 @@ def command(arguments: tuple[str, ...], top: int, device: str, as_json: bool) ->
     """
     path, text = _named(arguments)
     run = checkpoint.load(path or checkpoint.newest())
+    note_line_ends(text, run.about, run.tokenizer)
     characters = lens(run.model.to(choose_device(device)), run.tokenizer, text, top=top)
     console = Console(highlight=False)
     if as_json:
@@ -66,7 +69,8 @@ def _named(arguments: tuple[str, ...]) -> tuple[Path | None, Text]:
     *run, text = arguments
     if not run and (Path(text) / checkpoint.CARD).exists():
         raise UsageError(f"{text} is a run, and there is no text; give one after it, or - for standard input")
-    return (Path(run[0]) if run else None), open_corpus(["-"]) if text == "-" else Text.from_string(text, "TEXT")
+    command = " ".join(["charlm score", *map(shell_quoted, run)])
+    return (Path(run[0]) if run else None), typed_or_piped(text, "TEXT", command)
 
 
 def _rows(characters: Iterable[Character], top: int) -> Iterator[str]:

@@ -21,12 +21,13 @@ from charlm.cli.options import (
     settings_options,
     threads_option,
 )
+from charlm.cli.texts import note_held_out
 from charlm.comparison import duration
 from charlm.corpus import Origin, Split, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel, Network
 from charlm.names import shell_quoted
-from charlm.tokenizers import TOKENIZERS, Tokenizer
+from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
 from charlm.training import (
     SIZES,
     Budget,
@@ -135,7 +136,7 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         )
     budget, pace = Budget.parse(training.budget), speed(training.precision, device)
     model_config(architecture, values["size"], options, 0, budget, pace)  # wrong options before long work
-    origin = Origin(corpus, values["encoding"], str(values["held_out"]) if values["held_out"] else None)
+    origin = Origin(corpus, values["encoding"], values["held_out"])
     split = origin.open(skipped)
     config = (
         start.model.config
@@ -145,9 +146,15 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     if not start and not quiet and not issubclass(ARCHITECTURES[architecture], CountingModel):
         chosen = assumptions(architecture, values["size"], config, split.training.characters, budget, pace)
         errors.print(f"{architecture} of {chosen}", soft_wrap=True)
-    tokenizer = start.tokenizer if start else learn_tokenizer(values["tokenizer"], values, split)
+    if start:
+        tokenizer = start.tokenizer.also_seeing(alphabet(split.training.chunks()))
+    else:
+        tokenizer = learn_tokenizer(values["tokenizer"], values, split)
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])
-    about = {"corpus": origin.describe(split)}
+    about: dict[str, Any] = {"corpus": origin.describe(split)}
+    if start:
+        about[checkpoint.PARENTS] = checkpoint.lineage(start)
+    note_held_out(split, about, tokenizer)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         return train(
             path, split, tokenizer, architecture, config, training,
@@ -162,7 +169,11 @@ def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: 
     run = checkpoint.load(path, resume=True)
     if corpus:
         run = replace(run, about={**run.about, "corpus": relocated(run.about.get("corpus"), corpus)})
-    split = reopen(run.about.get("corpus"), f"say where it is now: charlm train FILE --resume {shell_quoted(path)}")
+    split = reopen(
+        run.about.get("corpus"),
+        f"say where it is now: charlm train FILE --resume {shell_quoted(path)}",
+        given=bool(corpus),
+    ).learned
     with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         return resume(run, split, device=choose_device(values["device"]), watcher=watcher)
 

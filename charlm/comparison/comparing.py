@@ -94,7 +94,7 @@ def _row(contender: Contender, evaluation: Evaluation, seed: int) -> Row:
         runs=(contender.path,),
         architecture=contender.architecture,
         tokenizer=contender.tokenizer.kind,
-        conditions=Conditions.from_card(checkpoint.read_card(contender.path)),
+        conditions=Conditions.from_card(checkpoint.read_card(contender.path), contender.tokenizer),
         parameters=contender.model.parameters_count,
         training_seconds=contender.training_seconds,
         finished=contender.finished,

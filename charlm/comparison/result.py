@@ -11,6 +11,7 @@ import numpy as np
 
 from charlm.corpus import Split
 from charlm.evaluation import Difference, Evaluation
+from charlm.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Conditions:
     budget: str | None
 
     @classmethod
-    def from_card(cls, card: Mapping[str, Any]) -> "Conditions":
-        """From a run's checkpoint.json, whose tokenizer is known to be sound."""
-        return cls(_training_text(card.get("corpus")), _tokenizer(card), _budget(card.get("training")))
+    def from_card(cls, card: Mapping[str, Any], tokenizer: Tokenizer) -> "Conditions":
+        """From a run's checkpoint.json and its tokenizer."""
+        return cls(_training_text(card.get("corpus")), _vocabulary(tokenizer), _budget(card.get("training")))
 
 
 def _training_text(corpus: Any) -> str | None:
@@ -37,13 +38,9 @@ def _training_text(corpus: Any) -> str | None:
         return None
 
 
-def _tokenizer(card: Mapping[str, Any]) -> str:
-    return f"{card['tokenizer']} of {card['vocab_size']:,} ids (SHA-256 {_fingerprint(card)}…)"
-
-
-def _fingerprint(card: Mapping[str, Any]) -> str:
-    """Of the files that tell one tokenizer from another."""
-    return "+".join(entry["sha256"][:8] for kind, entry in card["files"].items() if kind.startswith("tokenizer/"))
+def _vocabulary(tokenizer: Tokenizer) -> str:
+    """All that decides an id; not which characters training showed, which may differ where that does not."""
+    return f"{tokenizer.kind} of {tokenizer.vocab_size:,} ids (SHA-256 {tokenizer.fingerprint[:8]}…)"
 
 
 def _budget(training: Any) -> str | None:

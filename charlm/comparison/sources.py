@@ -171,7 +171,7 @@ def trained_already(paths: Iterable[Path]) -> tuple[Split, dict[str, list[Source
                 f"{first} held out {_held_out(corpora[first])}, {other} {_held_out(corpora[other])}: two texts, "
                 "so their figures cannot be compared\n`charlm evaluate RUN RUN --text FILE` measures both on one text"
             )
-    return reopen(corpora[first]), {str(path): [partial(_loaded, path)] for path in corpora}
+    return reopen(corpora[first]).split, {str(path): [partial(_loaded, path)] for path in corpora}
 
 
 def _corpus(path: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ classics   corpora to download, verified
 download   one file over HTTP, resumable
 catalogue  every corpus that has a name, and whether it is here
 splits     training, validation, held out
+overlap    how much of one text stands in another
+line_ends  how the lines of a text end
 ids        a text as one stream of ids, mapped when it is large
 mapping    large files without their memory
 folders    where corpora and caches live
@@ -17,24 +19,29 @@ from charlm.corpus.catalogue import Entry, catalogue
 from charlm.corpus.classics import CLASSICS, Classic, Fetched, downloaded, fetch
 from charlm.corpus.folders import cache_folder, data_folders, receiving_folder
 from charlm.corpus.ids import Encoder, Stream, blocks, clear_cache, encode
-from charlm.corpus.origin import Origin, relocated, reopen
-from charlm.corpus.source import open_corpus
-from charlm.corpus.splits import SMALLEST, Split, split
+from charlm.corpus.line_ends import known_line_ends, unknown_line_ends
+from charlm.corpus.origin import Origin, Reopened, relocated, reopen
+from charlm.corpus.overlap import share_in
+from charlm.corpus.source import STANDARD_INPUT, open_corpus
+from charlm.corpus.splits import SMALLEST, Split, TrainingPart, split
 from charlm.corpus.text import Text
 
 __all__ = [
     "BUILTINS",
     "CLASSICS",
     "SMALLEST",
+    "STANDARD_INPUT",
     "Builtin",
     "Classic",
     "Encoder",
     "Entry",
     "Fetched",
     "Origin",
+    "Reopened",
     "Split",
     "Stream",
     "Text",
+    "TrainingPart",
     "blocks",
     "cache_folder",
     "catalogue",
@@ -43,9 +50,12 @@ __all__ = [
     "downloaded",
     "encode",
     "fetch",
+    "known_line_ends",
     "open_corpus",
     "receiving_folder",
     "relocated",
     "reopen",
+    "share_in",
     "split",
+    "unknown_line_ends",
 ]

@@ -17,6 +17,9 @@ from charlm.corpus.classics import CLASSICS, downloaded
 from charlm.corpus.text import Text
 from charlm.errors import DataError, UsageError
 
+STANDARD_INPUT = "-"
+"""What stands for standard input among sources; a file of this name is `./-`, or a Path."""
+
 IN_MEMORY = 64 << 20  # bytes; a larger text stays on disk
 _BLOCK = 1 << 20  # bytes read at a time
 _CONTROL = re.compile("[\0-\x08\x0e-\x19\x1c-\x1f]")  # what most texts do without in their first `_HEAD` bytes
@@ -37,10 +40,12 @@ def open_corpus(
     which files of a folder were left out and why. Up to 64 MiB are held in memory; a larger text is mapped from the
     file itself, or from a temporary one where it had to be decoded or joined.
 
-    Raises UsageError for an unknown encoding, DataError for whatever is missing, empty, or not text in that encoding.
+    Raises UsageError for an unknown encoding or a second `-`, DataError for whatever is missing, empty, or not text in
+    that encoding.
     """
     _check_encoding(encoding)
     sources = [sources] if isinstance(sources, (str, Path)) else sources
+    check_standard_input(sources)
     if not sources:
         raise UsageError("no corpus given; name a file, a folder, - or one that `charlm data list` shows")
     name = _name(sources)
@@ -49,6 +54,12 @@ def open_corpus(
     if not text.characters:
         raise DataError(f"{', '.join(map(str, sources))}: empty; a corpus needs text")
     return text
+
+
+def check_standard_input(names: Sequence[str | Path | None]) -> None:
+    """Raises UsageError if standard input is named twice: it is read once, and then nothing is left."""
+    if list(names).count(STANDARD_INPUT) > 1:
+        raise UsageError("standard input can be read once only: give - for one text, and the names of files for others")
 
 
 def _check_encoding(encoding: str) -> None:
@@ -64,7 +75,7 @@ def _check_encoding(encoding: str) -> None:
 def _name(sources: Sequence[str | Path]) -> str:
     """What runs and tables call a corpus: the first source's plain name, and how many follow."""
     first = str(sources[0])
-    plain = "stdin" if first == "-" else first.removeprefix(PREFIX)
+    plain = "stdin" if first == STANDARD_INPUT else first.removeprefix(PREFIX)
     if first == plain:
         path = Path(first).resolve()
         plain = path.name if os.path.isdir(path) else path.stem  # noqa: PTH112 - see _locate
@@ -103,12 +114,12 @@ def _gathered(name: str, blocks: Iterator[str]) -> Text:
 
 
 def _is_special(source: str | Path) -> bool:
-    return source == "-" or str(source).startswith(PREFIX)
+    return source == STANDARD_INPUT or str(source).startswith(PREFIX)
 
 
 def _blocks(source: str | Path, encoding: str, skipped: Skipped | None) -> Iterator[str]:
     try:
-        if source == "-":
+        if source == STANDARD_INPUT:
             yield from _decoded(sys.stdin.buffer, "standard input", encoding)
         elif _is_special(source):
             yield from builtin_pieces(str(source))
@@ -124,7 +135,7 @@ def _blocks(source: str | Path, encoding: str, skipped: Skipped | None) -> Itera
 def _locate(source: str | Path) -> Path:
     """The file or folder meant: the path itself, or where `charlm data get` has put the corpus of that name."""
     path, name = Path(source), str(source)
-    if os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
+    if name and os.path.exists(path):  # noqa: PTH110 - Path.exists raises for a name that is too long
         return path
     if name in CLASSICS:
         found = downloaded(name)
@@ -133,7 +144,9 @@ def _locate(source: str | Path) -> Path:
         return found
     if name in BUILTINS:
         raise DataError(f"{name}: no such file; the built-in corpus of that name is {PREFIX}{name}")
-    raise DataError(f"{name[:200]}: no such file or folder; `charlm data list` shows corpora that need none")
+    raise DataError(
+        f"{name[:200] or repr(name)}: no such file or folder; `charlm data list` shows corpora that need none"
+    )
 
 
 def _text_files(folder: Path, encoding: str, skipped: Skipped | None) -> Iterator[Path]:

@@ -13,12 +13,18 @@ _LEAST_VALIDATION = 1_000
 
 
 @dataclass(frozen=True)
-class Split:
-    """A corpus in parts. `training` is `train` followed by `validation`: all that a counting model may count."""
+class TrainingPart:
+    """What is learned from. `training` is `train` followed by `validation`: all that a counting model may count."""
 
     training: Text
     train: Text
     validation: Text
+
+
+@dataclass(frozen=True)
+class Split(TrainingPart):
+    """A corpus in parts: what is learned from, and what is held out."""
+
     held_out: Text
 
 
@@ -33,11 +39,17 @@ def split(text: Text, held_out: Text | None = None) -> Split:
     if held_out is not None and not held_out.characters:
         raise DataError(f"{held_out.name}: the held-out text is empty")
     end = text.characters if held_out is not None else text.characters * 9 // 10
-    training = text.slice(0, end)
+    parts = _validation_apart(text.slice(0, end))
+    return Split(*parts, held_out=held_out if held_out is not None else text.slice(end))
+
+
+def training_part(text: Text) -> TrainingPart:
+    """All of a text for training, as `split` with a held-out text has it."""
+    return TrainingPart(*_validation_apart(text))
+
+
+def _validation_apart(training: Text) -> tuple[Text, Text, Text]:
+    """The training part, what comes before its validation slice, and the slice."""
+    end = training.characters
     size = min(max(end // 20, min(_LEAST_VALIDATION, end // 5)), _MOST_VALIDATION)
-    return Split(
-        training=training,
-        train=training.slice(0, end - size),
-        validation=training.slice(end - size),
-        held_out=held_out if held_out is not None else text.slice(end),
-    )
+    return training, training.slice(0, end - size), training.slice(end - size)

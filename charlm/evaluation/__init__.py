@@ -6,21 +6,26 @@ walk       one walk over a text
 result     the figures, and the difference of two
 bootstrap  how sure they are
 reference  what needs no model
+learned    how much of a text was learned from
 """
 
 from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
+from charlm.evaluation.learned import WEIGHED_ON, LearnedShare, learned_share
 from charlm.evaluation.reference import baselines
 from charlm.evaluation.result import Difference, Evaluation, paired_difference
 from charlm.evaluation.scoring import token_bits, windowed_token_bits
 from charlm.evaluation.walk import evaluate
 
 __all__ = [
+    "WEIGHED_ON",
     "Difference",
     "Dynamic",
     "Evaluation",
+    "LearnedShare",
     "baselines",
     "dynamic_token_bits",
     "evaluate",
+    "learned_share",
     "paired_difference",
     "token_bits",
     "windowed_token_bits",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from charlm import checkpoint
 from charlm.checkpoint import Run
-from charlm.corpus import Split, Stream, Text, encode, reopen
+from charlm.corpus import Stream, Text, TrainingPart, encode, reopen
 from charlm.errors import UsageError
+from charlm.evaluation import WEIGHED_ON
 from charlm.mixing.evidence import Places
 from charlm.models import CountingModel, LanguageModel, Member, Mixture, MixtureConfig
 from charlm.progress import Listener, silent
@@ -48,10 +49,12 @@ def mix(
     runs = [checkpoint.load(path) for path in paths]
     config = MixtureConfig(combine, tuple(Member(run.architecture, run.model.config) for run in runs))
     split, tokenizer = _shared(runs), runs[0].tokenizer
+    for run in runs[1:]:
+        tokenizer = tokenizer.also_seeing(run.tokenizer.seen)
     if text is None:
         for run in runs:
             _check_apart(run)
-    elif text.sha256 == split.held_out.sha256:
+    elif text.sha256 == _hashes(runs[0])["held_out"]:
         raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another --text")
     tuned_on = text or split.validation
     ids = encode(tuned_on, tokenizer, progress=progress)
@@ -64,6 +67,10 @@ def mix(
     bits = len(ids) / len(places.targets) / tuned_on.characters / math.log(2)  # of a nat, per character
     names = [str(path) for path in paths]
     about = {"corpus": runs[0].about["corpus"], "mixed": names, "progress": _history(runs)}
+    if came_from := [entry for run in runs for entry in checkpoint.parents(run.about)]:
+        about[checkpoint.PARENTS] = came_from
+    if text is not None:
+        about[WEIGHED_ON] = {"name": text.name, "characters": text.characters, "sha256": text.sha256}
     found = {name: bits * places.nats(voice) for name, voice in zip([*names, "mixture"], said, strict=True)}
     return Mixed(model.eval(), tokenizer, about, found)
 
@@ -83,7 +90,7 @@ def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Str
     return places.said(model)
 
 
-def _shared(runs: Sequence[Run]) -> Split:
+def _shared(runs: Sequence[Run]) -> TrainingPart:
     """The text that all runs learned from."""
     first, *others = runs
     for run in others:
@@ -97,7 +104,7 @@ def _shared(runs: Sequence[Run]) -> Split:
                 f"{first.path} and {run.path} learned from different texts, or hold out different ones: nothing is "
                 "left that is new to both\ntrain them on one text"
             )
-    return reopen(first.about.get("corpus"), "train it again to mix it")
+    return reopen(first.about.get("corpus"), "train it again to mix it").learned
 
 
 def _hashes(run: Run) -> Any:

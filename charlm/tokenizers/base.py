@@ -89,6 +89,10 @@ class Tokenizer(ABC):
             )
         return tokenizer
 
+    def also_seeing(self, seen: Integers) -> "Tokenizer":
+        """The same tokenizer, every id as it is, for a model that has learned from these code points as well."""
+        return type(self).from_vocabulary(self.vocabulary(), np.union1d(self.seen, seen))
+
     @property
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of all that decides an id: equal for two that encode every text alike."""
@@ -179,6 +183,14 @@ def count(chunk: str, counts: Integers) -> None:
     """Add the occurrences of each code point to `counts`, (CODE_POINTS,)."""
     found = np.bincount(code_points(chunk))
     counts[: len(found)] += found
+
+
+def alphabet(chunks: Iterable[str]) -> Integers:
+    """Every code point of a text, ascending, (N,)."""
+    counts = np.zeros(CODE_POINTS, dtype=np.int64)
+    for chunk in chunks:
+        count(chunk, counts)
+    return np.flatnonzero(counts)
 
 
 def code_points_from_json(values: Sequence[int]) -> Integers:

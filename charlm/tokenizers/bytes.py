@@ -4,10 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
 from charlm.config import Settings
-from charlm.tokenizers.base import CODE_POINTS, Ids, Integers, Tokenizer, count, spell
+from charlm.tokenizers.base import Ids, Integers, Tokenizer, alphabet, spell
 
 
 @dataclass(frozen=True)
@@ -24,10 +22,7 @@ class Bytes(Tokenizer):
     @classmethod
     def train(cls, chunks: Iterable[str], config: BytesConfig) -> "Bytes":  # noqa: ARG003 - there is nothing to set
         """Learn nothing but which characters the training part holds."""
-        counts = np.zeros(CODE_POINTS, dtype=np.int64)
-        for chunk in chunks:
-            count(chunk, counts)
-        return cls((), np.flatnonzero(counts))
+        return cls((), alphabet(chunks))
 
     def vocabulary(self) -> dict[str, Any]:
         """Nothing: all of these are alike."""

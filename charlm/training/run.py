@@ -12,7 +12,7 @@ import torch
 
 from charlm import checkpoint
 from charlm.config import Settings
-from charlm.corpus import Split, Stream, encode
+from charlm.corpus import Split, Stream, TrainingPart, encode
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Mixture
 from charlm.names import shell_quoted
@@ -82,7 +82,7 @@ def train(
 
 def resume(
     run: checkpoint.Run,
-    split: Split,
+    split: TrainingPart,
     *,
     device: torch.device | None = None,
     watcher: Watcher | None = None,
@@ -145,7 +145,7 @@ def _arithmetic(training: TrainingConfig) -> Iterator[None]:
 
 def _trainer(
     model: LanguageModel,
-    split: Split,
+    split: TrainingPart,
     tokenizer: Tokenizer,
     training: TrainingConfig,
     device: torch.device | None,

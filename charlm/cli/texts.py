@@ -1,0 +1,93 @@
+"""Texts that a command is given, typed, named or piped in, and what to say of one before its figures are believed."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from charlm.cli.live import errors
+from charlm.corpus import STANDARD_INPUT, Split, Text, known_line_ends, open_corpus, share_in, unknown_line_ends
+from charlm.errors import DataError
+from charlm.evaluation import LearnedShare
+from charlm.names import shell_quoted
+from charlm.tokenizers import Tokenizer
+
+NOTED_SHARE = 0.1  # of a text that was learned from; held-out parts that merely repeat phrases stay below (README)
+
+
+def as_utf8(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """A callback for options and arguments that are texts: typed in UTF-8 whatever the locale says.
+
+    Raises DataError, with the option's name, for bytes that are not UTF-8.
+    """
+    if isinstance(value, tuple):
+        return tuple(as_utf8(_, parameter, one) for one in value)
+    try:
+        return None if value is None else os.fsencode(value).decode("utf-8")
+    except UnicodeEncodeError:  # it was not typed: the locale has no such character
+        return value
+    except UnicodeDecodeError as problem:
+        name = parameter.opts[0] if isinstance(parameter, click.Option) else "TEXT"
+        raise DataError(f"{name}: not UTF-8 at byte {problem.start}; convert it first") from None
+
+
+def typed_or_piped(text: str, name: str, instead: str) -> Text:
+    """The text that was typed, or standard input for `-`.
+
+    Where it is the name of a file, the user is told how to have its content: `instead` is the command without its text.
+    """
+    if text == STANDARD_INPUT:
+        return open_corpus([STANDARD_INPUT])
+    note_file(text, f"{instead} - < ")
+    return Text.from_string(text, name)
+
+
+def note_file(text: str, command: str) -> None:
+    """Tell whoever has typed the name of a file as a text how to have its content: `command`, and then the name."""
+    try:
+        named = Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        named = False
+    if named:
+        _note(f"{shell_quoted(text)} is read as a text here, and there is a file of this name; for its content:")
+        errors.print(f"  {command}{shell_quoted(text)}", soft_wrap=True)
+
+
+def note_line_ends(text: Text, about: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Say it if a text's lines end as none that the run has learned from; `about` as in `Run`."""
+    feeds, returns = (ord(character) in tokenizer.seen for character in "\n\r")
+    known = known_line_ends(about.get("corpus"), feeds=feeds, returns=returns)
+    if known is not None and (message := unknown_line_ends(text, known)):
+        _note(message)
+
+
+def note_learned(
+    text: Text,
+    found: LearnedShare,
+    learned_from: str = "the training text",
+    so: str = "so its figures show what is remembered, not how well new text is predicted",
+) -> None:
+    """Say it if much of a text that is to be measured on was learned from."""
+    if found.share >= NOTED_SHARE:
+        _note(f"{text.name}: {learned_words(found)} stands word for word in {learned_from}, {so}")
+
+
+def note_held_out(split: Split, about: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Say before training what makes figures on the held-out text hard to understand."""
+    note_line_ends(split.held_out, about, tokenizer)
+    note_learned(split.held_out, LearnedShare(share_in(split.held_out, [split.training]), True))
+
+
+def learned_words(found: LearnedShare) -> str:
+    """How much of a text was learned from, in words."""
+    if found.known is None:
+        return "unknown: the training text cannot be read again"
+    if not found.share:
+        return "none of it"
+    return f"{'' if found.complete else 'at least '}{found.share:.1%} of it"
+
+
+def _note(message: str) -> None:
+    errors.print(message, style="yellow", soft_wrap=True)
