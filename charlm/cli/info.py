@@ -15,7 +15,7 @@ from rich.text import Text
 from charlm import checkpoint
 from charlm.cli.options import GroupedCommand, option
 from charlm.comparison import duration
-from charlm.corpus import encode, reopen
+from charlm.corpus import STANDARD_INPUT, encode, reopen
 from charlm.errors import CharlmError, UsageError
 from charlm.models.ngram import NGram
 from charlm.models.ngram.summary import summary
@@ -134,6 +134,10 @@ def _print_run(content: dict[str, Any]) -> None:
     lengths = content.pop("ngrams", [])
     matched = content.pop("matched", "")
     content.pop("discounts", None)
+    parents = [_parent(entry) for entry in checkpoint.parents(content)]
+    content.pop(checkpoint.PARENTS, None)
+    if parents:
+        content["trained on from"] = parents
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -148,6 +152,13 @@ def _print_run(content: dict[str, Any]) -> None:
     _console().print(table)
     if lengths:
         _print_ngrams(lengths, matched)
+
+
+def _parent(entry: dict[str, Any]) -> str:
+    """A run that this one was trained on from: its folder, its weights, and the text that it had learned from."""
+    corpus = _part(entry, "corpus")
+    sources = _plain("sources", corpus.get("sources"))
+    return f"{entry.get('run')} (weights {str(entry.get('weights'))[:12]}…), which learned from {sources}"
 
 
 def _print_ngrams(lengths: list[dict[str, Any]], matched: str) -> None:
@@ -186,6 +197,8 @@ def _plain(name: str, value: Any) -> str:
     """A value as a person reads it."""
     if value is None:
         return "–"
+    if name in ("sources", "held_out_file") and value == STANDARD_INPUT:
+        return "standard input"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if name == "age_seconds":
@@ -195,7 +208,7 @@ def _plain(name: str, value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{_words(inner)} {_plain(inner, entry)}" for inner, entry in value.items())
     if isinstance(value, list):
-        between = "\n" if any(isinstance(entry, dict) for entry in value) else ", "
+        between = "\n" if any(isinstance(entry, dict) for entry in value) or name == "trained on from" else ", "
         return between.join(_plain(name, entry) for entry in value)
     if isinstance(value, float):
         return f"{value:.4g}"

@@ -19,7 +19,7 @@ from charlm.mixing import Mixed, mix
 from charlm.models import COMBINATIONS, MixtureConfig
 from charlm.names import shell_quoted
 
-MEMORY_IS_WEIGHED = "so they are weighed by what they remember, not by how well they predict new text"
+MEMORY_IS_WEIGHED = "and by that they are weighed as they remember, not as they predict"
 
 
 @click.command("mix", cls=GroupedCommand)

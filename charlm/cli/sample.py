@@ -8,13 +8,15 @@ from typing import Any
 import click
 
 from charlm.cli.options import GroupedCommand, given, option, settings_options, threads_option
+from charlm.cli.texts import as_utf8, note_file, note_line_ends
+from charlm.corpus import Text
 from charlm.decoding import Sampling, beam_search, sample
 from charlm.errors import DataError, UsageError
 
 
 @click.command("sample", cls=GroupedCommand)
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@option("--prompt", "-p", default=None, help="What to continue; without one, a line begins.")
+@option("--prompt", "-p", default=None, callback=as_utf8, help="What to continue; without one, a line begins.")
 @option(
     "--prompt-file", type=click.Path(path_type=Path), help="Continue the content of this file (- for standard input)."
 )
@@ -29,7 +31,7 @@ from charlm.errors import DataError, UsageError
     show_default=True,
     help="Texts, drawn side by side.",
 )
-@option("--stop", multiple=True, help="End before this string; may be given several times.")
+@option("--stop", multiple=True, callback=as_utf8, help="End before this string; may be given several times.")
 @option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=None, help="The same seed draws the same text.")
 @option("--stream/--no-stream", default=None, help="Show characters as they come.  [default: on a terminal]")
 @option("--json", "as_json", is_flag=True, help="Print JSON: prompt, texts and, with beams, their log-probabilities.")
@@ -63,6 +65,7 @@ def command(run: Path | None, **values: Any) -> None:
     prompt = _prompt(values["prompt"], values["prompt_file"])
     loaded = checkpoint.load(run or checkpoint.newest())
     model = loaded.model.to(choose_device(values["device"]))
+    note_line_ends(Text.from_string(prompt, "the prompt"), loaded.about, loaded.tokenizer)
     length, count, stop = values["length"], values["num_samples"], values["stop"]
     if values["beams"]:
         found = beam_search(
@@ -125,10 +128,11 @@ def _prompt(prompt: str | None, file: Path | None) -> str:
     if prompt is not None and file is not None:
         raise UsageError("--prompt and --prompt-file: give one of them")
     if file is None:
+        note_file(prompt or "", "--prompt-file ")
         return prompt or ""
     try:
         data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")  # without a byte order mark
     except OSError as problem:
         raise DataError(f"{file}: cannot be read: {problem.strerror}") from None
     except UnicodeDecodeError as problem:

@@ -20,6 +20,9 @@ from charlm.errors import DataError, UsageError
 from charlm.tokenizers.base import CODE_POINTS, FIRST_PIECE, Ids, Integers, Tokenizer, count, spell
 from charlm.tokenizers.characters import CharactersConfig
 
+USUAL_SIZE = 512
+"""Ids where no size is asked for, at most: a short text has fewer pieces."""
+
 SAMPLE = 1 << 21
 """Characters that pieces are learned from at most: blocks spread evenly over the training part."""
 
@@ -54,7 +57,11 @@ Piece = tuple[str, float]  # its text, and its score as a float32
 class SentencePieceConfig(CharactersConfig):
     """How many pieces there are and how they are chosen."""
 
-    vocab_size: int = setting(512, "number of ids, the 256 bytes and the boundary included", min=FIRST_PIECE + 1)
+    vocab_size: int | None = setting(
+        None,
+        f"number of ids, the 256 bytes and the boundary included; if not given, {USUAL_SIZE} or what a short text has",
+        min=FIRST_PIECE + 1,
+    )
     model_type: str = setting("unigram", "how pieces are chosen", choices=tuple(_MODEL_TYPES))
 
 
@@ -84,12 +91,18 @@ class SentencePiece(Tokenizer):
     def train(cls, chunks: Iterable[str], config: SentencePieceConfig) -> "SentencePiece":
         """Learn `vocab_size` ids. Half of the pieces are left to more than one character, if the text holds so many.
 
-        Raises UsageError that names the largest size possible if the text holds fewer, DataError if it holds none.
+        Raises UsageError that names the largest size possible if the text holds fewer than were asked for, or for a
+        `min_count` that no character has; DataError if the text holds no pieces.
         """
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
         sample = _sample(_counted(chunks, counts))
         frequent = _by_frequency(counts, config.min_count)
-        wanted = config.vocab_size - FIRST_PIECE
+        if not frequent and (most := int(counts.max())) >= CharactersConfig.min_count:
+            raise UsageError(
+                f"--min-count {config.min_count}: no character of the training text occurs so often; "
+                f"the most frequent occurs {most:,} times"
+            )
+        wanted = (config.vocab_size or USUAL_SIZE) - FIRST_PIECE
         characters = max(1, wanted // 2)
         while len(pieces := _learn(sample, frequent[:characters], wanted, config.model_type)) < wanted:
             if characters >= len(frequent):
@@ -97,7 +110,7 @@ class SentencePiece(Tokenizer):
             characters += wanted - len(pieces) if pieces else 1
         if not pieces:
             raise DataError("SentencePiece finds no pieces in this text: give more text or use --tokenizer characters")
-        if len(pieces) < wanted:
+        if config.vocab_size is not None and len(pieces) < wanted:
             raise UsageError(
                 f"--vocab-size {config.vocab_size}: the text holds too few pieces; "
                 f"the largest size possible is {FIRST_PIECE + len(pieces)}"
