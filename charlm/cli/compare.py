@@ -163,7 +163,8 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     split = origin.open(skipped)
     tokenizer = learn_tokenizer(values["tokenizer"], values, split)
     about = {"corpus": origin.describe(split)}
-    note_held_out(split, about, tokenizer)
+    if origin.held_out is not None:
+        note_held_out(split, about, tokenizer)
     vocab_size = tokenizer.vocab_size if equal else None
     characters = split.training.characters
     plans = plan(names, values["size"], options, training, characters, vocab_size=vocab_size, speed=pace)

@@ -60,11 +60,11 @@ def command(
         note_line_ends(held_out, run.about, run.tokenizer)
         with bar(run.name) as progress:
             learned = learned_share(held_out, run.about, corpus, progress)
-            note_learned(held_out, learned, f"the text that {path} learned from")
             result = evaluate(
                 run.model.to(target), run.tokenizer, held_out, context=context, dynamic=learning, progress=progress
             )
-            found.append((str(path), result, run.tokenizer.kind, learned))
+        note_learned(held_out, learned, f"the text that {path} learned from")
+        found.append((str(path), result, run.tokenizer.kind, learned))
     if as_json:
         rows = [
             {"run": name, "tokenizer": kind, **result.to_json(), "share_in_training": learned.known}

@@ -86,6 +86,8 @@ def learned_words(found: LearnedShare) -> str:
         return "unknown: the training text cannot be read again"
     if not found.share:
         return "none of it"
+    if found.share < 0.0005:
+        return "less than 0.1% of it"
     return f"{'' if found.complete else 'at least '}{found.share:.1%} of it"
 
 

@@ -154,7 +154,8 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     about: dict[str, Any] = {"corpus": origin.describe(split)}
     if start:
         about[checkpoint.PARENTS] = checkpoint.lineage(start)
-    note_held_out(split, about, tokenizer)
+    if origin.held_out is not None:
+        note_held_out(split, about, tokenizer)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         return train(
             path, split, tokenizer, architecture, config, training,

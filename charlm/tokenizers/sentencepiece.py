@@ -97,7 +97,7 @@ class SentencePiece(Tokenizer):
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
         sample = _sample(_counted(chunks, counts))
         frequent = _by_frequency(counts, config.min_count)
-        if not frequent and (most := int(counts.max())) >= CharactersConfig.min_count:
+        if CharactersConfig.min_count <= (most := int(counts.max())) < config.min_count:
             raise UsageError(
                 f"--min-count {config.min_count}: no character of the training text occurs so often; "
                 f"the most frequent occurs {most:,} times"
