@@ -27,7 +27,7 @@ from charlm.analysis import (
 from charlm.cli.glyphs import bar, label
 from charlm.cli.options import Decorator, GroupedCommand, apply, option, threads_option
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
-from charlm.corpus import Text, open_corpus, reopen
+from charlm.corpus import Text, reopen
 from charlm.names import shell_quoted
 from charlm.training import choose_device
 

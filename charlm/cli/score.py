@@ -16,7 +16,7 @@ from charlm.analysis import Character, lens
 from charlm.cli.glyphs import escaped, shown
 from charlm.cli.options import GroupedCommand, option, threads_option
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
-from charlm.corpus import Text, open_corpus
+from charlm.corpus import Text
 from charlm.errors import UsageError
 from charlm.names import shell_quoted
 from charlm.training import choose_device

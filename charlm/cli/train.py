@@ -146,14 +146,9 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     if not start and not quiet and not issubclass(ARCHITECTURES[architecture], CountingModel):
         chosen = assumptions(architecture, values["size"], config, split.training.characters, budget, pace)
         errors.print(f"{architecture} of {chosen}", soft_wrap=True)
-    if start:
-        tokenizer = start.tokenizer.also_seeing(alphabet(split.training.chunks()))
-    else:
-        tokenizer = learn_tokenizer(values["tokenizer"], values, split)
+    tokenizer = _seeing_more(start, split) if start else learn_tokenizer(values["tokenizer"], values, split)
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])
-    about: dict[str, Any] = {"corpus": origin.describe(split)}
-    if start:
-        about[checkpoint.PARENTS] = checkpoint.lineage(start)
+    about = {"corpus": origin.describe(split), **({checkpoint.PARENTS: checkpoint.lineage(start)} if start else {})}
     if origin.held_out is not None:
         note_held_out(split, about, tokenizer)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
@@ -161,6 +156,11 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
             path, split, tokenizer, architecture, config, training,
             about=about, device=device, start=start.model if start else None, watcher=watcher,
         )  # fmt: skip
+
+
+def _seeing_more(start: checkpoint.Run, split: Split) -> Tokenizer:
+    """The tokenizer of the run that is trained on from; this text's characters are then seen in training, too."""
+    return start.tokenizer.also_seeing(alphabet(split.training.chunks()))
 
 
 def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> Trained:
