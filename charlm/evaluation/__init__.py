@@ -8,6 +8,7 @@ bootstrap  how sure they are
 reference  what needs no model
 """
 
+from charlm.evaluation.bootstrap import with_seeds
 from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.reference import baselines
 from charlm.evaluation.result import Difference, Evaluation, paired_difference
@@ -24,4 +25,5 @@ __all__ = [
     "paired_difference",
     "token_bits",
     "windowed_token_bits",
+    "with_seeds",
 ]
