@@ -17,7 +17,7 @@ from rich.text import Text
 from charlm.comparison import Comparison, Line, lead, notes, pairs_table, table
 from charlm.machine import environment
 
-PAIRS = "Each interval (95 %) is that of its own pair: of 20 pairs of equally good models about one looks different."
+PAIRS = "Each interval (95 %) is that of its pair: of 20 pairs of equal models about one looks different."
 PAIR_COLUMNS = ("name", "against", "mean", "low", "high")
 STYLES = {"best": "bold", "model": "", "baseline": "dim"}
 WIDE = 1000  # columns, where no terminal says how many there are: nothing is cut
@@ -106,7 +106,8 @@ def as_table(result: Comparison, pairs: bool) -> None:
     if not console.is_terminal:
         console.width = WIDE
     console.print(_table(*table(result)))
-    console.print(Text(lead(result)))
+    for line in lead(result):
+        console.print(Text(line))
     for line in notes(result):
         console.print(Text(line, "dim"))
     if pairs and len(result.rows) > 1:

@@ -23,7 +23,7 @@ SIGN = re.compile(r"(?<!\S)[-+](?=\d)")  # of a number; in LaTeX it stands in ma
 def as_markdown(result: Comparison, pairs: bool) -> None:
     """The table as GitHub and pandoc read it, between its lead and its notes; if wanted that of every two rows."""
     if result.rows:
-        parts = [[_markdown(lead(result))], _markdown_table(table(result))]
+        parts = [[_markdown(" ".join(lead(result)))], _markdown_table(table(result))]
         parts += [[f"- {_markdown(note)}" for note in notes(result)]]
         parts += [_markdown_table(pairs_table(result)), [_markdown(PAIRS)]] if pairs else []
         click.echo("\n\n".join("\n".join(part) for part in parts))
@@ -32,8 +32,8 @@ def as_markdown(result: Comparison, pairs: bool) -> None:
 def as_latex(result: Comparison, pairs: bool) -> None:
     """The table as a tabular of the booktabs package, its lead and notes as comments; if wanted that of every two."""
     if result.rows:
-        parts = [["\\usepackage{booktabs} in the preamble", lead(result), *notes(result)]]
-        lines = [f"% {' '.join(line.split())}" for part in parts for line in part]
+        comments = ["\\usepackage{booktabs} in the preamble", *lead(result), *notes(result)]
+        lines = [f"% {' '.join(comment.split())}" for comment in comments]
         lines += _latex_table(table(result))
         lines += ["", f"% {PAIRS}", *_latex_table(pairs_table(result))] if pairs else []
         click.echo("\n".join(lines))

@@ -81,26 +81,26 @@ def pairs_table(result: Comparison) -> tuple[list[str], list[Line]]:
     return ["model", "against", "bits/char more", "95 % interval", "verdict"], lines
 
 
-def lead(result: Comparison) -> str:
-    """Who predicts the text best; and which compressor beats all models, all that do not adapt, or all networks."""
-    named, text = list(zip(result.names, result.rows, strict=True)), result.split.held_out.name
-    (best, row), bits = named[0], [row.evaluation.bits_per_character for row in result.rows]
+def lead(result: Comparison) -> list[str]:
+    """Who predicts the text best; and the compressor that beats all models, all frozen ones or all networks."""
+    text, bits = result.split.held_out.name, [row.evaluation.bits_per_character for row in result.rows]
     baseline, least = min(result.baselines.items(), key=lambda one: one[1], default=("", math.inf))
     if least < bits[0]:
-        return (
-            f"No model predicts {text} as well as {baseline}, which needs no training: {least:.3f} bits per character; "
-            f"the best model, {best}, has {bits[0]:.3f}."
-        )
-    told = f"{best} predicts {text} best, at {bits[0]:.3f} bits per character"
+        return [
+            f"No model predicts {text} as well as {baseline}, which needs no training: {least:.3f} bits per character.",
+            f"The best model, {result.names[0]}, has {bits[0]:.3f}.",
+        ]
     frozen = [n for n, row in enumerate(result.rows) if not row.adapts]
     networks = [n for n, row in enumerate(result.rows) if issubclass(ARCHITECTURES[row.architecture], Network)]
-    if row.adapts and frozen:
-        told += ", adapting to it as it reads; of those that stay as they were trained, "
-        told += f"{result.names[frozen[0]]} is best, at {bits[frozen[0]]:.3f}"
+    told = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
+    sentences = [f"{told}, adapting to it as it reads." if result.rows[0].adapts else f"{told}."]
+    if result.rows[0].adapts and frozen:
+        best = frozen[0]
+        sentences.append(f"Of those that stay as they were trained, {result.names[best]} is best, at {bits[best]:.3f}.")
     for kind, those in (("model that stays as it was trained", frozen), ("network", networks)):
         if those and least < bits[those[0]]:
-            return f"{told}. {baseline}, which needs no training, beats every {kind}: it has {least:.3f}."
-    return f"{told}."
+            return [*sentences, f"{baseline}, which needs no training, beats every {kind}: it has {least:.3f}."]
+    return sentences
 
 
 def notes(result: Comparison) -> Iterator[str]:
@@ -109,8 +109,9 @@ def notes(result: Comparison) -> Iterator[str]:
     whole = "" if evaluation.context is None else f", each from the last {evaluation.context:,} before it"
     yield f"{text.name}: {text.characters:,} characters held out{whole}; {_training(result)}. Lower is better."
     seeds = max(len(row.seeds) for row in result.rows)
-    spread = ", and the spread over seeds" if seeds > 1 else ""
+    spread = ", spread over seeds" if seeds > 1 else ""
     yield f"±: 95 % interval of the difference to the best (paired bootstrap over blocks{spread})."
+    yield from _times(result)
     if not all(math.isfinite(row.difference.low) for row in result.rows[1:]):
         yield "±?: the text is too short to tell how sure the difference is."
     if seeds > 1:
@@ -136,31 +137,34 @@ def _adaptation(result: Comparison) -> Iterator[str]:
     named = list(zip(result.names, result.rows, strict=True))
     if not (adapting := [name for name, row in named if row.adapts]):
         return
-    frozen = [name for name, row in named if row.frozen]
-    others = [name for name, row in named if not row.adapts and not row.frozen]
+    frozen = listed([name for name, row in named if row.frozen])
     if len(adapting) == 1:
-        yield f"{adapting[0]} adapts: it counts what it reads, too; {frozen[0]} is the same run without that."
+        yield f"{adapting[0]} adapts: it counts what it reads, too; {frozen} is the same run without that."
     else:
-        yield f"{listed(adapting)} adapt: they count what they read, too; {listed(frozen)} are the same without that."
-    if others:
-        does = "does" if len(others) == 1 else "do"
-        yield f"{listed(others)} {does} not adapt either: compare with {listed(frozen)}, not with {listed(adapting)}."
+        yield f"{listed(adapting)} adapt: they count what they read, too; {frozen} are the same without that."
+    if any(not row.adapts and not row.frozen for row in result.rows):
+        yield f"The others do not adapt either: compare them with {frozen}, not with {listed(adapting)}."
 
 
 def _training(result: Comparison) -> str:
-    """What was asked for, and what took another time than that."""
+    """What was asked for."""
     if result.budget is None:
         return "runs as they were trained"
     equal = ", widths for equally many parameters" if result.match == "parameters" else ""
-    told = [f"{result.budget} of training asked for each{equal}"]
+    return f"{result.budget} of training asked for each{equal}"
+
+
+def _times(result: Comparison) -> Iterator[str]:
+    """What took another time than was asked for."""
+    if result.budget is None:
+        return
     named = [(name, row) for name, row in zip(result.names, result.rows, strict=True) if not row.frozen]
     if counted := _timed([(name, row) for name, row in named if row.conditions.budget is None]):
-        told.append(f"counting is never cut short: {counted}")
+        yield f"Counting is never cut short, whatever was asked: {counted}."
     if asked := Budget.parse(result.budget).seconds:
         missed = [(n, r) for n, r in named if r.conditions.budget and abs(r.training_seconds - asked) > _slack(asked)]
         if off := _timed(missed):
-            told.append(f"not what was asked: {off}")
-    return "; ".join(told)
+            yield f"Training did not take the time that was asked for: {off}."
 
 
 def _timed(named: Sequence[tuple[str, Row]]) -> str:

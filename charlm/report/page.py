@@ -59,7 +59,7 @@ def _lead(found: Findings) -> str:
     best, *others = found.result.rows
     bits = best.evaluation.bits_per_character
     told = (
-        f"{lead(found.result)} {found.result.names[0]} is as unsure at each character as if it chose among "
+        f"{' '.join(lead(found.result))} {found.result.names[0]} is as unsure at each character as if it chose among "
         f"{2**bits:.1f} that are equally likely, and a coder that asks it brings this text to "
         f"{100 * best.evaluation.bits_per_byte / 8:.0f} % of its size."
     )

@@ -140,6 +140,8 @@ class Mixture(LanguageModel):
 
     def frozen(self) -> "Mixture":
         """The mixture of the frozen members, weighed as when they adapted."""
+        if not self.adapts:
+            return self
         members = [member.frozen() for member in self.each()]
         described = (
             Member(was.architecture, member.config) for was, member in zip(self.config.members, members, strict=True)

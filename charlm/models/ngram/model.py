@@ -91,6 +91,8 @@ class NGram(CountingModel):
 
     def frozen(self) -> "NGram":
         """The same counts without the cache."""
+        if not self.adapts:
+            return self
         model = copy(self)
         model._buffers = {name: table for name, table in self._buffers.items() if not name.startswith(CACHE)}
         model.cache, model.config = None, replace(self.config, cache=0)
