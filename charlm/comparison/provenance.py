@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-COPIED = ("architecture", "config", "training", "parameters", "adapt", "corpus", "progress", "charlm", "torch")
+COPIED = (
+    *("architecture", "config", "training", "parameters", "adapt", "corpus", "progress"),
+    *("charlm", "torch", "environment", "machine"),
+)
 """What a card says that is taken over as it stands; of an older run some of it is missing."""
 
 
@@ -14,7 +17,6 @@ def provenance(path: Path, card: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": str(path),
         **{name: card.get(name) for name in COPIED},
-        "environment": card.get("environment"),
         "tokenizer": {"kind": card.get("tokenizer"), "vocab_size": card.get("vocab_size"), "sha256": tokenizer},
         "weights_sha256": _digests(card).get("weights"),
     }

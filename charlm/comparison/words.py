@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from charlm.comparison.result import Comparison, Row
-from charlm.models import ARCHITECTURES, Network
+from charlm.models import ARCHITECTURES, CountingModel, Network
 from charlm.training import Budget
 
 
@@ -111,6 +111,8 @@ def notes(result: Comparison) -> Iterator[str]:
     seeds = max(len(row.seeds) for row in result.rows)
     spread = ", spread over seeds" if seeds > 1 else ""
     yield f"±: 95 % interval of the difference to the best (paired bootstrap over blocks{spread})."
+    if seeds == 1 and not all(issubclass(ARCHITECTURES[row.architecture], CountingModel) for row in result.rows):
+        yield "Each was trained once: how much another seed would change is not part of ±."
     yield from _times(result)
     if not all(math.isfinite(row.difference.low) for row in result.rows[1:]):
         yield "±?: the text is too short to tell how sure the difference is."
