@@ -15,6 +15,7 @@ from charlm import __version__
 from charlm.corpus import Split, open_corpus, split
 from charlm.decoding import beam_search, sample
 from charlm.evaluation import evaluate
+from charlm.machine import processor
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.models.stepping import compiler, load
 from charlm.progress import Listener, silent
@@ -46,7 +47,7 @@ class Speeds:
 def machine(device: torch.device) -> dict[str, Any]:
     """What was measured on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "bfloat16": bfloat16_reason()[1],
@@ -147,13 +148,3 @@ def _rate(work: Callable[[], int], seconds: float) -> float:
     while (elapsed := time.perf_counter() - begin) < seconds or not characters:
         characters += work()
     return characters / elapsed
-
-
-def _processor() -> str:
-    """Its name, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())

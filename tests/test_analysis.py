@@ -21,7 +21,6 @@ from charlm.analysis import (
     longest_quote,
     predict,
     read,
-    reads_beyond_order,
     untrained,
 )
 from charlm.analysis.embeddings import embedding_of
@@ -244,8 +243,6 @@ class TestContext:
         curve = context_curve(model, tokenizer, reading, tokens=2000)
         assert curve[0].bits_per_character != pytest.approx(whole, rel=1e-3)
         assert [point.bits_per_character for point in curve[1:]] == pytest.approx([whole] * (len(curve) - 1), rel=1e-6)
-        assert not reads_beyond_order(model)
-        assert reads_beyond_order(counted(said, tokenizer, cache=50))
 
     def test_a_sample_tells_within_its_error(self):
         model = network("gru", TOKENIZERS[0].vocab_size)

@@ -4,15 +4,31 @@ import json
 import math
 import random
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from charlm import checkpoint, comparison
-from charlm.comparison import Observer, compare, plan, to_train, trained_already
-from charlm.corpus import Origin
+from charlm.comparison import (
+    Comparison,
+    Conditions,
+    Observer,
+    Row,
+    compare,
+    lead,
+    notes,
+    pairs_table,
+    plan,
+    to_train,
+    trained_already,
+)
+from charlm.corpus import Origin, Split, Text
 from charlm.errors import CheckpointError, TrainingFault, UsageError
-from charlm.models import ARCHITECTURES
+from charlm.evaluation import Difference, Evaluation, paired_difference
+from charlm.models import ARCHITECTURES, NGram
 from charlm.tokenizers import Bytes, Characters, SentencePiece
 from charlm.training import Budget, TrainingConfig, Watcher, model_config
 
@@ -65,7 +81,7 @@ class TestPlan:
 
 class TestCompare:
     def test_every_architecture_in_order_on_the_same_text(self):
-        split, sources = prepared(ARCHITECTURES, order=3)
+        split, sources = prepared(ARCHITECTURES, order=3, cache=0)
         result = compare(sources, split)
         figures = [row.evaluation.bits_per_character for row in result.rows]
         assert figures == sorted(figures)
@@ -110,7 +126,7 @@ class TestCompare:
         assert row.to_json()["upper_bound"] is True
 
     def test_context_reaches_the_evaluation(self):
-        split, sources = prepared(["ngram"], order=4)
+        split, sources = prepared(["ngram"], order=4, cache=0)
         (near,) = compare(sources, split, context=1).rows
         split, sources = trained_already([near.run])
         (far,) = compare(sources, split).rows
@@ -136,6 +152,128 @@ class TestCompare:
         before = torch.get_rng_state()
         compare(sources, split)
         assert torch.equal(before, torch.get_rng_state())
+
+
+def row_of(name, bits, *, seeds=(), architecture=None, adapt="none", frozen=False, blocks=20):
+    """A row of a model that pays so many bits for each character of the same text, with a little noise."""
+    noise = np.random.default_rng(len(name)).normal(0, 0.01, blocks)
+    evaluation = Evaluation(
+        tokens=1000 * blocks, characters=1000 * blocks, bytes=1000 * blocks,
+        block_bits=1000 * (bits + noise - noise.mean()), block_characters=np.full(blocks, 1000),
+        unseen_characters=0, unseen_bits=0.0, seconds=1.0, text_name="text", text_sha256="0", context=None, adapt=adapt,
+    )  # fmt: skip
+    conditions = Conditions(None, "characters", None if architecture == "ngram" else "3s")
+    return Row(
+        runs=(Path(name),), architecture=architecture or name, frozen=frozen, tokenizer="characters",
+        conditions=conditions, provenance=(), parameters=1, training_seconds=3.0, finished=True, evaluation=evaluation,
+        difference=Difference(0.0, 0.0, 0.0), seeds=tuple(seeds) or (bits,), sample="",
+    )  # fmt: skip
+
+
+def comparison_of(*rows, baselines=None, budget="3s"):
+    text = Text.from_string("text", "text")
+    split = Split(text, text, text, text)
+    return Comparison(split, tuple(rows), baselines or {}, {}, False, None, budget=budget)
+
+
+NGRAM = row_of("ngram", 1.0, architecture="ngram", adapt="counts")
+FROZEN_NGRAM = row_of("ngram", 1.2, architecture="ngram", frozen=True)
+LSTM, GRU = row_of("lstm", 1.5), row_of("gru", 1.6)
+
+
+class TestFrozen:
+    def test_an_adapting_model_is_scored_again_and_not_counted_again(self, monkeypatch):
+        fit, fitted = NGram.fit, []
+        monkeypatch.setattr(NGram, "fit", lambda *given: fitted.append(1) or fit(*given))
+        split, sources = prepared(["ngram", "rnn"], order=3)
+        result = compare(sources, split)
+        assert len(fitted) == 1
+        rows = dict(zip(result.names, result.rows, strict=True))
+        assert set(rows) == {"ngram", "ngram (frozen)", "rnn"}
+        assert {name: row.evaluation.adapt for name, row in rows.items()} == {
+            "ngram": "counts", "ngram (frozen)": "none", "rnn": "none",
+        }  # fmt: skip
+        assert rows["ngram"].runs == rows["ngram (frozen)"].runs
+        _, plain = prepared(["ngram"], order=3, cache=0)
+        (alone,) = compare(plain, split).rows
+        assert alone.evaluation.bits == rows["ngram (frozen)"].evaluation.bits
+        assert not alone.frozen
+
+    def test_a_mixture_with_a_cache_too(self):
+        split, sources = prepared(["mixture"], order=3, width=8)
+        assert sorted(compare(sources, split).names) == ["mixture", "mixture (frozen)"]
+
+    def test_words_say_which_is_which(self):
+        told = " ".join(notes(comparison_of(NGRAM, FROZEN_NGRAM, LSTM, GRU)))
+        assert "ngram adapts: it counts what it reads, too; ngram (frozen) is the same run without that." in told
+        assert "The others do not adapt either: compare them with ngram (frozen), not with ngram." in told
+        assert "adapt" not in " ".join(notes(comparison_of(FROZEN_NGRAM, LSTM)))
+
+
+class TestLead:
+    @pytest.mark.parametrize(
+        ("rows", "xz", "words"),
+        [
+            (
+                (NGRAM, FROZEN_NGRAM, LSTM),
+                0.9,
+                "No model predicts text as well as xz -9, which needs no training: 0.900",
+            ),
+            ((NGRAM, FROZEN_NGRAM, LSTM), 1.1, "xz -9, which needs no training, beats every model that stays as it"),
+            ((NGRAM, FROZEN_NGRAM, LSTM, GRU), 1.4, "xz -9, which needs no training, beats every network: it has 1.4"),
+            ((NGRAM, FROZEN_NGRAM), 1.4, "Of those that stay as they were trained, ngram (frozen) is best, at 1.200."),
+            ((LSTM, GRU), 1.55, "lstm predicts text best, at 1.500 bits per character."),
+            ((LSTM, GRU), 1.45, "No model predicts text as well as xz -9"),
+        ],
+    )
+    def test_a_baseline_that_beats_models_is_named_and_no_other(self, rows, xz, words):
+        told = " ".join(lead(comparison_of(*rows, baselines={"uniform": 6.0, "gzip -9": xz + 0.3, "xz -9": xz})))
+        assert words in told
+        assert ("xz" in told) == ("xz" in words)
+        assert "gzip" not in told
+
+    def test_without_baselines(self):
+        assert lead(comparison_of(LSTM)) == ["lstm predicts text best, at 1.500 bits per character."]
+
+
+class TestPairs:
+    def test_every_two_models_have_an_interval(self):
+        result = comparison_of(NGRAM, FROZEN_NGRAM, LSTM, GRU)
+        pairs = {(pair.name, pair.against): pair.difference for pair in result.pairs()}
+        assert len(pairs) == 6
+        assert pairs["gru", "lstm"] == paired_difference(GRU.evaluation, LSTM.evaluation)
+        assert pairs["gru", "lstm"].mean == pytest.approx(0.1)
+        assert all(0 < d.low < d.mean < d.high for d in pairs.values())
+        headings, lines = pairs_table(result)
+        assert all(len(line.cells) == len(headings) for line in lines)
+        verdicts = {(line.cells[0].text, line.cells[1].text): line.cells[-1].text for line in lines}
+        assert verdicts["gru", "lstm"] == "clearly worse"
+        assert verdicts["gru", "ngram"] == "clearly worse; ngram adapts"
+
+    def test_seeds_widen_what_depends_on_them(self):
+        other = row_of("gru", 1.6, seeds=(1.5, 1.6, 1.7))
+        alone, several = GRU.minus(LSTM), other.minus(LSTM)
+        assert several == paired_difference(other.evaluation, LSTM.evaluation, seeds=(other.seeds, LSTM.seeds))
+        assert several.low < 0 < alone.low < alone.high < several.high
+        assert other.interval[0] < GRU.interval[0] < GRU.interval[1] < other.interval[1]
+        assert other.to_json()["interval"] == list(other.interval)
+
+    def test_runs_with_the_same_name_elsewhere_are_told_apart(self):
+        rows = [row_of(f"{folder}/run", 1.0, architecture="rnn") for folder in ("a", "b")]
+        assert comparison_of(*rows).names == ["a/run", "b/run"]
+
+
+def test_what_was_asked_and_what_was_taken():
+    """A budget is a request: counting takes its own time, a network may end early or late."""
+    took = {"ngram": 9.0, "lstm": 3.1, "gru": 21.0}
+    rows = [replace(row, training_seconds=took[row.architecture]) for row in (NGRAM, FROZEN_NGRAM, LSTM, GRU)]
+    told = list(notes(comparison_of(*rows)))
+    assert "text: 4 characters held out; 3s of training asked for each. Lower is better." in told
+    assert "Counting is never cut short, whatever was asked: ngram 9 s." in told
+    assert "Training did not take the time that was asked for: gru 21 s." in told
+    steps = list(notes(comparison_of(*rows, budget="300steps")))
+    assert "Counting is never cut short, whatever was asked: ngram 9 s." in steps
+    assert not any("gru" in note for note in (*steps, *notes(comparison_of(LSTM))))
 
 
 class TestRefusal:

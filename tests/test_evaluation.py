@@ -11,7 +11,15 @@ from handmade import History, Table, Words, characters, varied
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
 from charlm.errors import CheckpointError, DataError, TrainingFault, UsageError
-from charlm.evaluation import baselines, evaluate, paired_difference, scoring, token_bits, windowed_token_bits
+from charlm.evaluation import (
+    baselines,
+    evaluate,
+    paired_difference,
+    scoring,
+    token_bits,
+    windowed_token_bits,
+    with_seeds,
+)
 from charlm.evaluation.bootstrap import ratio_interval, student_quantile
 from charlm.evaluation.reference import COMPRESSORS, _tail
 from charlm.evaluation.result import Evaluation
@@ -195,8 +203,48 @@ def test_different_texts_are_not_compared_and_short_ones_tell_nothing():
 
 
 def test_student_quantiles_of_the_table():
-    for degrees, value in ((4, 2.776), (9, 2.262), (29, 2.045), (99, 1.984)):
-        assert student_quantile(0.975, degrees) == pytest.approx(value, rel=3e-3)
+    for degrees, value in ((1, 12.7062), (2, 4.30265), (3, 3.18245), (4, 2.77645), (9, 2.26216), (99, 1.98422)):
+        assert student_quantile(0.975, degrees) == pytest.approx(value, rel=1e-4)
+    assert student_quantile(0.9, 5) == pytest.approx(1.47588, rel=1e-4)
+
+
+def test_with_no_error_of_the_text_the_interval_over_seeds_is_welchs():
+    """By hand: means 5 and 3, variances 1/3 and 4/3 of them, 2.9412 degrees, t = 3.2188 (as SciPy's Welch test)."""
+    low, high = with_seeds(2.0, (2.0, 2.0), 20, [4.0, 5.0, 6.0], [1.0, 3.0, 5.0])
+    assert pytest.approx(2.9412, abs=1e-4) == (5 / 3) ** 2 / ((1 / 3) ** 2 / 2 + (4 / 3) ** 2 / 2)
+    assert (low, high) == pytest.approx((-2.15540, 6.15540), abs=1e-3)
+
+
+def test_where_seeds_do_not_differ_the_interval_is_that_of_the_text():
+    assert with_seeds(1.0, (0.8, 1.3), 20, [0.5], ()) == (0.8, 1.3)
+    assert with_seeds(1.0, (0.8, 1.3), 20, [0.5] * 3, [2.0] * 9) == pytest.approx((0.8, 1.3))
+    assert with_seeds(1.0, (-math.inf, math.inf), 2, [0.4, 0.6]) == (-math.inf, math.inf)
+    a, b = evaluation(np.arange(20.0)), evaluation(np.zeros(20))
+    alone, several = paired_difference(a, b), paired_difference(a, b, seeds=([0.0, 0.1, 0.2], [1.0]))
+    assert several.mean == alone.mean
+    assert several.low < alone.low < alone.high < several.high
+
+
+@pytest.mark.parametrize(
+    ("text", "seed", "both", "seeds"),
+    [(1.0, 0.2, 0.3, (3, 3)), (0.1, 0.2, 0.3, (3, 3)), (0.5, 0.2, 0.1, (5, 1)), (0.01, 0.3, 0.0, (2, 4))],
+)
+def test_the_interval_over_texts_and_seeds_covers_what_it_says(text, seed, both, seeds):
+    """Two equally good models: bits = what a block costs one of them more + what a seed does + what it does there."""
+    rng, blocks, covered, alone = np.random.default_rng(0), 20, 0, 0
+    sizes = np.full(blocks, 1000)
+    for draw in range(300):
+        a, b = (
+            (count > 1) * (rng.normal(0, seed, (count, 1)) + rng.normal(0, both, (count, blocks))) for count in seeds
+        )
+        a = a + rng.normal(0, text, blocks)
+        bits = a.mean(0) - b.mean(0)
+        interval = ratio_interval(1000 * bits, sizes, resamples=500, seed=draw)
+        low, high = with_seeds(bits.mean(), interval, blocks, a.mean(1).tolist(), b.mean(1).tolist())
+        covered += low <= 0 <= high
+        alone += interval[0] <= 0 <= interval[1]
+    assert 0.925 <= covered / 300 <= 0.985  # 0.95, of 300 draws within 0.025, or more: see `with_seeds`
+    assert alone < covered
 
 
 @pytest.mark.slow

@@ -220,6 +220,24 @@ def test_saved_and_loaded_to_the_bit(variant):
     )
 
 
+@every_variant
+@torch.no_grad()
+def test_a_frozen_model_is_one_that_does_not_adapt(variant, stage):
+    model, tokens = stage(variant), drawn(2, 40)
+    before, _ = model(tokens, model.initial_state(2))
+    frozen = model.frozen()
+    assert not frozen.adapts
+    assert (frozen is model) == (not model.adapts)
+    log_probs, _ = frozen(tokens, frozen.initial_state(2))
+    assert log_probs.double().logsumexp(-1).abs().max() < 1e-5
+    assert torch.equal(log_probs, before) == (not model.adapts)
+    assert torch.equal(model(tokens, model.initial_state(2))[0], before)
+    with TemporaryDirectory() as folder:  # it is a model of its own, which can be saved
+        checkpoint.save(Path(folder), VARIANTS[variant][0], frozen, TOKENIZER, {})
+        copy = checkpoint.load(Path(folder)).model
+    assert torch.equal(copy(tokens, copy.initial_state(2))[0], log_probs)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_size_is_a_configuration(architecture):
     kind = ARCHITECTURES[architecture]

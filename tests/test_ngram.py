@@ -371,6 +371,17 @@ def test_a_cache_learns_to_predict_a_text_that_repeats_itself() -> None:
     assert nats[100] < 0.7 * nats[0]
 
 
+def test_frozen_it_is_what_would_have_been_counted_without_a_cache() -> None:
+    text = "abracadabra bard" * 20
+    model, plain = fitted(text, order=4, cache=40), fitted(text, order=4, cache=0)
+    frozen, read = model.frozen(), torch.from_numpy(encoded(text + text)).long()[None]
+    assert (model.adapts, frozen.adapts, plain.adapts) == (True, False, False)
+    assert frozen.config == plain.config
+    assert torch.equal(frozen(read, frozen.initial_state(1))[0], plain(read, plain.initial_state(1))[0])
+    assert frozen.mass.data_ptr() == model.mass.data_ptr()  # one memory
+    assert frozen.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_classical_smoothers_remember_nothing() -> None:
     for smoothing in SMOOTHERS:
         model = fitted(order=2, smoothing=smoothing)

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm import checkpoint
-from charlm.comparison import Comparison, compare, plan, table, to_train, trained_already
+from charlm.comparison import Comparison, compare, lead, plan, table, to_train, trained_already
 from charlm.corpus import Origin
 from charlm.models import SINGLE
 from charlm.report import Findings, as_page, find, findings, sections
@@ -196,9 +196,12 @@ class TestFigures:
             assert [content(cell) for cell in row] == [cell.text for cell in line.cells]
             assert row.get("class") == line.kind
         bits = {row[0].get("data-value"): float(row[1].get("data-value", "")) for row in rows}
-        for row_ in found.result.rows:
-            assert bits[row_.architecture] == row_.evaluation.bits_per_character
-        assert {*bits} == {*SINGLE, *found.result.baselines}
+        for name, row_ in zip(found.result.names, found.result.rows, strict=True):
+            assert bits[name] == row_.evaluation.bits_per_character
+        assert {*bits} == {*SINGLE, "ngram (frozen)", *found.result.baselines}
+        assert [finding.name for finding in found.contenders] == [n for n in found.result.names if "frozen" not in n]
+        assert " ".join(lead(found.result)) in content(tree)
+        assert "ngram adapts: it counts what it reads, too" in content(section(tree, "result"))
 
     def test_every_cell_can_be_sorted_by(self, tree: ElementTree.Element) -> None:
         shown = section(tree, "result").find(".//table[@class='sortable']")
@@ -305,7 +308,7 @@ class TestCommand:
         rows = json.loads(outcome.out)["rows"]
         tree = ElementTree.fromstring((folder / "a.html").read_text(encoding="utf-8"))
         shown = {row[0].get("data-value"): row[1].get("data-value") for row in tree.findall(".//tbody/tr")}
-        assert {row["architecture"]: repr(row["bits_per_character"]) for row in rows}.items() <= shown.items()
+        assert {row["name"]: repr(row["bits_per_character"]) for row in rows}.items() <= shown.items()
         outcome = charlm("report", *(row["run"] for row in rows), "-o", "b.html")
         assert outcome.code == 0, outcome.err
         assert outcome.out == ""
@@ -316,7 +319,7 @@ class TestCommand:
     def test_the_newest_run_by_default(self, folder: Path, charlm: Charlm) -> None:
         assert charlm("train", "corpus.txt", *QUICK, "-q", "--arch", "gru").code == 0
         assert charlm("report").code == 0
-        assert "gru does, at" in (folder / "report.html").read_text(encoding="utf-8")
+        assert "gru predicts corpus best, at" in (folder / "report.html").read_text(encoding="utf-8")
 
     def test_only_pages_are_replaced(self, folder: Path, charlm: Charlm) -> None:
         assert charlm("train", "corpus.txt", *QUICK, "-q", "--arch", "ngram").code == 0

@@ -10,7 +10,7 @@ embeddings  where a network has put its characters
 """
 
 from charlm.analysis.attention import AttentionMaps, attention_maps
-from charlm.analysis.context import CONTEXTS, ContextPoint, context_curve, reads_beyond_order
+from charlm.analysis.context import CONTEXTS, ContextPoint, context_curve
 from charlm.analysis.embeddings import EmbeddingMap, embedding_map
 from charlm.analysis.gradients import Gradients, gradients_through_time, untrained
 from charlm.analysis.kinds import KINDS, Kind, bits_by_kind
@@ -40,6 +40,5 @@ __all__ = [
     "longest_quote",
     "predict",
     "read",
-    "reads_beyond_order",
     "untrained",
 ]

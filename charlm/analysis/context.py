@@ -8,7 +8,6 @@ import numpy as np
 from charlm.analysis.surprisal import Reading
 from charlm.evaluation.scoring import characters_of, windowed_token_bits
 from charlm.models.base import CountingModel, LanguageModel
-from charlm.models.ngram import NGram
 from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
 
@@ -59,8 +58,3 @@ def context_curve(
         found.append(ContextPoint(context, figure, int(begun[reading.ids[asked]].sum()), error))
         progress("context", (number + 1) / len(contexts))
     return tuple(found)
-
-
-def reads_beyond_order(model: LanguageModel) -> bool:
-    """Whether an n-gram with a cache is at work: its curve is not flat beyond its order, since the cache reads on."""
-    return any(isinstance(part, NGram) and part.cache is not None for part in model.modules())

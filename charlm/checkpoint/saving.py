@@ -14,6 +14,7 @@ from charlm import __version__
 from charlm.checkpoint.card import CARD, FORMAT, OWN_FILE, card_json, described, read_card
 from charlm.errors import CharlmError, CheckpointError
 from charlm.files import atomic_file, sha256_of, write_atomically
+from charlm.machine import environment
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
 
@@ -50,6 +51,8 @@ def save(
             "config": model.config.to_json(),
             "vocab_size": model.vocab_size,
             "parameters": model.parameters_count,
+            "adapt": "counts" if model.adapts else "none",
+            "environment": environment(),
             "tokenizer": tokenizer.kind,
             **about,
             "files": files,

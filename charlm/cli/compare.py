@@ -1,6 +1,6 @@
 """`charlm compare`: which architecture predicts a text best."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import write_report
 from charlm.cli.texts import note_held_out
 from charlm.cli.train import check_threads, learn_tokenizer, skipped
+from charlm.cli.typeset import as_latex, as_markdown
 from charlm.comparison import (
     MATCHES,
     Comparison,
@@ -46,6 +47,13 @@ from charlm.tokenizers import TOKENIZERS
 from charlm.training import SIZES, Budget, TrainingConfig, Watcher, assumptions, choose_device, speed
 
 DEFAULT_CORPUS = "builtin:python-reference"
+FORMATS: dict[str, Callable[[Comparison, bool], None]] = {
+    "json": lambda result, _: as_json(result),
+    "csv": as_csv,
+    "markdown": as_markdown,
+    "latex": as_latex,
+}
+"""How else to print a comparison, by the name of the option."""
 FOR_RUNS = {
     "corpora",
     "context",
@@ -53,8 +61,8 @@ FOR_RUNS = {
     "device",
     "threads",
     "report",
-    "json_wanted",
-    "csv_wanted",
+    "pairs",
+    *FORMATS,
 }  # what trained runs can still be told
 
 
@@ -81,8 +89,11 @@ FOR_RUNS = {
 @option("--context", type=int, default=None, help="Let every model see only the last so many characters.")
 @option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the runs.  [default: checkpoints]")
 @option("--report", type=click.Path(path_type=Path), help="Make a page to look at as well: an HTML file.")
-@option("--json", "json_wanted", is_flag=True, help="Print JSON.")
-@option("--csv", "csv_wanted", is_flag=True, help="Print CSV.")
+@option("--pairs", is_flag=True, help="Show every two models' difference and its interval, too; with --csv only those.")
+@option("--json", is_flag=True, help="Print JSON: the pairs, all settings, versions and hashes, too.")
+@option("--csv", is_flag=True, help="Print CSV.")
+@option("--markdown", is_flag=True, help="Print a Markdown table.")
+@option("--latex", is_flag=True, help="Print a LaTeX table, for the booktabs package.")
 @apply(corpus_options)
 @settings_options("Training", {"training": TrainingConfig}, skip=("budget",))
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training")
@@ -100,14 +111,13 @@ FOR_RUNS = {
     {name: kind.Config for name, kind in ARCHITECTURES.items()},
 )
 @click.pass_context
-def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, csv_wanted: bool, **values: Any) -> int:
+def command(ctx: click.Context, /, corpora: tuple[str, ...], pairs: bool, **values: Any) -> int:
     """Train every architecture on one text and say which predicts the rest of it best, in bits per character.
 
     CORPUS is what `charlm train` takes, by default builtin:python-reference. Folders of runs are compared as they
     are. Ctrl-C saves and shows what is done; the same command goes on from there, and trains nothing twice.
     """
-    if json_wanted and csv_wanted:
-        raise UsageError("--json and --csv: give one of them")
+    show = _format(values, pairs)
     runs = [Path(name) for name in corpora if (Path(name) / CARD).is_file()]
     if runs and len(runs) < len(corpora):
         other = next(name for name in corpora if Path(name) not in runs)
@@ -120,11 +130,20 @@ def command(ctx: click.Context, /, corpora: tuple[str, ...], json_wanted: bool, 
             result = _compare_runs(runs, values, stopping)
         else:
             result = _compare_architectures(corpora or (DEFAULT_CORPUS,), values, stopping)
-        show = as_json if json_wanted else as_csv if csv_wanted else as_table
-        show(result)
+        show(result, pairs)
         if page and result.rows and not result.stopped:
             write_report(result, page, values["seed"] or 0)
         return _outcome(result, stopping())
+
+
+def _format(values: dict[str, Any], pairs: bool) -> Callable[[Comparison, bool], None]:
+    """How to print the result. Raises UsageError for two ways, or for what one of them has no use for."""
+    wanted = [name for name in FORMATS if values[name]]
+    if len(wanted) > 1:
+        raise UsageError(f"{' and '.join(f'--{name}' for name in wanted)}: give one of them")
+    if pairs and wanted == ["json"]:
+        raise UsageError("--pairs: JSON always has them; leave it out")
+    return FORMATS[wanted[0]] if wanted else as_table
 
 
 def _only_for_runs(ctx: click.Context) -> None:
@@ -198,7 +217,7 @@ def _is_run(folder: Path) -> bool:
 
 def _say(contender: Contender, evaluation: Evaluation) -> None:
     figure = f"{evaluation.bits_per_character:.3f} bits/char"
-    errors.print(f"{contender.architecture}: {figure}  {contender.path}", soft_wrap=True, markup=False)
+    errors.print(f"{contender.name}: {figure}  {contender.path}", soft_wrap=True, markup=False)
 
 
 def _say_found(path: Path, finished: bool) -> None:

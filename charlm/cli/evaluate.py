@@ -93,6 +93,8 @@ def _table(name: str, e: Evaluation, kind: str, learned: LearnedShare) -> Table:
         ("in the training text", learned_words(learned) + (", word for word" if learned.share else "")),
         ("speed", f"{e.characters / max(e.seconds, 1e-9):,.0f} characters/s"),
     ]
+    if e.adapt == "counts":
+        rows.append(("adapts", "it counts what it reads, too; `charlm compare` shows it frozen as well"))
     if e.dynamic is not None:
         rows.append(("dynamic evaluation", "it learned on the way: compares with such figures only"))
     if kind == "sentencepiece":

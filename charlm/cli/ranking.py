@@ -1,10 +1,11 @@
-"""A comparison on standard output: as a table, as JSON, as CSV."""
+"""A comparison on standard output: as a table, as JSON, as CSV (`typeset` has Markdown and LaTeX)."""
 
 import csv
 import json
 import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,16 +14,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from charlm.comparison import Comparison, notes, table
+from charlm.comparison import Comparison, Line, lead, notes, pairs_table, table
+from charlm.machine import environment
 
+PAIRS = "Each interval (95 %) is that of its pair: of 20 pairs of equal models about one looks different."
+PAIR_COLUMNS = ("name", "against", "mean", "low", "high")
 STYLES = {"best": "bold", "model": "", "baseline": "dim"}
 WIDE = 1000  # columns, where no terminal says how many there are: nothing is cut
 
 
 def as_json(result: Comparison) -> None:
-    """One object: the text, the rows from best to worst, the baselines."""
+    """One object: the text, what measured, the rows from best to worst, every two of them, the baselines."""
     text = result.split.held_out
     told = {
+        "environment": environment(),
         "text_name": text.name,
         "text_sha256": text.sha256,
         "characters": text.characters,
@@ -30,56 +35,85 @@ def as_json(result: Comparison) -> None:
         "budget": result.budget,
         "match": result.match,
         "finished": not result.stopped,
-        "rows": [row.to_json() for row in result.rows],
+        "rows": _rows(result),
+        "pairs": [pair.to_json() for pair in result.pairs()],
         "baselines": list(_baselines(result)),
         "faults": dict(result.faults),
     }
     click.echo(json.dumps(told))
 
 
-def as_csv(result: Comparison) -> None:
-    """A line a row, from best to worst, then the baselines; intervals in two columns."""
-    rows = [_flat(row.to_json()) for row in result.rows]
-    if not rows:
+def as_csv(result: Comparison, pairs: bool) -> None:
+    """A line a row, from best to worst, then the baselines; or a line for every two rows.
+
+    A column holds numbers or texts, never both; what is not known is empty.
+    """
+    if not result.rows:
         return
-    table = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    if pairs:
+        _write_csv([pair.to_json() for pair in result.pairs()], PAIR_COLUMNS)
+        return
+    rows = [_flat(row) for row in _rows(result)]
+    _write_csv([*rows, *({"architecture": entry["name"], **entry} for entry in _baselines(result))], list(rows[0]))
+
+
+def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    table.writerows({"architecture": entry.pop("name"), **entry} for entry in _baselines(result))
+
+
+def _rows(result: Comparison) -> list[dict[str, Any]]:
+    return [{"name": name, **row.to_json()} for name, row in zip(result.names, result.rows, strict=True)]
 
 
 def _baselines(result: Comparison) -> Iterator[dict[str, Any]]:
+    text = result.split.held_out
     for name, bits in result.baselines.items():
-        figures = {"bits_per_character": bits, "nats_per_character": bits * math.log(2), "perplexity": 2**bits}
-        yield {"name": name, **figures}
+        yield {
+            "name": name,
+            "bits_per_character": bits,
+            "bits_per_byte": bits * text.characters / text.bytes,
+            "nats_per_character": bits * math.log(2),
+            "perplexity": 2**bits,
+        }
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of numbers and texts: intervals in two columns, of the seeds how many; how runs were made is for JSON."""
     flat: dict[str, Any] = {}
     for name, value in row.items():
         if name == "difference":
             flat |= {name: value["mean"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
         elif name == "conditions":
             flat |= value
-        elif name in ("runs", "seeds"):
-            flat[name] = " ".join(map(str, value))
+        elif name == "runs":
+            flat[name] = os.pathsep.join(value)
+        elif name == "seeds":
+            flat[name] = len(value)
         elif name == "interval":
             flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
-        else:
+        elif name not in ("provenance", "dynamic"):
             flat[name] = value
     return flat
 
 
-def as_table(result: Comparison) -> None:
-    """A table, what it means, and a sample line a row."""
+def as_table(result: Comparison, pairs: bool) -> None:
+    """A table, what it means, if wanted the differences of every two rows, and a sample line a row."""
     if not result.rows:
         return
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDE
-    console.print(_table(result))
+    console.print(_table(*table(result)))
+    for line in lead(result):
+        console.print(Text(line))
     for line in notes(result):
         console.print(Text(line, "dim"))
+    if pairs and len(result.rows) > 1:
+        console.print()
+        console.print(_table(*pairs_table(result), words=(1, 4)))
+        console.print(Text(PAIRS, "dim"))
     console.print("\nWhat each writes (temperature 0.8, the same seed):")
     width = max(map(len, result.names))
     for name, row in zip(result.names, result.rows, strict=True):
@@ -87,12 +121,12 @@ def as_table(result: Comparison) -> None:
         console.print(sample, no_wrap=True, overflow="ellipsis")
 
 
-def _table(result: Comparison) -> Table:
+def _table(headings: list[str], lines: list[Line], words: Sequence[int] = ()) -> Table:
+    """`words`: which columns, besides the first, hold no numbers."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    (first, *others), lines = table(result)
-    shown.add_column(first, overflow="fold")
-    for heading in others:
-        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column(headings[0], overflow="fold")
+    for n, heading in enumerate(headings[1:], 1):
+        shown.add_column(heading, justify="left" if n in words else "right", no_wrap=n not in words)
     for line in lines:
         shown.add_row(*(Text(cell.text) for cell in line.cells), style=STYLES[line.kind])
     return shown

@@ -2,16 +2,17 @@
 
 planning   what each is trained with, and what is made equal
 sources    contenders to be trained, gone on with, or taken as they are
+provenance how a run was made: settings, hashes, versions, machine
 result     the rows, what was equal for all of them and what was not
 comparing  have them, measure them, put them in order
-words      the table's cells, and the sentences under it
+words      the table's cells, and the sentences around it
 """
 
 from charlm.comparison.comparing import SAMPLE_CHARACTERS, SAMPLING, compare, sample_line
 from charlm.comparison.planning import MATCHES, Plan, budget_for, plan
-from charlm.comparison.result import Comparison, Conditions, Row
+from charlm.comparison.result import Comparison, Conditions, Pair, Row
 from charlm.comparison.sources import Contender, Observer, Source, to_train, trained_already
-from charlm.comparison.words import Cell, Line, differing, duration, listed, notes, short, table
+from charlm.comparison.words import Cell, Line, differing, duration, lead, listed, notes, pairs_table, short, table
 
 __all__ = [
     "MATCHES",
@@ -23,6 +24,7 @@ __all__ = [
     "Contender",
     "Line",
     "Observer",
+    "Pair",
     "Plan",
     "Row",
     "Source",
@@ -30,8 +32,10 @@ __all__ = [
     "compare",
     "differing",
     "duration",
+    "lead",
     "listed",
     "notes",
+    "pairs_table",
     "plan",
     "sample_line",
     "short",

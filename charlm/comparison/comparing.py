@@ -7,13 +7,13 @@ from itertools import zip_longest
 import torch
 
 from charlm import checkpoint
-from charlm.analysis import reads_beyond_order
+from charlm.comparison.provenance import provenance
 from charlm.comparison.result import Comparison, Conditions, Row, mean_row
-from charlm.comparison.sources import Contender, Observer, Source
+from charlm.comparison.sources import FROZEN, Contender, Observer, Source
 from charlm.corpus import Split, Text
 from charlm.decoding import Sampling, sample
 from charlm.errors import TrainingFault
-from charlm.evaluation import Difference, Evaluation, baselines, evaluate, paired_difference
+from charlm.evaluation import Difference, Evaluation, baselines, evaluate
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
 from charlm.training import Unsaved
@@ -38,12 +38,13 @@ def compare(
     """Have each contender in turn, evaluate it on `split.held_out`, and put them in order.
 
     The several sources of one name differ in their seed and make one row; all names have their first turn before any
-    has its second. `context` as in `evaluate`; `seed` is that of the samples. One whose numbers go wrong is left out
-    and noted in `faults`. When the observer stops it, the contender that is being trained is saved and those that are
-    done are still compared. Raises whatever training and evaluation raise besides.
+    has its second. A model that adapts to what it reads makes two rows: as it is, and frozen as it was trained.
+    `context` as in `evaluate`; `seed` is that of the samples. One whose numbers go wrong is left out and noted in
+    `faults`. When the observer stops it, the contender that is being trained is saved and those that are done are still
+    compared. Raises whatever training and evaluation raise besides.
     """
     observer = observer or Observer()
-    found: dict[str, list[Row]] = {}
+    found: dict[tuple[str, bool], list[Row]] = {}
     faults: dict[str, str] = {}
     interrupted = None
     for name, source in _turns(sources):
@@ -55,14 +56,16 @@ def compare(
                 interrupted = None if contender.finished else contender.path
                 break
             contender.model.to(device or "cpu")
-            evaluation = _evaluated(name, contender, split.held_out, context, observer)
-            found.setdefault(name, []).append(_row(contender, evaluation, seed))
+            for one in _as_it_is_and_frozen(contender):
+                shown = name + (FROZEN if one.frozen else "")
+                evaluation = _evaluated(shown, one, split.held_out, context, observer)
+                found.setdefault((name, one.frozen), []).append(_row(one, evaluation, seed))
         except (_Stopped, Unsaved):
             break
         except TrainingFault as fault:
             faults[name] = str(fault)
     rows = sorted(map(mean_row, found.values()), key=lambda row: row.evaluation.bits_per_character)
-    ranked = tuple(replace(row, difference=paired_difference(row.evaluation, rows[0].evaluation)) for row in rows)
+    ranked = tuple(replace(row, difference=row.minus(rows[0])) for row in rows)
     stopped, needed = observer.should_stop(), {}
     if rows and not stopped:
         with observer.evaluating("gzip and xz"):
@@ -74,6 +77,13 @@ def _turns(sources: Mapping[str, Sequence[Source]]) -> list[tuple[str, Source]]:
     """Every first source by its name, then every second, and so on."""
     named = [[(name, source) for source in several] for name, several in sources.items()]
     return [one for turn in zip_longest(*named) for one in turn if one is not None]
+
+
+def _as_it_is_and_frozen(contender: Contender) -> list[Contender]:
+    """The contender, and if it adapts the same one frozen: scored once more, not trained once more."""
+    if not contender.model.adapts:
+        return [contender]
+    return [contender, replace(contender, model=contender.model.frozen(), frozen=True)]
 
 
 def _evaluated(name: str, contender: Contender, text: Text, context: int | None, observer: Observer) -> Evaluation:
@@ -90,15 +100,17 @@ def _evaluated(name: str, contender: Contender, text: Text, context: int | None,
 
 
 def _row(contender: Contender, evaluation: Evaluation, seed: int) -> Row:
+    card = checkpoint.read_card(contender.path)
     return Row(
         runs=(contender.path,),
         architecture=contender.architecture,
+        frozen=contender.frozen,
         tokenizer=contender.tokenizer.kind,
-        conditions=Conditions.from_card(checkpoint.read_card(contender.path), contender.tokenizer),
+        conditions=Conditions.from_card(card, contender.tokenizer),
+        provenance=(provenance(contender.path, card),),
         parameters=contender.model.parameters_count,
         training_seconds=contender.training_seconds,
         finished=contender.finished,
-        adapts=reads_beyond_order(contender.model),
         evaluation=evaluation,
         difference=Difference(0.0, 0.0, 0.0),
         seeds=(evaluation.bits_per_character,),

@@ -1,16 +1,18 @@
 """What a comparison found: a row a contender, what was equal for all of them, and what was not."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from charlm.comparison.sources import FROZEN
 from charlm.corpus import Split
-from charlm.evaluation import Difference, Evaluation
+from charlm.evaluation import Difference, Evaluation, paired_difference, with_seeds
 from charlm.tokenizers import Tokenizer
 
 
@@ -56,18 +58,20 @@ CONDITIONS = {"training_text": "training text", "vocabulary": "tokenizer", "budg
 class Row:
     """One contender's result. `difference` is its bits per character minus those of the best.
 
-    With several seeds the figures are means over their `runs`, the seeds' own bits per character are `seeds`.
-    `adapts`: it goes on counting while it reads.
+    With several seeds the figures are means over their `runs`, the seeds' own bits per character are `seeds`; their
+    spread is part of `interval` and `difference`. `frozen`: a model that adapts to what it reads, kept from it. Each
+    run's `provenance` says how it was made.
     """
 
     runs: tuple[Path, ...]
     architecture: str
+    frozen: bool
     tokenizer: str
     conditions: Conditions
+    provenance: tuple[dict[str, Any], ...]
     parameters: int
     training_seconds: float
     finished: bool
-    adapts: bool
     evaluation: Evaluation
     difference: Difference
     seeds: tuple[float, ...]
@@ -77,6 +81,21 @@ class Row:
     def run(self) -> Path:
         """The run of the first seed."""
         return self.runs[0]
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it goes on learning from the text that it is evaluated on."""
+        return self.evaluation.adapt != "none"
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of its bits per character, over texts and seeds; infinite for a text too short to tell."""
+        e = self.evaluation
+        return with_seeds(e.bits_per_character, e.interval, len(e.block_bits), self.seeds)
+
+    def minus(self, other: "Row") -> Difference:
+        """Its bits per character minus those of another row, with the 95 % interval over texts and seeds."""
+        return paired_difference(self.evaluation, other.evaluation, seeds=(self.seeds, other.seeds))
 
     @property
     def spread(self) -> float | None:
@@ -96,16 +115,34 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Every figure by its name; ends of intervals that are infinite are null."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
-        difference = {k: v if abs(v) < float("inf") else None for k, v in dataclasses.asdict(self.difference).items()}
         own = {
             "runs": [str(run) for run in self.runs],
             "conditions": dataclasses.asdict(self.conditions),
-            "difference": difference,
+            "provenance": list(self.provenance),
+            "difference": _finite(dataclasses.asdict(self.difference)),
             "seeds": list(self.seeds),
         }
         del named["evaluation"]
         derived = {name: getattr(self, name) for name in ("spread", "characters_per_second", "upper_bound")}
-        return {"run": str(self.run), **named, **own, **derived, **self.evaluation.to_json()}
+        interval = list(_finite(dict(zip(("low", "high"), self.interval, strict=True))).values())
+        return {"run": str(self.run), **named, **own, **derived, **self.evaluation.to_json(), "interval": interval}
+
+
+def _finite(figures: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity: null instead."""
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+class Pair(NamedTuple):
+    """Two rows by their names, and the bits per character of the first minus those of the second."""
+
+    name: str
+    against: str
+    difference: Difference
+
+    def to_json(self) -> dict[str, Any]:
+        """Ends of intervals that are infinite are null."""
+        return {"name": self.name, "against": self.against, **_finite(dataclasses.asdict(self.difference))}
 
 
 def mean_row(rows: Sequence[Row]) -> Row:
@@ -121,6 +158,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
     return replace(
         first,
         runs=tuple(run for row in rows for run in row.runs),
+        provenance=tuple(one for row in rows for one in row.provenance),
         training_seconds=fmean(row.training_seconds for row in rows),
         finished=all(row.finished for row in rows),
         evaluation=evaluation,
@@ -147,15 +185,25 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """What tells the rows apart: their architectures, or else the names of their runs."""
-        names = [row.architecture for row in self.rows]
-        return names if len(set(names)) == len(names) else [row.run.resolve().name for row in self.rows]
+        """What tells the rows apart: their architectures, the names of their runs, or else where these lie."""
+        for name in (lambda row: row.architecture, lambda row: row.run.resolve().name, lambda row: str(row.run)):
+            names = [name(row) + (FROZEN if row.frozen else "") for row in self.rows]
+            if len(set(names)) == len(names):
+                break
+        return names
+
+    def pairs(self) -> list[Pair]:
+        """Every two rows, the worse one first: how much it costs more than the other."""
+        named = list(zip(self.names, self.rows, strict=True))
+        return [
+            Pair(name, better, row.minus(other)) for n, (name, row) in enumerate(named) for better, other in named[:n]
+        ]
 
     def conditions(self) -> dict[str, dict[str, list[str]]]:
         """Of each of the `CONDITIONS`: which values it had, and for which rows. One value: it was equal for all."""
         found: dict[str, dict[str, list[str]]] = {field: {} for field in CONDITIONS}
         for name, row in zip(self.names, self.rows, strict=True):
-            for field, values in found.items():
-                if (value := getattr(row.conditions, field)) is not None:
+            for field, values in found.items():  # of a run that has two rows, those of one
+                if not row.frozen and (value := getattr(row.conditions, field)) is not None:
                     values.setdefault(value, []).append(name)
         return {CONDITIONS[field]: values for field, values in found.items()}

@@ -21,13 +21,19 @@ from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 from charlm.training import Watcher, resume, train
 
+FROZEN = " (frozen)"
+"""What the name of an adapting model gets where it is taken as it was trained."""
+
 PLAN = "plan"
 """Under which name a run's card keeps what tells the plan that it was trained by from any other."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A trained model and how it came to be; `finished` says whether it came to the end of its budget."""
+    """A trained model and how it came to be; `finished` says whether it came to the end of its budget.
+
+    `frozen`: the model adapts to what it reads, and is taken here as it was trained.
+    """
 
     path: Path
     architecture: str
@@ -35,6 +41,12 @@ class Contender:
     tokenizer: Tokenizer
     training_seconds: float
     finished: bool
+    frozen: bool = False
+
+    @property
+    def name(self) -> str:
+        """What to call it: its architecture, and whether it is frozen."""
+        return self.architecture + (FROZEN if self.frozen else "")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from charlm.comparison.result import Comparison, Row
+from charlm.models import ARCHITECTURES, CountingModel, Network
+from charlm.training import Budget
 
 
 class Cell(NamedTuple):
@@ -58,20 +60,67 @@ def _baseline_cells(name: str, bits: float, count: int) -> tuple[Cell, ...]:
     return tuple(shown.get(n, Cell("", None)) for n in range(count))
 
 
+def pairs_table(result: Comparison) -> tuple[list[str], list[Line]]:
+    """Headings, and a line for every two models: how much the first costs more than the second."""
+    adapting = {name for name, row in zip(result.names, result.rows, strict=True) if row.adapts}
+    lines = []
+    for name, against, d in result.pairs():
+        sure = math.isfinite(d.low)
+        interval = f"{d.low:+.3f} to {d.high:+.3f}" if sure else "?"
+        verdict = "text too short to tell" if not sure else "clearly worse" if d.low > 0 else "too close to tell"
+        if (name in adapting) != (against in adapting):
+            verdict += f"; {name if name in adapting else against} adapts"
+        cells = (
+            Cell(name, name),
+            Cell(against, against),
+            Cell(f"{d.mean:+.3f}", d.mean),
+            Cell(interval, d.low if sure else None),
+            Cell(verdict, verdict),
+        )
+        lines.append(Line("model", cells))
+    return ["model", "against", "bits/char more", "95 % interval", "verdict"], lines
+
+
+def lead(result: Comparison) -> list[str]:
+    """Who predicts the text best; and the compressor that beats all models, all frozen ones or all networks."""
+    text, bits = result.split.held_out.name, [row.evaluation.bits_per_character for row in result.rows]
+    baseline, least = min(result.baselines.items(), key=lambda one: one[1], default=("", math.inf))
+    if least < bits[0]:
+        return [
+            f"No model predicts {text} as well as {baseline}, which needs no training: {least:.3f} bits per character.",
+            f"The best model, {result.names[0]}, has {bits[0]:.3f}.",
+        ]
+    frozen = [n for n, row in enumerate(result.rows) if not row.adapts]
+    networks = [n for n, row in enumerate(result.rows) if issubclass(ARCHITECTURES[row.architecture], Network)]
+    told = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
+    sentences = [f"{told}, adapting to it as it reads." if result.rows[0].adapts else f"{told}."]
+    if result.rows[0].adapts and frozen:
+        best = frozen[0]
+        sentences.append(f"Of those that stay as they were trained, {result.names[best]} is best, at {bits[best]:.3f}.")
+    for kind, those in (("model that stays as it was trained", frozen), ("network", networks)):
+        if those and least < bits[those[0]]:
+            return [*sentences, f"{baseline}, which needs no training, beats every {kind}: it has {least:.3f}."]
+    return sentences
+
+
 def notes(result: Comparison) -> Iterator[str]:
     """What to know about the table, a sentence or two each."""
     text, evaluation = result.split.held_out, result.rows[0].evaluation
     whole = "" if evaluation.context is None else f", each from the last {evaluation.context:,} before it"
     yield f"{text.name}: {text.characters:,} characters held out{whole}; {_training(result)}. Lower is better."
-    yield "±: 95 % interval of the difference to the best (paired bootstrap over blocks)."
+    seeds = max(len(row.seeds) for row in result.rows)
+    spread = ", spread over seeds" if seeds > 1 else ""
+    yield f"±: 95 % interval of the difference to the best (paired bootstrap over blocks{spread})."
+    if seeds == 1 and not all(issubclass(ARCHITECTURES[row.architecture], CountingModel) for row in result.rows):
+        yield "Each was trained once: how much another seed would change is not part of ±."
+    yield from _times(result)
     if not all(math.isfinite(row.difference.low) for row in result.rows[1:]):
         yield "±?: the text is too short to tell how sure the difference is."
-    if seeds := max(len(row.seeds) for row in result.rows) - 1:
-        yield f"seeds ±: standard deviation over {seeds + 1} seeds; the other figures are means. Counting has no seed."
+    if seeds > 1:
+        yield f"seeds ±: standard deviation over {seeds} seeds; the other figures are means. Counting has no seed."
     if any(row.upper_bound for row in result.rows):
         yield "≤: an upper bound; SentencePiece can cut a text in many ways, and one was scored."
-    if adapting := [name for name, row in zip(result.names, result.rows, strict=True) if row.adapts]:
-        yield f"The text being read is counted too by {listed(adapting)} (not with --cache 0); the rest learn no more."
+    yield from _adaptation(result)
     if unseen := [row.evaluation for row in result.rows if row.evaluation.unseen_characters]:
         costs = [e.unseen_bits / e.unseen_characters for e in unseen]
         yield (
@@ -85,11 +134,49 @@ def notes(result: Comparison) -> Iterator[str]:
         yield "Stopped before the end: some contenders and the compressors are missing."
 
 
+def _adaptation(result: Comparison) -> Iterator[str]:
+    """Which models learn from the text that they are evaluated on, and what the others compare with."""
+    named = list(zip(result.names, result.rows, strict=True))
+    if not (adapting := [name for name, row in named if row.adapts]):
+        return
+    frozen = listed([name for name, row in named if row.frozen])
+    if len(adapting) == 1:
+        yield f"{adapting[0]} adapts: it counts what it reads, too; {frozen} is the same run without that."
+    else:
+        yield f"{listed(adapting)} adapt: they count what they read, too; {frozen} are the same without that."
+    if any(not row.adapts and not row.frozen for row in result.rows):
+        yield f"The others do not adapt either: compare them with {frozen}, not with {listed(adapting)}."
+
+
 def _training(result: Comparison) -> str:
+    """What was asked for."""
     if result.budget is None:
         return "runs as they were trained"
     equal = ", widths for equally many parameters" if result.match == "parameters" else ""
-    return f"{result.budget} of training each{equal}"
+    return f"{result.budget} of training asked for each{equal}"
+
+
+def _times(result: Comparison) -> Iterator[str]:
+    """What took another time than was asked for."""
+    if result.budget is None:
+        return
+    named = [(name, row) for name, row in zip(result.names, result.rows, strict=True) if not row.frozen]
+    if counted := _timed([(name, row) for name, row in named if row.conditions.budget is None]):
+        yield f"Counting is never cut short, whatever was asked: {counted}."
+    if asked := Budget.parse(result.budget).seconds:
+        missed = [(n, r) for n, r in named if r.conditions.budget and abs(r.training_seconds - asked) > _slack(asked)]
+        if off := _timed(missed):
+            yield f"Training did not take the time that was asked for: {off}."
+
+
+def _timed(named: Sequence[tuple[str, Row]]) -> str:
+    """How long the training of each took."""
+    return listed([f"{name} {duration(row.training_seconds)}" for name, row in named]) if named else ""
+
+
+def _slack(seconds: float) -> float:
+    """By how many seconds a run may miss its budget without a word."""
+    return max(1.0, 0.1 * seconds)
 
 
 def differing(values: Mapping[str, list[str]]) -> str:

@@ -9,6 +9,7 @@ reference  what needs no model
 learned    how much of a text was learned from
 """
 
+from charlm.evaluation.bootstrap import with_seeds
 from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.learned import WEIGHED_ON, LearnedShare, learned_share
 from charlm.evaluation.reference import baselines
@@ -29,4 +30,5 @@ __all__ = [
     "paired_difference",
     "token_bits",
     "windowed_token_bits",
+    "with_seeds",
 ]

@@ -1,11 +1,12 @@
 """What an evaluation found, in the words of the field, and how two of them are told apart."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from charlm.errors import UsageError
-from charlm.evaluation.bootstrap import Floats, Indices, ratio_interval
+from charlm.evaluation.bootstrap import Floats, Indices, ratio_interval, with_seeds
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Evaluation:
     `block_bits` and `block_characters` (K,) split both sums into consecutive blocks of at least 1 KiB of the text's
     UTF-8; a token's bits go to the block of its last byte, a character to that of its first. `context` is how many
     characters the model was allowed to see; None: as many as it can use. `dynamic` says how the model went on learning
-    meanwhile; None: it did not, which is the figure that everything else is compared with.
+    meanwhile; None: it did not. `adapt` says what changed while the text was read: "none", "counts" (of a model that
+    counts on, such as an n-gram with a cache) or "all" (dynamic evaluation); figures of different kinds do not compare.
     """
 
     tokens: int
@@ -30,6 +32,7 @@ class Evaluation:
     text_sha256: str
     context: int | None
     dynamic: dict[str, Any] | None = None
+    adapt: str = "none"
 
     @property
     def bits(self) -> float:
@@ -98,11 +101,20 @@ class Difference:
     high: float
 
 
-def paired_difference(a: Evaluation, b: Evaluation, *, resamples: int = 2000, seed: int = 0) -> Difference:
+def paired_difference(
+    a: Evaluation,
+    b: Evaluation,
+    *,
+    seeds: tuple[Sequence[float], Sequence[float]] = ((), ()),
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
     """Bits per character of `a` minus those of `b`, with the interval of the difference itself.
 
     The same blocks of the text are drawn for both, so what makes a passage hard for both cancels out (Koehn 2004).
-    Raises UsageError if the two did not read the same text.
+    Where the evaluations are means over several trainings, `seeds` has the bits per character of each training of `a`
+    and of `b`: their spread then belongs to the interval (see `with_seeds`). Raises UsageError if the two did not read
+    the same text.
     """
     if a.text_sha256 != b.text_sha256:
         raise UsageError(
@@ -110,5 +122,6 @@ def paired_difference(a: Evaluation, b: Evaluation, *, resamples: int = 2000, se
             "evaluate both runs on the same one"
         )
     bits = a.block_bits - b.block_bits
-    low, high = ratio_interval(bits, a.block_characters, resamples=resamples, seed=seed)
-    return Difference(float(bits.sum()) / a.characters, low, high)
+    mean = float(bits.sum()) / a.characters
+    interval = ratio_interval(bits, a.block_characters, resamples=resamples, seed=seed)
+    return Difference(mean, *with_seeds(mean, interval, len(bits), *seeds))

@@ -77,6 +77,7 @@ def evaluate(
         text_sha256=text.sha256,
         context=context,
         dynamic=None if dynamic is None else dynamic.to_json(),
+        adapt="all" if dynamic is not None else "counts" if model.adapts else "none",
     )
 
 

@@ -91,6 +91,15 @@ class LanguageModel(nn.Module, ABC):
         return step, state
 
     @property
+    def adapts(self) -> bool:
+        """Whether it goes on learning from what it reads, as an n-gram with a cache does; `frozen` does not."""
+        return False
+
+    def frozen(self) -> "LanguageModel":
+        """The same model as it was trained, which learns nothing from what it reads; it shares the numbers."""
+        return self
+
+    @property
     def parameters_count(self) -> int:
         """How many numbers were learned: weights for a network, counts for a counting model."""
         return sum(p.numel() for p in self.parameters())

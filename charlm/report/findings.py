@@ -105,6 +105,7 @@ def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Listene
     found = tuple(
         _finding(name, row, result, text, span, seed, progress(name))
         for name, row in zip(result.names, result.rows, strict=True)
+        if not row.frozen  # of the same run as another row, which is here already
     )
     return Findings(result, found, text, longest_quote(text.slice(*span).read()[:SAMPLE], result.split.training))
 

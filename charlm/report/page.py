@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from charlm import __version__
-from charlm.comparison import differing, listed, notes, table
+from charlm.comparison import differing, lead, listed, notes, table
 from charlm.report import parts, sections
 from charlm.report.findings import Findings
 from charlm.report.html import Html, tag, together
@@ -56,19 +56,21 @@ def as_page(found: Findings) -> str:
 
 
 def _lead(found: Findings) -> str:
-    best, *others = found.contenders
-    bits = best.row.evaluation.bits_per_character
+    best, *others = found.result.rows
+    bits = best.evaluation.bits_per_character
     told = (
-        f"{best.name} does, at {bits:.3f} bits per character: at each one it is as unsure as if it chose among "
+        f"{' '.join(lead(found.result))} {found.result.names[0]} is as unsure at each character as if it chose among "
         f"{2**bits:.1f} that are equally likely, and a coder that asks it brings this text to "
-        f"{100 * best.row.evaluation.bits_per_byte / 8:.0f} % of its size."
+        f"{100 * best.evaluation.bits_per_byte / 8:.0f} % of its size."
     )
-    if not others:
+    named = zip(found.result.names[1:], others, strict=True)
+    rival = next(((name, row.difference) for name, row in named if row.run != best.run), None)
+    if rival is None:
         return told
-    second, d = others[0], others[0].row.difference
+    name, d = rival
     doubt = "too close" if math.isfinite(d.low) else "on too short a text"
     sure = "a clear lead" if d.low > 0 else f"{doubt} to be sure of the order"
-    return f"{told} {second.name} follows {d.mean:.3f} bits behind, {sure}."
+    return f"{told} {name} follows {d.mean:.3f} bits behind, {sure}."
 
 
 def _result(found: Findings) -> Html:

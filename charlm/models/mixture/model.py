@@ -133,6 +133,23 @@ class Mixture(LanguageModel):
         own = sum(weight.numel() for weight in self.combination.parameters())
         return own + sum(member.parameters_count for member in self.each())
 
+    @property
+    def adapts(self) -> bool:
+        """Whether a member does."""
+        return any(member.adapts for member in self.each())
+
+    def frozen(self) -> "Mixture":
+        """The mixture of the frozen members, weighed as when they adapted."""
+        if not self.adapts:
+            return self
+        members = [member.frozen() for member in self.each()]
+        described = (
+            Member(was.architecture, member.config) for was, member in zip(self.config.members, members, strict=True)
+        )
+        model = Mixture(replace(self.config, members=tuple(described)), self.vocab_size, members)
+        model.combination = self.combination
+        return model.train(self.training)
+
     def each(self) -> Iterator[LanguageModel]:
         """The members."""
         for member in self.members:

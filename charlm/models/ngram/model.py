@@ -5,6 +5,8 @@ Shapes: B streams, T time steps, V vocabulary, K = order - 1 contexts.
 
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -81,6 +83,20 @@ class NGram(CountingModel):
     def parameters_count(self) -> int:
         """How many n-grams are stored."""
         return len(self.symbol)
+
+    @property
+    def adapts(self) -> bool:
+        """Whether there is a cache."""
+        return self.cache is not None
+
+    def frozen(self) -> "NGram":
+        """The same counts without the cache."""
+        if not self.adapts:
+            return self
+        model = copy(self)
+        model._buffers = {name: table for name, table in self._buffers.items() if not name.startswith(CACHE)}
+        model.cache, model.config = None, replace(self.config, cache=0)
+        return model
 
     def fit(
         self,

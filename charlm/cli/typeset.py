@@ -1,0 +1,82 @@
+"""A comparison on standard output for a README or a paper: as Markdown, as LaTeX."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+
+from charlm.cli.ranking import PAIRS
+from charlm.comparison import Cell, Comparison, Line, lead, notes, pairs_table, table
+
+Headed = tuple[list[str], list[Line]]  # a table: headings and lines
+
+MARKDOWN = str.maketrans({sign: "\\" + sign for sign in "\\`*_[]<>|~#&"})
+LATEX = str.maketrans(
+    {sign: "\\" + sign for sign in "&%$#_{}"}
+    | {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    | {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", '"': "''"}
+    | {"±": "$\\pm$", "≤": "$\\leq$", "–": "--", "…": "\\ldots{}"}
+)
+SIGN = re.compile(r"(?<!\S)[-+](?=\d)")  # of a number; in LaTeX it stands in math mode
+
+
+def as_markdown(result: Comparison, pairs: bool) -> None:
+    """The table as GitHub and pandoc read it, between its lead and its notes; if wanted that of every two rows."""
+    if result.rows:
+        parts = [[_markdown(" ".join(lead(result)))], _markdown_table(table(result))]
+        parts += [[f"- {_markdown(note)}" for note in notes(result)]]
+        parts += [_markdown_table(pairs_table(result)), [_markdown(PAIRS)]] if pairs else []
+        click.echo("\n\n".join("\n".join(part) for part in parts))
+
+
+def as_latex(result: Comparison, pairs: bool) -> None:
+    """The table as a tabular of the booktabs package, its lead and notes as comments; if wanted that of every two."""
+    if result.rows:
+        comments = ["\\usepackage{booktabs} in the preamble", *lead(result), *notes(result)]
+        lines = [f"% {' '.join(comment.split())}" for comment in comments]
+        lines += _latex_table(table(result))
+        lines += ["", f"% {PAIRS}", *_latex_table(pairs_table(result))] if pairs else []
+        click.echo("\n".join(lines))
+
+
+def _markdown_table(headed: Headed) -> list[str]:
+    headings, lines = headed
+    rules = [":---" if left else "---:" for left in _lefts(headed)]
+    rows = [map(_markdown, headings), rules, *(map(_markdown, texts) for texts in _texts(lines, lambda c: c.text))]
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _latex_table(headed: Headed) -> list[str]:
+    headings, lines = headed
+    columns = "".join("l" if left else "r" for left in _lefts(headed))
+    head = _latex_row(map(_latex, headings))
+    body = [_latex_row(texts) for texts in _texts(lines, _latex_cell)]
+    rules = ["\\toprule", head, "\\midrule", *body, "\\bottomrule"]
+    return [f"\\begin{{tabular}}{{{columns}}}", *rules, "\\end{tabular}"]
+
+
+def _lefts(headed: Headed) -> list[bool]:
+    """Which columns are words, to stand at the left: those whose cells are put in order as such."""
+    headings, lines = headed
+    return [all(isinstance(line.cells[n].value, str) for line in lines) for n in range(len(headings))]
+
+
+def _texts(lines: Sequence[Line], spelled: Callable[[Cell], str]) -> Iterator[list[str]]:
+    return ([spelled(cell) for cell in line.cells] for line in lines)
+
+
+def _markdown(text: str) -> str:
+    return " ".join(text.split()).translate(MARKDOWN)
+
+
+def _latex(text: str) -> str:
+    return " ".join(text.split()).translate(LATEX)
+
+
+def _latex_cell(cell: Cell) -> str:
+    escaped = _latex(cell.text)
+    return escaped if isinstance(cell.value, str) else SIGN.sub(lambda sign: f"${sign[0]}$", escaped)
+
+
+def _latex_row(cells: "Iterator[str] | list[str] | map[str]") -> str:
+    return " & ".join(cells) + " \\\\"
