@@ -56,7 +56,7 @@ def command(file: Path, output: Path | None, force: bool, space: str, newline: s
         style="green",
         soft_wrap=True,
     )
-    errors.print(f"  charlm evaluate {path} --text FILE\n  charlm sample {path} --prompt 'The '", soft_wrap=True)
+    errors.print(f"  charlm evaluate {path} --text FILE\n  charlm sample {path}", soft_wrap=True)
 
 
 @contextmanager
