@@ -33,7 +33,7 @@ PIPED_IDS = 64  # drawn before they are written where nobody watches: one write 
     show_default=True,
     help="Texts, drawn side by side.",
 )
-@option("--stop", multiple=True, help="End before this string; may be given several times.")
+@option("--stop", multiple=True, help="End before this string, taken as it stands; may be given several times.")
 @option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=None, help="The same seed draws the same text.")
 @option("--stream/--no-stream", default=None, help="Write characters as they come.  [default: for one text]")
 @option("--json", "as_json", is_flag=True, help="Print JSON: prompt, texts and, with beams, their log-probabilities.")

@@ -63,11 +63,7 @@ class AllowedIds:
         for prefix, ids in enumerate(within, 1):
             self.masks[prefix, ids - CONTINUATIONS[0]] = True
         self._starts = starts
-
-    @property
-    def spells(self) -> bool:
-        """Whether any character takes several ids."""
-        return len(self.ids) > 1
+        self.spells = len(automaton) > 1  # whether any character takes several ids
 
     def after(self, prefixes: Indices, tokens: Indices) -> Indices:
         """The prefixes (B,) once these tokens (B,) have been drawn."""

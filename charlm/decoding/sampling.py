@@ -145,10 +145,10 @@ class _Drawing:
     def __call__(self, log_probs: LogProbs, alive: Indices, lines_due: Sequence[int]) -> Indices:
         """One id for each row of (B, V), whose streams are `alive`; a line feed for the rows in `lines_due`."""
         allowed, prefixes, uniforms = self.allowed, self.prefixes, next(self.uniforms)[alive]
-        if len(prefixes) > 1 and prefixes.any():
-            tokens = draw(allowed.masked(log_probs, prefixes), self.settings, uniforms)
-        else:
+        if not allowed.spells or len(prefixes) == 1 or not prefixes.any():
             tokens = draw(log_probs, self.settings, uniforms, allowed.ids[prefixes[0]])
+        else:
+            tokens = draw(allowed.masked(log_probs, prefixes), self.settings, uniforms)
         if lines_due:
             tokens[lines_due] = self.newline
         if allowed.spells:
@@ -176,7 +176,7 @@ def _drawn_columns(scores: Numbers, settings: Sampling, uniforms: Floats) -> Ind
     plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
     if plain and settings.temperature and Compiled.kernels:
         tokens: Indices = Compiled.kernels.drawn(scores, 0, uniforms, settings.temperature)
-        if tokens.size and tokens.min() < 0:
+        if tokens.min() < 0:
             raise broken()
         return tokens
     if not plain:
