@@ -136,7 +136,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=_color())
+    from charlm.cli.glyphs import harmless  # what is quoted of a text or a file's name is not to be obeyed
+
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {harmless(message)}", err=True, color=_color())
     return code
 
 

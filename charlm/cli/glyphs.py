@@ -5,6 +5,11 @@ from rich.cells import cell_len
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
 SIGNS = {"\n": "⏎", "\t": "⇥", "\x7f": "␡"}
+_OBEYED = {  # control characters of both kinds, and what turns the direction
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\n\t"},
+    0x7F: "␡",
+    **dict.fromkeys([*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"),
+}
 
 
 def escaped(text: str) -> str:
@@ -30,6 +35,15 @@ def _shown(character: str) -> str:
     if character < " " or character in SIGNS:
         return SIGNS.get(character) or chr(0x2400 + ord(character))
     return " " if character.isspace() else "\ufffd"
+
+
+def harmless(text: str) -> str:
+    """A text of several lines for a terminal: what it would obey is shown as a sign, ␛ for an escape.
+
+    Line ends and tabs stay; so does all that is part of writing, joiners for instance, but for the marks that turn the
+    direction of what follows.
+    """
+    return text.replace("\r\n", "\n").translate(_OBEYED)
 
 
 def label(text: str) -> str:

@@ -58,7 +58,7 @@ def command(file: Path, output: Path | None, force: bool, space: str, newline: s
         soft_wrap=True,
     )
     run = shell_quoted(path)
-    errors.print(f"  charlm evaluate {run} --text FILE\n  charlm sample {run} --prompt 'The '", soft_wrap=True)
+    errors.print(f"  charlm evaluate {run} --text FILE\n  charlm sample {run}", soft_wrap=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from charlm.cli import Interrupted
+from charlm.cli.glyphs import shown
 from charlm.comparison import duration
 from charlm.progress import Listener, silent
 from charlm.training import Progress, Watcher
@@ -70,7 +71,7 @@ class TrainingView:
             errors.print(sentence, style="yellow", soft_wrap=True)
 
     def _sample(self, text: str) -> None:
-        self.text = text
+        self.text = shown(" ".join(text.split()))
 
     def _progress(self, progress: Progress) -> None:
         self.last = progress
@@ -116,7 +117,7 @@ class TrainingView:
         if len(self.curve) > 1:
             rows.append(Text(curve(self.curve), "cyan"))
         if self.text:
-            rows.append(Text(" ".join(self.text.split()), "italic dim", overflow="ellipsis", no_wrap=True))
+            rows.append(Text(self.text, "italic dim", overflow="ellipsis", no_wrap=True))
         return Panel(
             Group(*rows),
             title=self.title,

@@ -1,17 +1,21 @@
 """`charlm sample`: text out of a run."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from charlm.cli.glyphs import harmless
 from charlm.cli.options import GroupedCommand, given, option, settings_options, threads_option
 from charlm.cli.texts import as_utf8, note_file, note_line_ends
 from charlm.corpus import Text
-from charlm.decoding import Sampling, beam_search, sample
+from charlm.decoding import AllowedIds, Sampling, beam_search, sample
 from charlm.errors import DataError, UsageError
+
+PIPED_IDS = 64  # drawn before they are written where nobody watches: one write costs as much as several draws
 
 
 @click.command("sample", cls=GroupedCommand)
@@ -31,9 +35,14 @@ from charlm.errors import DataError, UsageError
     show_default=True,
     help="Texts, drawn side by side.",
 )
-@option("--stop", multiple=True, callback=as_utf8, help="End before this string; may be given several times.")
+@option(
+    "--stop",
+    multiple=True,
+    callback=as_utf8,
+    help="End before this string, taken as it stands; may be given several times.",
+)
 @option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=None, help="The same seed draws the same text.")
-@option("--stream/--no-stream", default=None, help="Show characters as they come.  [default: on a terminal]")
+@option("--stream/--no-stream", default=None, help="Write characters as they come.  [default: for one text]")
 @option("--json", "as_json", is_flag=True, help="Print JSON: prompt, texts and, with beams, their log-probabilities.")
 @option("--device", default="auto", help="auto, cpu, cuda or mps.")
 @threads_option()
@@ -67,24 +76,26 @@ def command(run: Path | None, **values: Any) -> None:
     model = loaded.model.to(choose_device(values["device"]))
     note_line_ends(Text.from_string(prompt, "the prompt"), loaded.about, loaded.tokenizer)
     length, count, stop = values["length"], values["num_samples"], values["stop"]
+    _check_characters(loaded, prompt, stop)
+    output = TextOutput()
     if values["beams"]:
         found = beam_search(
-            model, loaded.tokenizer, prompt or "\n", length=length, beams=values["beams"], stop=stop,
+            model, loaded.tokenizer, prompt or None, length=length, beams=values["beams"], stop=stop,
             hypotheses=min(count, values["beams"]), length_penalty=values["length_penalty"],
         )  # fmt: skip
         texts = [{"text": h.text, "log_prob": h.log_prob, "score": h.score} for h in found]
     else:
         generator = _generator(values["seed"])
-        stream = values["stream"] if values["stream"] is not None else sys.stdout.isatty()
-        live = stream and count == 1 and not values["as_json"]
+        live = values["stream"] is not False and count == 1 and not values["as_json"]
         if live:
-            _write(prompt)
+            output.write(prompt)
         drawn = sample(
-            model, loaded.tokenizer, prompt or "\n", length=length, settings=settings, streams=count, stop=stop,
-            generator=generator, on_text=(lambda _, text: _write(text)) if live else None,
+            model, loaded.tokenizer, prompt or None, length=length, settings=settings, streams=count, stop=stop,
+            generator=generator, on_text=(lambda _, text: output.write(text)) if live else None,
+            every=1 if output.terminal else PIPED_IDS,
         )  # fmt: skip
         if live:
-            return _write("\n")
+            return output.write("\n")
         texts = [{"text": text} for text in drawn]
     if values["as_json"]:
         click.echo(json.dumps({"run": str(loaded.path), "prompt": prompt, "texts": texts}))
@@ -93,8 +104,38 @@ def command(run: Path | None, **values: Any) -> None:
         if len(texts) > 1:
             note = f", log-probability {entry['log_prob']:.2f} nats" if "log_prob" in entry else ""
             click.echo(click.style(f"── {number}{note}", dim=True), err=True)
-        _write(f"{prompt}{entry['text']}\n")
+        output.write(f"{prompt}{entry['text']}\n")
     return None
+
+
+def _check_characters(run: Any, prompt: str, stop: tuple[str, ...]) -> None:
+    """Say which characters of the prompt the training text never had.
+
+    Raises UsageError for a stop string with such a character: only what training showed is drawn.
+    """
+    allowed, seen = AllowedIds(run.model, run.tokenizer), set(run.tokenizer.seen.tolist())
+
+    def unseen(text: str) -> str:
+        found = [c for c in dict.fromkeys(text) if ord(c) not in seen and not allowed.can_write(c)]
+        return ", ".join("\\" if c == "\\" else repr(c) for c in found[:5])
+
+    for text in stop:
+        if missing := unseen(text):
+            raise UsageError(f"--stop {_typed(text)}: never matches, the training text has no {missing}{_advice(text)}")
+        if _advice(text):
+            click.echo(f"--stop {_typed(text)} is taken as it stands{_advice(text)}", err=True)
+    if missing := unseen(prompt):
+        click.echo(f"the training text has no {missing}: what follows is a guess{_advice(prompt)}", err=True)
+
+
+def _typed(text: str) -> str:
+    """A text as a shell takes it, shortened, with nothing that a terminal obeys."""
+    return harmless(shlex.quote(text if len(text) <= 40 else f"{text[:37]}..."))
+
+
+def _advice(text: str) -> str:
+    """How to type a line feed, for a text that has a backslash and an n."""
+    return "; a line feed is typed $'\\n' in most shells" if "\\n" in text else ""
 
 
 def _sampling(values: dict[str, Any]) -> Sampling:
@@ -139,7 +180,18 @@ def _prompt(prompt: str | None, file: Path | None) -> str:
         raise DataError(f"{file}: not UTF-8 at byte {problem.start}; convert it first") from None
 
 
-def _write(text: str) -> None:
-    """To standard output as UTF-8 at once; what UTF-8 cannot say (half a surrogate pair) as U+FFFD."""
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode())
-    sys.stdout.buffer.flush()
+class TextOutput:
+    """Text to standard output, at once: as it is in a pipe, with nothing that moves or colours on a terminal."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stdout.isatty()
+        self._held = ""  # a carriage return on a terminal, of which the next character tells whether it ends a line
+
+    def write(self, text: str) -> None:
+        """As UTF-8; what UTF-8 cannot say (half a surrogate pair) as U+FFFD."""
+        if self.terminal:
+            text = self._held + text
+            self._held = "\r" if text.endswith("\r") else ""
+            text = harmless(text[: len(text) - len(self._held)])
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode())
+        sys.stdout.buffer.flush()

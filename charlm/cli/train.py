@@ -1,6 +1,7 @@
 """`charlm train`: a text in, a run out."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,7 +24,7 @@ from charlm.cli.options import (
 )
 from charlm.cli.texts import note_held_out
 from charlm.comparison import duration
-from charlm.corpus import Origin, Split, relocated, reopen
+from charlm.corpus import Origin, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel, Network
 from charlm.names import shell_quoted
@@ -41,6 +42,8 @@ from charlm.training import (
     speed,
     train,
 )
+
+EXAMPLE, EXAMPLE_WITHIN = 12, 2000  # characters of a prompt that is suggested; of the text where one is looked for
 
 model_options = [
     option(
@@ -111,13 +114,13 @@ def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path |
     """
     with stop_on_signal() as stopping:
         if resumed is not None:
-            trained = _resume(resumed, corpus, values, quiet, stopping)
+            trained, text = _resume(resumed, corpus, values, quiet, stopping)
         else:
-            trained = _train(corpus, values, quiet, stopping)
-        return show_outcome(trained, as_json, stopping())
+            trained, text = _train(corpus, values, quiet, stopping)
+        return show_outcome(trained, text, as_json, stopping())
 
 
-def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> Trained:
+def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> tuple[Trained, Text]:
     if not corpus:
         raise UsageError("no CORPUS: name a text file, or try builtin:python-reference, which every Python brings")
     start = checkpoint.load(values["start"]) if values["start"] else None
@@ -152,10 +155,11 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     if origin.held_out is not None:
         note_held_out(split, about, tokenizer)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
-        return train(
+        trained = train(
             path, split, tokenizer, architecture, config, training,
             about=about, device=device, start=start.model if start else None, watcher=watcher,
         )  # fmt: skip
+    return trained, split.training
 
 
 def _seeing_more(start: checkpoint.Run, split: Split) -> Tokenizer:
@@ -163,7 +167,9 @@ def _seeing_more(start: checkpoint.Run, split: Split) -> Tokenizer:
     return start.tokenizer.also_seeing(alphabet(split.training.chunks()))
 
 
-def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> Trained:
+def _resume(
+    path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping
+) -> tuple[Trained, Text]:
     changed = [name for name in ("budget", "output", "start", "held_out") if values[name]]
     if changed or given(values, TrainingConfig, *(kind.Config for kind in ARCHITECTURES.values())):
         raise UsageError("--resume goes on with the run's own text and settings: give nothing but --device with it")
@@ -176,7 +182,7 @@ def _resume(path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: 
         given=bool(corpus),
     ).learned
     with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
-        return resume(run, split, device=choose_device(values["device"]), watcher=watcher)
+        return resume(run, split, device=choose_device(values["device"]), watcher=watcher), split.training
 
 
 @contextmanager
@@ -196,7 +202,18 @@ def skipped(path: Path, why: str) -> None:
     errors.print(f"left out {path}: {why}", style="yellow", soft_wrap=True)
 
 
-def show_outcome(trained: Trained, as_json: bool, signalled: int) -> int:
+def example_prompt(text: Text) -> str:
+    """A few characters that a text has, to be continued, as a shell takes them; "" where none can be typed.
+
+    The first that can be seen, up to the last space among them.
+    """
+    lines = (line.strip() for line in text.slice(0, EXAMPLE_WITHIN).read().splitlines())
+    line = next((line for line in lines if line and line[:EXAMPLE].isprintable() and not line.startswith("-")), "")
+    begin, space, _ = line[: EXAMPLE + 1].rpartition(" ")
+    return shlex.quote(begin + space or line[:EXAMPLE]) if line else ""
+
+
+def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int) -> int:
     """Say how a run ended and what to do next; the exit code."""
     card = checkpoint.read_card(trained.path)
     if as_json:
@@ -211,5 +228,6 @@ def show_outcome(trained: Trained, as_json: bool, signalled: int) -> int:
         f"{trained.path}: {size}, trained in {duration(trained.seconds)}. Now try", style="green", soft_wrap=True
     )
     name = shell_quoted(trained.path)
-    errors.print(f"  charlm evaluate {name}\n  charlm sample {name} --prompt 'The '", soft_wrap=True)
+    prompt = f" --prompt {example}" if (example := example_prompt(text)) else ""
+    errors.print(f"  charlm evaluate {name}\n  charlm sample {name}{prompt}", soft_wrap=True)
     return 0

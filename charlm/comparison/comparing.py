@@ -119,8 +119,8 @@ def _row(contender: Contender, evaluation: Evaluation, seed: int) -> Row:
 
 
 def sample_line(model: LanguageModel, tokenizer: Tokenizer, seed: int) -> str:
-    """What the model writes after a line's end, as one line: white space is a blank, what cannot be shown is U+FFFD."""
+    """What the model writes without a prompt, as one line: white space is a blank, what cannot be shown is U+FFFD."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = sample(model, tokenizer, "\n", length=2 * SAMPLE_CHARACTERS, settings=SAMPLING, generator=generator)[0]
+    drawn = sample(model, tokenizer, None, length=2 * SAMPLE_CHARACTERS, settings=SAMPLING, generator=generator)[0]
     line = " ".join(drawn.split())[:SAMPLE_CHARACTERS].rstrip()
     return "".join(c if c.isprintable() else "\ufffd" for c in line)

@@ -1,6 +1,8 @@
 """Text out of a model: sampling and beam search, the same for every architecture and tokenizer."""
 
+from charlm.decoding.allowed import AllowedIds
 from charlm.decoding.beam import Hypothesis, beam_search
+from charlm.decoding.continuation import opening
 from charlm.decoding.sampling import Sampling, draw, filter_log_probs, sample
 
-__all__ = ["Hypothesis", "Sampling", "beam_search", "draw", "filter_log_probs", "sample"]
+__all__ = ["AllowedIds", "Hypothesis", "Sampling", "beam_search", "draw", "filter_log_probs", "opening", "sample"]

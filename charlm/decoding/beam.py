@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from charlm.config import BOUNDARY
+from charlm.decoding.allowed import AllowedIds
 from charlm.decoding.continuation import Continuation, Floats, Indices, broken, read, reading
 from charlm.errors import UsageError
 from charlm.models.base import LanguageModel, device_of, select
@@ -31,7 +31,7 @@ class Hypothesis:
 def beam_search(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    prompt: str,
+    prompt: str | None,
     *,
     length: int,
     beams: int,
@@ -41,6 +41,7 @@ def beam_search(
 ) -> list[Hypothesis]:
     """The best continuations found, best first, no two with the same text; at most `hypotheses` (default: `beams`).
 
+    Without a prompt (None) a line begins, see `opening`. Only ids that training showed are tried, see `AllowedIds`.
     At every step the `beams` likeliest extensions go on. One that has `length` characters, or a stop string, which is
     not part of its text, is done; its log_prob is of all its tokens. Ranked by score: log_prob / ((5 + n) /
     6)**length_penalty with n the characters of the text, so that it means the same for every tokenizer (Wu et al.
@@ -58,11 +59,14 @@ def beam_search(
     if start.ended:
         return [Hypothesis("", 0.0, 0.0)]
     alive, totals, found = [_Branch("", start)], np.zeros(1), dict[str, Hypothesis]()
+    allowed, prefixes = AllowedIds(model, tokenizer), np.zeros(1, np.int64)
     with reading(model):
         log_probs, state = read(model, tokenizer, prompt)
         step, state = model.stepper(state)
         while not _settled(found, wanted, totals, length, length_penalty):
+            log_probs = allowed.masked(log_probs, prefixes)
             parents, tokens, totals = _best(totals[:, None] + log_probs.astype(np.float64), beams)
+            prefixes = allowed.after(prefixes[parents], tokens)
             alive = [alive[parent].grown(token) for parent, token in zip(parents, tokens.tolist(), strict=True)]
             for branch, total in zip(alive, totals.tolist(), strict=True):
                 score = _score(total, len(branch.text), length_penalty)
@@ -70,6 +74,7 @@ def beam_search(
                     found[branch.text] = Hypothesis(branch.text, total, score)
             going = np.array([not branch.continuation.ended for branch in alive])
             alive, totals = [branch for branch in alive if not branch.continuation.ended], totals[going]
+            prefixes = prefixes[going]
             if alive:
                 state = select(state, torch.from_numpy(parents[going]).to(device))
                 log_probs, state = step(tokens[going], state)
@@ -101,8 +106,7 @@ def _settled(found: dict[str, Hypothesis], wanted: int, totals: Floats, length: 
 
 
 def _best(candidates: Floats, beams: int) -> tuple[Indices, Indices, Floats]:
-    """Row, id and value of the greatest of (B, V) values, greatest first, the earlier of equals first; no boundary."""
-    candidates[:, BOUNDARY] = -np.inf
+    """Row, id and value of the greatest of (B, V) values, greatest first, the earlier of equals first; none of -inf."""
     flat = candidates.ravel()
     if np.isnan(flat).any():
         raise broken()

@@ -90,6 +90,10 @@ class LanguageModel(nn.Module, ABC):
 
         return step, state
 
+    def seen_ids(self) -> Tensor:
+        """(V,) bool: the ids that training showed to the model, and so those worth drawing; by default all."""
+        return torch.ones(self.vocab_size, dtype=torch.bool)
+
     @property
     def adapts(self) -> bool:
         """Whether it goes on learning from what it reads, as an n-gram with a cache does; `frozen` does not."""
@@ -222,6 +226,10 @@ class Network(LanguageModel):
         self.output.weight[counts == 0] = 0.0
         self.known.copy_(counts > 0)
         self.known[BOUNDARY] = True
+
+    def seen_ids(self) -> Tensor:
+        """As the interface says."""
+        return self.known
 
     @abstractmethod
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:

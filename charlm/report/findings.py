@@ -129,7 +129,7 @@ def _finding(
     model, tokenizer = run.model, run.tokenizer
     reading = read(model, tokenizer, text, progress=progress)
     generator = torch.Generator().manual_seed(seed)
-    drawn = sample(model, tokenizer, "\n", length=SAMPLE, settings=SAMPLING, generator=generator)[0]
+    drawn = sample(model, tokenizer, None, length=SAMPLE, settings=SAMPLING, generator=generator)[0]
     line = text.slice(*span).read()[:LINE]
     gradients = attention = embedding = None
     with suppress(UsageError, TrainingFault):  # an n-gram has no gradients, and some explode

@@ -111,6 +111,11 @@ class Tokenizer(ABC):
         """How many bytes each id stands for, (V,) int64."""
         return np.fromiter(map(len, self._pieces), dtype=np.int64, count=self.vocab_size)
 
+    def spelled(self) -> list[str]:
+        """The characters of the training part that have no id of their own: those that are spelled in bytes."""
+        own = set(self._pieces[FIRST_PIECE:])
+        return [c for c in map(chr, self.seen.tolist()) if c.encode("utf-8", "surrogatepass") not in own]
+
     def decode(self, ids: npt.ArrayLike) -> str:
         """The text of some ids, (N,) of any integer type; bytes that are no UTF-8 become U+FFFD."""
         numbers = np.asarray(ids, dtype=np.int64).tolist()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from charlm import checkpoint
 from charlm.config import Settings, option_name
-from charlm.decoding import Sampling, sample
+from charlm.decoding import Sampling, opening, sample
 from charlm.errors import CharlmError, TrainingFault
 from charlm.memory import keeping_freed_memory, physical_memory, ran_out
 from charlm.models import CountingModel, LanguageModel, Network
@@ -143,7 +143,7 @@ class Session:
             drawn = sample(
                 network,
                 self.tokenizer,
-                "\n",
+                opening(self.tokenizer),
                 length=SAMPLE_CHARACTERS,
                 settings=Sampling(temperature=0.8),
                 generator=generator,

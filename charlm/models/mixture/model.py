@@ -156,6 +156,10 @@ class Mixture(LanguageModel):
             assert isinstance(member, LanguageModel)
             yield member
 
+    def seen_ids(self) -> Tensor:
+        """As the interface says: what any member was shown."""
+        return torch.stack([member.seen_ids() for member in self.each()]).any(0)
+
     def initial_state(self, streams: int) -> State:
         """As the interface says."""
         return tuple(leaf for member in self.each() for leaf in member.initial_state(streams))

@@ -195,6 +195,10 @@ class NGram(CountingModel):
         for name, tensor in cache.tensors().items() if cache else ():
             self.register_buffer(CACHE + name, tensor)
 
+    def seen_ids(self) -> Tensor:
+        """As the interface says: the ids that have been counted; all where nothing has."""
+        return (self.codes < len(self.ids)) | (len(self.ids) == 0)
+
     def initial_state(self, streams: int) -> State:
         """The state before anything has been read: no context, an empty cache if there is one."""
         contexts = torch.full((streams, self.order - 1), -1, device=self.keys.device)

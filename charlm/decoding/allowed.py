@@ -1,0 +1,150 @@
+"""Which ids may be drawn: those that training showed, and of the bytes only those that make a character of its text.
+
+A model gives every id some probability, so that any text has a score. To draw from that floor would be to write noise:
+characters that the training text never had, and bytes that are no character at all. So decoding draws only from what
+is allowed here; the log-probabilities, and with them every score, stay what the model says.
+
+Shapes: B streams, V vocabulary, P prefixes (the bytes of an unfinished character; prefix 0: none), K ids allowed.
+"""
+
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.config import BOUNDARY
+from charlm.models.base import LanguageModel, LogProbs
+from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE, Tokenizer
+
+Indices = npt.NDArray[np.int64]
+Automaton = list[dict[int, int]]
+"""For each prefix, the prefix that each byte leads to; 0 where the byte completes a character."""
+
+CONTINUATIONS = np.arange(FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
+"""The ids of the bytes that go on with a character, (64,)."""
+
+_ANY = range(0x80, 0xC0)
+_WELL_FORMED = (  # lead bytes, and which bytes may follow (The Unicode Standard, table 3-7)
+    (range(0xC2, 0xE0), (_ANY,)),
+    (range(0xE0, 0xE1), (range(0xA0, 0xC0), _ANY)),
+    (range(0xE1, 0xED), (_ANY, _ANY)),
+    (range(0xED, 0xEE), (range(0x80, 0xA0), _ANY)),
+    (range(0xEE, 0xF0), (_ANY, _ANY)),
+    (range(0xF0, 0xF1), (range(0x90, 0xC0), _ANY, _ANY)),
+    (range(0xF1, 0xF4), (_ANY, _ANY, _ANY)),
+    (range(0xF4, 0xF5), (range(0x80, 0x90), _ANY, _ANY)),
+)
+
+
+class AllowedIds:
+    """What a model may draw next, whatever probability it gives to the rest.
+
+    Between characters: the pieces that training showed, and the first bytes of the characters that it showed in bytes.
+    Within a character: the bytes that go on with one of these. Where the model was shown bytes that no character known
+    to the tokenizer has (an imported table, a fine-tuned network), any well-formed UTF-8 of these bytes.
+    """
+
+    def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
+        self.seen = model.seen_ids().cpu().numpy().copy()  # (V,)
+        self.seen[BOUNDARY] = False
+        shown = np.flatnonzero(self.seen[FIRST_BYTE:FIRST_PIECE])
+        automaton = _of_characters(tokenizer, shown.tolist()) or _of_bytes(shown.tolist())
+        self.next_prefix = np.zeros((len(automaton), FIRST_PIECE + 1), np.int64)  # (P, byte id; last: any piece)
+        for prefix, steps in enumerate(automaton):
+            for byte, after in steps.items():
+                self.next_prefix[prefix, FIRST_BYTE + byte] = after
+        starts = self.seen.copy()
+        starts[FIRST_BYTE + 0x80 : FIRST_PIECE] = False
+        starts[[FIRST_BYTE + byte for byte in automaton[0]]] = True
+        within = [np.array(sorted(steps), np.int64) + FIRST_BYTE for steps in automaton[1:]]
+        self.ids = [np.flatnonzero(starts), *within]  # of each prefix, (K,) ascending
+        self.masks = np.zeros((len(automaton), len(CONTINUATIONS)), np.bool_)  # (P, 64), of prefixes but 0
+        for prefix, ids in enumerate(within, 1):
+            self.masks[prefix, ids - CONTINUATIONS[0]] = True
+        self._starts = starts
+        self.spells = len(automaton) > 1  # whether any character takes several ids
+
+    def after(self, prefixes: Indices, tokens: Indices) -> Indices:
+        """The prefixes (B,) once these tokens (B,) have been drawn."""
+        return self.next_prefix[prefixes, np.minimum(tokens, FIRST_PIECE)]
+
+    def masked(self, log_probs: LogProbs, prefixes: Indices) -> LogProbs:
+        """(B, V): -inf for what is not allowed after the prefixes (B,)."""
+        mask = np.broadcast_to(self._starts, log_probs.shape)
+        within = prefixes.nonzero()[0]
+        if len(within):
+            mask = mask.copy()
+            mask[within] = False
+            mask[within[:, None], CONTINUATIONS] = self.masks[prefixes[within]]
+        found: LogProbs = np.where(mask, log_probs, np.float32(-np.inf))
+        return found
+
+    def without_floor(self, log_probs: LogProbs, last: int) -> LogProbs:
+        """(B, V) after the id `last`: where training never showed it, less the probability that unseen ids have there.
+
+        After an id of which it knows nothing, a network spreads half of the probability evenly over the vocabulary
+        (`Network`). A score needs that; a draw would take a letter at random.
+        """
+        if last == BOUNDARY or self.seen[last]:
+            return log_probs
+        unseen = ~self.seen
+        unseen[BOUNDARY] = False
+        probs = np.exp(log_probs)
+        left = np.maximum(probs - probs[:, unseen].max(1, keepdims=True), 0)
+        rows = (left[:, self._starts] > 0).any(1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            found: LogProbs = np.where(rows, np.log(left), log_probs)
+        return found
+
+    def can_write(self, character: str) -> bool:
+        """Whether the bytes of this character may be drawn."""
+        prefix, *data = 0, *character.encode("utf-8", "surrogatepass")
+        for byte in data:
+            if FIRST_BYTE + byte not in self.ids[prefix]:
+                return False
+            prefix = self.next_prefix[prefix, FIRST_BYTE + byte]
+        return True
+
+
+def _of_characters(tokenizer: Tokenizer, shown: list[int]) -> Automaton | None:
+    """The characters of the training text that are spelled in several bytes, all of them `shown` to the model.
+
+    None where the model was shown bytes that none of them has.
+    """
+    known, spelled = set(shown), map(partial(str.encode, encoding="utf-8", errors="surrogatepass"), tokenizer.spelled())
+    characters = [data for data in spelled if len(data) > 1 and known.issuperset(data)]
+    if not set().union(*characters) >= {byte for byte in shown if byte >= 0x80}:
+        return None
+    automaton: Automaton = [{}]
+    for data in characters:
+        prefix = 0
+        for byte in data[:-1]:
+            prefix = automaton[prefix].setdefault(byte, len(automaton))
+            if prefix == len(automaton):
+                automaton.append({})
+        automaton[prefix][data[-1]] = 0
+    return automaton
+
+
+def _of_bytes(shown: Iterable[int]) -> Automaton:
+    """Any well-formed character of several bytes, all of them `shown`."""
+    known = set(shown)
+    automaton: Automaton = [{}]
+    states: dict[tuple[range, ...], int] = {(): 0}
+
+    def state(expected: tuple[range, ...]) -> int | None:
+        """The prefix after which these bytes are expected; None where one of them was never shown."""
+        if expected not in states:
+            after = state(expected[1:])
+            follow = known.intersection(expected[0])
+            if after is None or not follow:
+                return None
+            states[expected] = len(automaton)
+            automaton.append(dict.fromkeys(follow, after))
+        return states[expected]
+
+    for leads, expected in _WELL_FORMED:
+        if (begun := state(expected)) is not None:
+            automaton[0].update(dict.fromkeys(known.intersection(leads), begun))
+    return automaton
