@@ -10,6 +10,7 @@ import numpy as np
 from charlm.analysis.surprisal import Floats, Integers, Passage
 
 CONFIDENCE = 0.95  # that none of the passages shown differs by chance
+MIN_SHARE = 0.1  # of the dearer model's bits that the other must save
 MIN_WORDS = 5  # in a passage: fewer tell nothing of the spread
 
 
@@ -21,7 +22,8 @@ def clear_differences(
     text has N characters, bits and other_bits are the `character_bits` (N,) of two readings of it. The passages, about
     `length` characters each, begin and end with words and do not overlap. One is left out if its difference is within
     noise: the words of a passage are a sample of differences, whose sum must be further from zero than its standard
-    error explains, at a level that allows for all passages of the text (Bonferroni).
+    error explains, at a level that allows for all passages of the text (Bonferroni). So is a difference
+    of less than a tenth of the bits.
     """
     saved, begins = other_bits - bits, _word_begins(text)
     words = np.add.reduceat(saved, begins) if len(saved) else saved  # (W,)
@@ -31,6 +33,8 @@ def clear_differences(
     totals, errors, sizes = _sums(words, stops)
     limit = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / (2 * max(1, len(text) // length)))
     free = (sizes >= MIN_WORDS) & (np.abs(totals) > limit * errors)
+    dearer = np.maximum(*(_totals(np.add.reduceat(of_one, begins), stops) for of_one in (bits, other_bits)))
+    free &= np.abs(totals) >= MIN_SHARE * dearer
     found: tuple[list[Passage], list[Passage]] = ([], [])
     for begin in (-np.abs(totals)).argsort(kind="stable").tolist():
         side = found[0] if totals[begin] > 0 else found[1]
@@ -52,8 +56,13 @@ def _word_begins(text: str) -> Integers:
 
 def _sums(words: Floats, stops: Integers) -> tuple[Floats, Floats, Integers]:
     """Of the passage that begins at each word (W,): its sum, the standard error of the sum, and its number of words."""
-    first = np.arange(len(words))
-    sums, squares = (np.concatenate([[0.0], values.cumsum()]) for values in (words, words**2))
-    sizes, totals = stops - first, sums[stops] - sums[first]
-    spread = (squares[stops] - squares[first] - totals**2 / sizes).clip(min=0.0)
+    sizes, totals = stops - np.arange(len(words)), _totals(words, stops)
+    spread = (_totals(words**2, stops) - totals**2 / sizes).clip(min=0.0)
     return totals, np.sqrt(sizes * spread / (sizes - 1).clip(min=1)), sizes
+
+
+def _totals(words: Floats, stops: Integers) -> Floats:
+    """The sum over the words of the passage that begins at each word, both (W,)."""
+    sums = np.concatenate([[0.0], words.cumsum()])
+    totals: Floats = sums[stops] - sums[:-1]
+    return totals

@@ -19,6 +19,7 @@ def citation(found: Findings) -> Html:
         [
             tag("h3", "Software and machine"),
             tag("table", tag("tbody", *rows), class_="facts"),
+            tag("p", "The processor is that of the machine that made this page.", class_="told"),
             tag("h3", "Settings of each model"),
             *(_contender(finding) for finding in found.contenders),
             tag("h3", "BibTeX"),
@@ -29,10 +30,10 @@ def citation(found: Findings) -> Html:
 
 def _environment(found: Findings) -> Iterator[tuple[str, str]]:
     machine, split = found.machine, found.result.split
-    yield "Page made", f"{found.date}, by charlm {__version__}"
-    yield "Processor", f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads used"
+    yield "Date", found.date
+    yield "Processor", f"{machine['processor']}; cores: {machine['cores']}, threads used: {machine['threads']}"
     yield "Arithmetic", f"training {machine['training_precision']}, evaluation float32 ({machine['bfloat16']})"
-    yield "Versions", f"Python {machine['python']}, PyTorch {machine['torch']}"
+    yield "Versions", f"charlm {__version__}, Python {machine['python']}, PyTorch {machine['torch']}"
     yield "Held-out text", f"{split.held_out.name}, {split.held_out.characters:,} characters"
     yield "Its SHA-256", split.held_out.sha256
     yield (

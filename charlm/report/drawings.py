@@ -83,6 +83,7 @@ def _ngram() -> Iterable[Html]:
         yield _label(92, 20 + 15 * n, letter)
         yield _box(100, 10 + 15 * n, width, 11, "own" if n == 0 else "")
     yield _label(44, 34, "counts")
+    yield _arrow(166, 18, 192, 18)
     yield from _prediction()
 
 
@@ -146,14 +147,14 @@ def _transformer() -> Iterable[Html]:
 
 def _mixture() -> Iterable[Html]:
     yield from _letters()
-    for x, name in ((52, "n-gram"), (128, "network")):
+    for x, name in ((52, "n-gram"), (116, "network")):
         yield _arrow(x, 76, x, 64)
         yield _box(x - 30, 46, 60, 17)
         yield _label(x, 58, name)
-        yield _path(f"M{x} 46V36H90V30")
-    yield _box(60, 14, 60, 16, "own")
-    yield _label(90, 26, "gate")
-    yield _arrow(120, 22, 192, 22)
+        yield _path(f"M{x} 46V36H84V30")
+    yield _box(54, 14, 60, 16, "own")
+    yield _label(84, 26, "gate")
+    yield _arrow(114, 22, 192, 22)
     yield from _prediction(y=22)
 
 

@@ -115,7 +115,7 @@ def kinds(found: Sequence[Numbered]) -> Html:
         for number, finding in found:
             figures = [finding.kinds[kind].bits_per_character for kind in there]
             axes.plot(figures, range(len(there)), **_marks(number), markersize=9, alpha=0.85)
-        labels = [f"{kind}\n{counts[kind] / sum(counts.values()):.1%} of all" for kind in there]
+        labels = [f"{kind}\n{100 * counts[kind] / sum(counts.values()):.1f} % of all" for kind in there]
         axes.set_yticks(range(len(there)), labels)
         axes.invert_yaxis()
         axes.set_xlim(left=0)
@@ -159,8 +159,8 @@ def embedding(found: EmbeddingMap, number: int, name: str, text: str) -> Html:
             shade = colour(number) if token.strip()[:1].lower() in set("aeiou") else INK
             axes.annotate(visible(token), tuple(found.points[n]), color=shade, ha="center", va="center")
         axes.plot(*found.points[often].T, alpha=0, linestyle="none", marker=".")  # room for the letters
-        axes.set_xlabel(f"first component ({found.explained[0]:.0%} of the variance)")
-        axes.set_ylabel(f"second ({found.explained[1]:.0%})")
+        axes.set_xlabel(f"first component ({100 * found.explained[0]:.0f} % of the variance)")
+        axes.set_ylabel(f"second ({100 * found.explained[1]:.0f} %)")
         axes.tick_params(labelbottom=False, labelleft=False, length=0)
         return done()
 

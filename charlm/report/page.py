@@ -49,8 +49,8 @@ def _lead(found: Findings) -> str:
     bits, share = best.row.evaluation.bits_per_character, best.row.evaluation.bits_per_byte / 8
     lead = (
         f"{best.name} does, with {bits:.3f} bits per character. That is as uncertain as a choice among {2**bits:.1f} "
-        f"equally likely characters; an arithmetic coder that uses it would compress this text to {share:.0%} "
-        "of its size."
+        f"equally likely characters; an arithmetic coder that uses it would compress this text to "
+        f"{100 * share:.0f} % of its size."
     )
     if not others:
         return lead

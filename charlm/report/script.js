@@ -52,7 +52,7 @@ for (const text of all("#surprisal .text")) {
     event.preventDefault();
     event.target.tabIndex = -1;
     next.tabIndex = 0;
-    next.focus();
+    next.focus({ preventScroll: true });
     keep(next);
   });
 }
@@ -81,17 +81,13 @@ function show(one) {
   const place = [...one.parentNode.children].indexOf(one), header = made("header"), close = made("button", "Close ✕");
   close.type = "button";
   close.addEventListener("click", () => { keep(null); one.focus({ preventScroll: true, focusVisible: false }); });
-  header.append(made("span", `Predicted instead of or as “${mark(one)}”; bars are probabilities`), close);
+  header.append(made("span", `What each model predicted where “${mark(one)}” stands; the bars are probabilities`), close);
   const panels = all(".panel", one.closest(".tabs"));
   sheet.replaceChildren(header, ...panels.map((panel, number) => predicted(panel, place, number)));
-  document.body.style.paddingBottom = `${sheet.offsetHeight}px`;
-  if (kept === one) uncover(one);
+  document.documentElement.style.scrollPaddingBottom = `${sheet.offsetHeight + 12}px`;
+  if (kept === one) one.scrollIntoView({ block: "nearest", behavior: "instant" });
 }
 const mark = one => one.textContent.trimEnd() || "␣";
-function uncover(one) {
-  const hidden = one.getBoundingClientRect().bottom + 12 - sheet.getBoundingClientRect().top;
-  if (hidden > 0) scrollBy({ top: hidden, behavior: "instant" });
-}
 function predicted(panel, place, number) {
   const one = panel.querySelector(".text").children[place];
   const [bits, rank, ...rest] = one.dataset.cost.split(" · ");
@@ -156,6 +152,7 @@ for (const map of all("svg.attention")) {
     const value = made("p", `“${token(row)}” looks at ${far}: weight ${weight(row, column).toFixed(2)}`);
     readout.replaceChildren(value, made("p", "The whole row:", "told"), text);
   };
+  const strongest = () => rows.reduce((best, _, n) => n <= row && weight(row, n) > weight(row, best) ? n : best, 0);
   const move = (newRow, newColumn) => {
     row = Math.max(0, Math.min(size - 1, newRow));
     column = Math.max(0, Math.min(row, newColumn));
@@ -174,5 +171,6 @@ for (const map of all("svg.attention")) {
     event.preventDefault();
     move(row + steps[0], column + steps[1]);
   });
+  column = strongest();
   read();
 }

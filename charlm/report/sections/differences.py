@@ -25,10 +25,10 @@ def differences(found: Findings) -> Html | None:
         [
             words(
                 "Choose two models. Shown are the passages where one of them needed far fewer bits than the other. "
-                "Names and phrases that occurred before are cheap for a model that remembers them; sentence structure "
-                "is cheap for a model that keeps track of it.",
-                "Passages whose difference could be due to chance are left out: with 95 % confidence none of those "
-                "shown is.",
+                "Names and phrases that occurred before are cheap for a model that remembers them; sentence "
+                "structure is cheap for a model that keeps track of it.",
+                "Passages are left out if the difference is below a tenth of their bits or could be due to chance: "
+                "with 95 % confidence none of the differences shown is.",
             ),
             tag("div", choice, *panels, class_="pairs"),
         ]
@@ -51,9 +51,9 @@ def _pair(text: str, found: Findings, a: int, b: int) -> Html:
     key = tag(
         "p",
         tag("i", first.name, class_="a2"),
-        " needed fewer bits at this character, or ",
+        " or ",
         tag("i", second.name, class_="b2"),
-        " did; the stronger the colour, the more",
+        ": this model needed fewer bits for the character. Stronger colours are larger differences.",
         class_="told shades",
     )
     heading = tag("h4", f"{first.name} and {second.name}")
@@ -63,7 +63,7 @@ def _pair(text: str, found: Findings, a: int, b: int) -> Html:
 
 def _passage(text: str, passage: Passage, first: Finding, second: Finding, better: Finding, worse: Finding) -> Html:
     """One passage, each character in the colour of the model that needed fewer bits for it."""
-    stretch = slice(passage.begin, passage.end)
+    stretch = slice(passage.begin, passage.begin + len(text[passage.begin : passage.end].rstrip()))
     saved = second.reading.character_bits[stretch] - first.reading.character_bits[stretch]
     runs = parts.runs(text[stretch], [_shade(bits) for bits in saved.tolist()])
     low, high = sorted((passage.bits, passage.other_bits))

@@ -16,8 +16,8 @@ def learning(found: Findings) -> Html | None:
         [
             words(
                 "Lines: the loss on the training text, the mean over the last few steps. Points: the loss on the "
-                "validation slice. Left, against characters read: which model learns most from the same amount of "
-                "text. Right, against time: which learns most on this machine.",
+                "validation slice. The figure against characters read shows which model learns most from the same "
+                "amount of text, the figure against time which learns most on this machine.",
                 "If the points rise while the line falls, the model overfits. The points end half-way, where the "
                 "validation slice is added to the training text. All axes are logarithmic. An n-gram has no curve: it "
                 "is fitted by counting, in one pass.",
@@ -60,7 +60,7 @@ def context(found: Findings) -> Html:
     """Quality against the number of characters that each model may see."""
     every = list(enumerate(found.contenders))
     adapting = [finding.name for finding in found.contenders if finding.row.adapts]
-    cache = f" {listed(adapting)} also looks for repetitions in all it has read, so its curve goes on falling."
+    cache = f" Models with a cache ({listed(adapting)}) also find repetitions further back: their curves go on falling."
     return parts.beside(
         [
             parts.paragraph(

@@ -31,16 +31,12 @@ def _conditions(found: Findings) -> Iterator[tuple[str, str]]:
     text, training = found.result.split.held_out, found.result.split.training
     yield "Held-out text", f"{text.name}: {text.characters:,} characters, {text.bytes:,} bytes, SHA-256 {text.sha256}"
     validation = found.result.split.validation.characters
-    yield (
-        "Training text",
-        f"{training.characters:,} characters; the last {validation:,} of them are the validation slice",
-    )
+    yield "Validation slice", f"the last {validation:,} of the {training.characters:,} characters of the training text"
     for what, values in found.result.conditions().items():
-        name = "SHA-256 of it" if what == "training text" else what.capitalize()
         if len(values) == 1:
-            yield name, f"the same for all: {next(iter(values))}"
+            yield what.capitalize(), f"the same for all: {next(iter(values))}"
         elif values:
-            yield name, f"not the same: {differing(values)}"
+            yield what.capitalize(), f"not the same: {differing(values)}"
     for finding in found.contenders:
         if finding.made:
             members, how = finding.made

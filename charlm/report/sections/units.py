@@ -26,9 +26,10 @@ def units(found: Findings) -> Html | None:
             words(
                 "A network's state is a vector; each of its numbers is called a unit. Some units follow a property of "
                 "the text that can be named, such as the position in the line or whether a bracket is open (Karpathy "
-                "et al. 2016). For each property the unit that follows it best is listed, with the correlation r over "
-                f"{example.characters:,} characters. Values of r below about 0.3 mean little.",
-                "The text is coloured by the unit's value after each character, compared with its mean.",
+                "et al. 2016).",
+                "For each property the unit that follows it best is listed, with the correlation r over "
+                f"{example.characters:,} characters. Values of r below about 0.3 mean little. The text is "
+                "coloured by the unit's value after each character, compared with its mean.",
             ),
             tag(
                 "p",
@@ -46,7 +47,8 @@ def _network(text: str, begin: int, number: int, finding: Finding) -> Html:
     found = finding.activations
     assert found is not None
     panels = [
-        (f"{unit.follows} (r = {unit.correlation:.2f})", _over(text, begin, unit), number) for unit in found.units
+        (f"{unit.follows}, r\u00a0=\u00a0{unit.correlation:.2f}".replace("-", "−"), _over(text, begin, unit), number)
+        for unit in found.units
     ]
     told = tag("p", f"Units of the {found.vector}, which has {found.size:,}.", class_="told")
     return together([told, parts.numbered_tabs(f"units-{number}", panels)])
