@@ -1,6 +1,6 @@
 """Where two models differ by more than chance.
 
-Shapes: N characters, W words.
+Shapes: N characters, W words, P passages.
 """
 
 from statistics import NormalDist
@@ -19,32 +19,33 @@ def clear_differences(
 ) -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
     """The passages where the first model saves most bits, and those where the other does; at most `count` of each.
 
-    text has N characters, bits and other_bits are the `character_bits` (N,) of two readings of it. The passages, about
-    `length` characters each, begin and end with words and do not overlap. One is left out if its difference is within
-    noise: the words of a passage are a sample of differences, whose sum must be further from zero than its standard
-    error explains, at a level that allows for all passages of the text (Bonferroni). So is a difference
-    of less than a tenth of the bits.
+    text has N characters, bits and other_bits are the `character_bits` (N,) of two readings of it. The text is cut into
+    passages of whole words, of at most `length` characters where words allow. Those within noise are left out. The
+    words of a passage are a sample of differences: their sum must be further from zero than Student's t allows at a
+    level that is divided by the number of passages (Bonferroni), and be at least a tenth of the dearer model's bits.
     """
-    saved, begins = other_bits - bits, _word_begins(text)
-    words = np.add.reduceat(saved, begins) if len(saved) else saved  # (W,)
+    if not text:
+        return (), ()
+    begins = _word_begins(text)
     bounds = np.append(begins, len(text))
-    stops = np.searchsorted(bounds, bounds[:-1] + length, side="right") - 1  # of the passage that each word begins
-    stops = np.maximum(stops, np.arange(len(words)) + 1)
-    totals, errors, sizes = _sums(words, stops)
-    limit = NormalDist().inv_cdf(1 - (1 - CONFIDENCE) / (2 * max(1, len(text) // length)))
-    free = (sizes >= MIN_WORDS) & (np.abs(totals) > limit * errors)
-    dearer = np.maximum(*(_totals(np.add.reduceat(of_one, begins), stops) for of_one in (bits, other_bits)))
-    free &= np.abs(totals) >= MIN_SHARE * dearer
-    found: tuple[list[Passage], list[Passage]] = ([], [])
-    for begin in (-np.abs(totals)).argsort(kind="stable").tolist():
-        side = found[0] if totals[begin] > 0 else found[1]
-        if not free[begin] or len(side) == count:
-            continue
-        stop = int(stops[begin])
-        here = slice(int(bounds[begin]), int(bounds[stop]))
-        side.append(Passage(here.start, here.stop, float(bits[here].sum()), float(other_bits[here].sum())))
-        free &= (np.arange(len(words)) >= stop) | (stops <= begin)
-    return tuple(found[0]), tuple(found[1])
+    firsts = _passage_begins(bounds, length)  # the number of the word that each passage begins with, (P,)
+    sizes = np.diff(np.append(firsts, len(begins)))
+    words = np.add.reduceat(other_bits - bits, begins)  # (W,)
+    totals = np.add.reduceat(words, firsts)
+    spread = (np.add.reduceat(words**2, firsts) - totals**2 / sizes).clip(min=0.0)
+    freedom = (sizes - 1).clip(min=1)
+    errors = np.sqrt(sizes * spread / freedom)
+    clear = (sizes >= MIN_WORDS) & (np.abs(totals) > _critical_t(1 - CONFIDENCE, len(firsts), freedom) * errors)
+    costs = [np.add.reduceat(one, bounds[firsts]) for one in (bits, other_bits)]
+    clear &= np.abs(totals) >= MIN_SHARE * np.maximum(*costs)
+    edges = np.append(bounds[firsts], len(text)).tolist()
+
+    def best(saved: Floats) -> tuple[Passage, ...]:
+        order = (n for n in (-saved).argsort(kind="stable").tolist() if clear[n] and saved[n] > 0)
+        chosen = [n for n, _ in zip(order, range(count), strict=False)]
+        return tuple(Passage(edges[n], edges[n + 1], float(costs[0][n]), float(costs[1][n])) for n in chosen)
+
+    return best(totals), best(-totals)
 
 
 def _word_begins(text: str) -> Integers:
@@ -54,15 +55,18 @@ def _word_begins(text: str) -> Integers:
     return np.unique(np.concatenate([[0], begins])).astype(np.int64)
 
 
-def _sums(words: Floats, stops: Integers) -> tuple[Floats, Floats, Integers]:
-    """Of the passage that begins at each word (W,): its sum, the standard error of the sum, and its number of words."""
-    sizes, totals = stops - np.arange(len(words)), _totals(words, stops)
-    spread = (_totals(words**2, stops) - totals**2 / sizes).clip(min=0.0)
-    return totals, np.sqrt(sizes * spread / (sizes - 1).clip(min=1)), sizes
+def _passage_begins(bounds: Integers, length: int) -> Integers:
+    """(W + 1,) where words begin and the last one ends -> the number of the first word of each passage, (P,)."""
+    found, word = list[int](), 0
+    while word < len(bounds) - 1:
+        found.append(word)
+        word = max(word + 1, int(np.searchsorted(bounds, bounds[word] + length, side="right")) - 1)
+    return np.array(found, dtype=np.int64)
 
 
-def _totals(words: Floats, stops: Integers) -> Floats:
-    """The sum over the words of the passage that begins at each word, both (W,)."""
-    sums = np.concatenate([[0.0], words.cumsum()])
-    totals: Floats = sums[stops] - sums[:-1]
-    return totals
+def _critical_t(level: float, tests: int, freedom: Integers) -> Floats:
+    """The two-sided critical value of Student's t for each number of degrees of freedom, by Wallace (1959)."""
+    z = NormalDist().inv_cdf(1 - level / (2 * tests))
+    corrected = z * (8 * freedom + 3) / (8 * freedom + 1)
+    critical: Floats = np.sqrt(freedom * np.expm1(corrected**2 / freedom))
+    return critical

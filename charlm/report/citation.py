@@ -69,8 +69,19 @@ def settings(finding: Finding) -> Iterator[tuple[str, str]]:
         yield "Steps", f"{_value(progress['step'])}"
     yield "Time of training", duration(row.training_seconds)
     yield "Tokenizer", f"{row.tokenizer}, {_value(card.get('vocab_size'))} ids"
-    yield "Trained with", f"charlm {_value(card.get('charlm'))}, PyTorch {_value(card.get('torch'))}"
+    yield "Trained with", ", ".join(_trained_with(card))
     yield "Weights, SHA-256", _value(_mapping(_mapping(card, "files"), "weights").get("sha256"))
+
+
+def _trained_with(card: Mapping[str, Any]) -> Iterator[str]:
+    """Versions and machine; older runs say nothing of the machine."""
+    machine = _mapping(card, "environment")
+    yield f"charlm {_value(card.get('charlm'))}"
+    if "python" in machine:
+        yield f"Python {machine['python']}"
+    yield f"PyTorch {_value(card.get('torch'))}"
+    if "processor" in machine:
+        yield f"{machine['processor']}, threads: {_value(machine.get('threads'))}"
 
 
 def _seeds(finding: Finding) -> list[str]:

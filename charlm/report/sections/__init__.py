@@ -23,7 +23,7 @@ from charlm.report.sections.result import result
 from charlm.report.sections.texts import kinds, samples, surprisal
 from charlm.report.sections.units import units
 
-__all__ = ["SECTIONS", "Section", "gradients"]
+__all__ = ["SECTIONS", "Section", "differences", "embeddings", "gradients"]
 
 
 class Section(NamedTuple):
