@@ -19,8 +19,8 @@ SENTENCES = {
     "information can survive many steps (Hochreiter & Schmidhuber 1997).",
     "transformer": "Lets every position look back at all others in its window and take a weighted mean of what it "
     "finds there: attention, in several heads and layers (Vaswani et al. 2017).",
-    "mixture": "Combines the predictions of several models, here an n-gram and a network: a gate decides at every "
-    "character how much weight each of them gets.",
+    "mixture": "Combines the predictions of several models, such as an n-gram and a network: a gate decides at "
+    "every character how much weight each of them gets.",
 }
 
 
