@@ -11,8 +11,10 @@ from handmade import History, Table, Words, characters, varied
 
 from charlm.analysis import (
     KINDS,
+    activations,
     attention_maps,
     bits_by_kind,
+    clear_differences,
     context_curve,
     embedding_map,
     gains,
@@ -23,6 +25,8 @@ from charlm.analysis import (
     read,
     untrained,
 )
+from charlm.analysis.activations import properties
+from charlm.analysis.differences import _critical_t
 from charlm.analysis.embeddings import embedding_of
 from charlm.config import BOUNDARY
 from charlm.corpus import Text, text
@@ -400,3 +404,118 @@ class TestEmbeddings:
         for model in (counted("ab" * 200, characters("ab")), History(257)):
             with pytest.raises(UsageError, match="has no embeddings"):
                 embedding_of(model)
+
+    @pytest.mark.parametrize("width", [16, 128])
+    def test_random_vectors_have_no_neighbours_and_planted_ones_do(self, width):
+        letters = [chr(n) for n in range(0x100, 0x150)]
+        tokenizer, chance = characters("".join(letters)), 0
+        for seed in range(20):
+            torch.manual_seed(seed)
+            model = network("gru", tokenizer.vocab_size, width=width)
+            torch.nn.init.normal_(model.embedding.weight, generator=torch.Generator().manual_seed(seed))
+            model.known[1:FIRST_PIECE] = False
+            found = embedding_map(model, tokenizer)
+            chance += any(found.neighbours(n) for n in range(80))
+        assert chance <= 4  # one is expected
+        with torch.no_grad():
+            model.embedding.weight[FIRST_PIECE + 5] = model.embedding.weight[FIRST_PIECE + 9] * 2
+        found = embedding_map(model, tokenizer)
+        ((name, cosine),) = [near for near in found.neighbours(5) if near[1] > 0.9]
+        assert name == letters[9]
+        assert found.neighbours(9)[0][0] == letters[5]
+        vectors = model.embedding.weight.detach()[FIRST_PIECE:]
+        vectors = vectors - vectors.mean(0)
+        assert cosine == pytest.approx(float(torch.cosine_similarity(vectors[5], vectors[9], dim=0)), abs=1e-5)
+
+
+class TestActivations:
+    @pytest.mark.parametrize("tokenizer", TOKENIZERS)
+    @pytest.mark.parametrize("architecture", NETWORKS)
+    def test_units_and_their_correlations(self, architecture, tokenizer):
+        said = Text.from_string("ab cd\n(\u00e9 dab) " * 12, "said")
+        found = activations(network(architecture, tokenizer.vocab_size), tokenizer, said)
+        follows = properties(said.read())
+        assert 1 <= len(found.units) <= 6
+        assert len({unit.number for unit in found.units}) == len(found.units)
+        strength = [abs(unit.correlation) for unit in found.units]
+        assert strength == sorted(strength, reverse=True)
+        for unit in found.units:
+            assert unit.values.shape == (said.characters,)
+            exact = np.corrcoef(unit.values, follows[unit.follows])[0, 1]
+            assert unit.correlation == pytest.approx(exact, abs=1e-5)
+
+    def test_a_value_is_that_of_the_state_after_the_character(self):
+        tokenizer = characters("abcd ")
+        model = network("lstm", tokenizer.vocab_size).eval()
+        text = varied(60).translate({ord(c): "abcd "[n % 5] for n, c in enumerate(sorted({*varied(60)}))})
+        found = activations(model, tokenizer, Text.from_string(text, "said"))
+        with torch.inference_mode():
+            stream = torch.tensor([[BOUNDARY, *tokenizer.encode(text).tolist()]])
+            cells = [model.features(stream[:, : n + 2], model.initial_state(1))[1][-1][0] for n in range(len(text))]
+        cells = torch.stack(cells).double().numpy()
+        for unit in found.units:
+            column = cells[:, unit.number]
+            np.testing.assert_allclose(unit.values, (column - column.mean()) / column.std(), atol=1e-3)
+
+    def test_properties_by_hand(self):
+        found = properties('Ab (c "d")\n\n["e1')
+        assert found["the position in the line"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0, 0, 1, 2, 3, 4]
+        assert found["the position in the word"].tolist() == [1, 2, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 2]
+        assert found["text inside brackets"].tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 1]
+        quoted = found['text inside "quotation marks"'].tolist()
+        assert quoted == [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1]
+        assert found["digits"].tolist() == [0] * 15 + [1]
+
+    def test_an_ngram_has_no_units(self):
+        tokenizer = characters("ab ")
+        with pytest.raises(UsageError, match="has no units"):
+            activations(counted("ab " * 200, tokenizer), tokenizer, SAID)
+
+
+class TestClearDifferences:
+    WORDS = " ".join(random.Random(1).choices(["the", "cat", "sat", "on", "mats,", "dozing"], k=2000))
+
+    def bits(self, seed):
+        return np.random.default_rng(seed).exponential(2.0, len(self.WORDS))
+
+    def test_what_was_planted_is_found_and_nothing_else(self):
+        a, b = self.bits(1), self.bits(2)
+        b[2950:3150] += 4
+        a[5950:6150] += 4
+        better, worse = clear_differences(self.WORDS, a, b)
+        assert better
+        assert worse
+        assert all(p.begin < 3150 and p.end > 2950 for p in better)
+        assert all(p.begin < 6150 and p.end > 5950 for p in worse)
+
+    def test_noise_shows_nothing(self):
+        shown = sum(any(clear_differences(self.WORDS, self.bits(n), self.bits(n + 50))) for n in range(20))
+        assert shown <= 3  # one in twenty is expected
+
+    def test_a_small_share_is_noise_to_a_reader(self):
+        a = self.bits(1) + 20
+        assert clear_differences(self.WORDS, a, a + 1) == ((), ())
+        assert any(clear_differences(self.WORDS, a, a + 6))
+
+    def test_critical_values_are_those_of_the_tables(self):
+        for freedom, level, value in ((4, 0.05, 2.776), (10, 0.01, 3.169), (20, 0.001, 3.850), (60, 0.05, 2.000)):
+            assert float(_critical_t(level, 1, np.array([freedom]))[0]) == pytest.approx(value, rel=0.01)
+
+    def test_sides_swap_with_the_models_and_passages_are_whole_words_apart(self):
+        rng = np.random.default_rng(5)
+        a, b = (
+            self.bits(n) * np.repeat(rng.uniform(0.2, 3, len(self.WORDS) // 50 + 1), 50)[: len(self.WORDS)]
+            for n in (1, 2)
+        )
+        better, worse = clear_differences(self.WORDS, a, b, count=4)
+        worse_again, better_again = clear_differences(self.WORDS, b, a, count=4)
+        assert [(p.begin, p.end) for p in better] == [(p.begin, p.end) for p in better_again]
+        assert [(p.begin, p.end) for p in worse] == [(p.begin, p.end) for p in worse_again]
+        passages = sorted([*better, *worse])
+        assert len(passages) > 2
+        assert all(one.end <= other.begin for one, other in itertools.pairwise(passages))
+        for p in passages:
+            assert p.begin == 0 or self.WORDS[p.begin - 1] == " "
+            assert 50 <= p.end - p.begin <= 100
+            assert p.bits == pytest.approx(a[p.begin : p.end].sum())
+            assert p.other_bits == pytest.approx(b[p.begin : p.end].sum())

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import json
 import math
 import random
@@ -21,12 +22,14 @@ from hypothesis import strategies as st
 from charlm import checkpoint
 from charlm.comparison import Comparison, compare, lead, plan, table, to_train, trained_already
 from charlm.corpus import Origin
-from charlm.models import SINGLE
+from charlm.models import ARCHITECTURES, SINGLE
 from charlm.report import Findings, as_page, find, findings, sections
+from charlm.report.citation import settings
+from charlm.report.drawings import DRAWINGS, SENTENCES, drawing, sentence
 from charlm.report.figures import pareto
-from charlm.report.html import Html, tag, together
+from charlm.report.html import Html, tag, together, visible
 from charlm.report.parts import MARKS
-from charlm.report.plots import COLOURS, DASHES, MARKERS
+from charlm.report.plots import COLOURS, DASHES, MARKERS, apart
 from charlm.tokenizers import Characters, SentencePiece, Tokenizer
 from charlm.training import TrainingConfig
 
@@ -91,7 +94,10 @@ def section(tree: ElementTree.Element, name: str) -> ElementTree.Element:
 
 class TestPage:
     def test_every_section_is_there_and_linked(self, tree: ElementTree.Element) -> None:
-        wanted = "result learning cost context surprisal differences kinds samples gradients attention embeddings"
+        wanted = (
+            "result models learning cost context surprisal differences kinds samples units gradients attention "
+            "embeddings cite"
+        )
         assert [one.get("id") for one in tree.findall(".//section")] == wanted.split()
         assert [link.get("href") for link in tree.findall(".//nav/a")] == [f"#{name}" for name in wanted.split()]
 
@@ -214,7 +220,7 @@ class TestFigures:
         told = content(section(tree, "result"))
         assert found.result.split.held_out.sha256 in told
         assert "the same for all: 8steps" in told
-        assert "what is read is counted too by ngram, not by the others" in told
+        assert "ngram also count the held-out text as they read it, the others do not" in told
 
     def test_gradients_before_training_and_after_it(self, found: Findings, tree: ElementTree.Element) -> None:
         shown = section(tree, "gradients")
@@ -258,6 +264,178 @@ class TestFigures:
     def test_a_mark_for_each_that_the_figures_have(self) -> None:
         assert len(MARKS) == len(MARKERS) == len(DASHES) == len(COLOURS)
 
+    @given(st.lists(st.floats(-0.5, 1.5), min_size=1, max_size=8))
+    def test_labels_keep_their_order_and_their_distance(self, places: list[float]) -> None:
+        moved = apart(places, 0.1)
+        order = sorted(range(len(places)), key=lambda n: places[n])
+        assert all(moved[b] - moved[a] >= 0.1 - 1e-9 for a, b in itertools.pairwise(order))
+        assert all(0 <= place <= 1 + 1e-9 for place in moved)
+        calm = [0.05, 0.5, 0.9]
+        assert apart(calm, 0.1) == calm
+
+
+class TestLearningCurve:
+    LOSSES = (5.0, 4.0, 4.5, 3.0, 2.5, 2.6, 2.0)
+
+    def curve(self, entries: Iterable[dict[str, object]]) -> list[float]:
+        shared = {"seconds": 1.0, "characters_per_second": 10.0, "validation": None}
+        return [point.training for point in findings._curve([{**shared, **entry} for entry in entries])]
+
+    def test_older_metrics_lose_the_lag_of_their_running_mean(self) -> None:
+        mean, entries = self.LOSSES[0], []
+        for step, loss in enumerate(self.LOSSES, 1):
+            mean = 0.98 * mean + 0.02 * loss
+            entries.append({"step": step, "training": mean})
+        assert self.curve(entries) == pytest.approx(self.LOSSES)
+        assert self.curve(entries[::3]) == pytest.approx(
+            [5.0, *(self.recent(*three) for three in (self.LOSSES[1:4], self.LOSSES[4:7]))]
+        )
+
+    def recent(self, *losses: float) -> float:
+        weights = [0.98 ** (len(losses) - 1 - n) for n in range(len(losses))]
+        return math.fsum(w * loss for w, loss in zip(weights, losses, strict=True)) / math.fsum(weights)
+
+    def test_metrics_with_a_loss_are_drawn_as_they_are(self) -> None:
+        entries = [{"step": n, "training": 6.0, "loss": loss} for n, loss in enumerate(self.LOSSES)]
+        assert self.curve(entries) == list(self.LOSSES)
+
+    def test_training_writes_the_loss_of_recent_steps(self, found: Findings) -> None:
+        for one in found.contenders:
+            lines = checkpoint.read_metrics(one.row.run)
+            if lines:
+                assert lines[0]["loss"] == pytest.approx(lines[0]["training"])  # of one step: its loss
+                assert all(0 < line["loss"] < 12 for line in lines)
+
+    def test_the_whole_curve_is_drawn_and_named(self, tree: ElementTree.Element) -> None:
+        for figure in section(tree, "learning").findall(".//figure"):
+            names = [content(text) for text in figure.iter("{http://www.w3.org/2000/svg}text")]
+            assert {"rnn", "gru", "lstm", "transformer", "feedforward"} <= {*names}
+
+
+class TestModels:
+    def test_a_sentence_and_a_drawing_of_each(self, tree: ElementTree.Element, found: Findings) -> None:
+        assert {*SENTENCES} == {*DRAWINGS} == {*ARCHITECTURES}
+        cards = section(tree, "models").findall(".//article")
+        assert [content(card.findall("h3")[0]) for card in cards] == list(found.result.names)
+        assert all(len(card.findall("svg")) == 1 for card in cards)
+
+    def test_a_new_architecture_needs_neither(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        class New(ARCHITECTURES["rnn"]):  # type: ignore[misc]
+            """Remembers everything."""
+
+        monkeypatch.setitem(ARCHITECTURES, "new", New)
+        assert sentence("new") == "Remembers everything."
+        assert ElementTree.fromstring(drawing("new", 1)).get("aria-label") == "new"
+
+
+class TestDifferences:
+    def test_a_panel_for_any_two_and_one_that_shows(self, found: Findings, tree: ElementTree.Element) -> None:
+        panels = section(tree, "differences").findall(".//div[@data-pair]")
+        numbers = range(len(found.contenders))
+        assert [panel.get("data-pair") for panel in panels] == [
+            f"{a}-{b}" for a, b in itertools.combinations(numbers, 2)
+        ]
+        assert [panel.get("hidden") for panel in panels] == [None, *["hidden"] * (len(panels) - 1)]
+
+    def test_each_passage_stands_once_and_in_the_text(self, found: Findings, tree: ElementTree.Element) -> None:
+        whole = re.sub("\u202e", "\ufffd", found.read.read())
+        for panel in section(tree, "differences").findall(".//div[@data-pair]"):
+            texts = [
+                content(one).replace("↵\n", "\n").replace("⇥\t", "\t") for one in panel.findall(".//div[@class='text']")
+            ]
+            assert all(text in whole for text in texts)
+            assert len(texts) <= 4
+
+    def test_models_that_are_equal_differ_nowhere(self, found: Findings) -> None:
+        same = replace(found, contenders=(found.contenders[0], replace(found.contenders[0], name="again")))
+        shown = sections.differences(same)
+        assert shown is not None
+        assert "again was nowhere clearly better" in shown
+        assert 'class="pair"' not in shown
+
+
+class TestInside:
+    def test_attention_has_characters_on_its_axes_and_its_weights(
+        self, found: Findings, tree: ElementTree.Element
+    ) -> None:
+        (maps,) = [one.attention for one in found.contenders if one.attention]
+        shown = section(tree, "attention").findall(".//svg[@class='attention']")
+        tokens = [visible(token) or "⊢" for token in maps.tokens]
+        layers, heads, count, _ = maps.weights.shape
+        assert len(shown) == layers * heads
+        for one, weights in zip(shown, maps.weights.reshape(-1, count * count), strict=True):
+            assert [content(text) for text in one.findall("text[@class='row']")] == tokens
+            assert len([text for text in one.findall("text") if "column" in text.get("class", "")]) == count
+            read = [value / 255 for value in bytes.fromhex(one.get("data-weights", ""))]
+            assert read == pytest.approx(weights.tolist(), abs=0.5 / 255 + 1e-6)
+            assert one.get("tabindex") == "0"
+
+    def test_units_of_every_network_over_the_excerpt(self, found: Findings, tree: ElementTree.Element) -> None:
+        shown = section(tree, "units")
+        networks = [one.name for one in found.contenders if one.name != "ngram"]
+        assert [content(h) for h in shown.findall("./div[@class='tabs']/div/h4")] == networks
+        for text in shown.findall(".//div[@class='text']"):
+            plain = content(text).replace("↵\n", "\n").replace("⇥\t", "\t")
+            assert plain in re.sub("\u202e", "\ufffd", found.read.read())
+
+    def test_a_map_that_shows_little_gives_way_to_neighbours(self, found: Findings) -> None:
+        def with_share(share: float) -> Findings:
+            return replace(
+                found,
+                contenders=tuple(
+                    replace(one, embedding=one.embedding and replace(one.embedding, explained=(share, share)))
+                    for one in found.contenders
+                ),
+            )
+
+        few, much = (sections.embeddings(with_share(share)) for share in (0.03, 0.2))
+        assert few is not None
+        assert much is not None
+        assert "Embeddings of lstm" not in few
+        assert "Embeddings of lstm" in much
+        embedding = found.contenders[-1].embedding or next(o.embedding for o in found.contenders if o.embedding)
+        near = replace(embedding, chance=-2.0, explained=(0.01, 0.01))
+        (listed,) = [replace(found, contenders=(replace(found.contenders[-1], embedding=near),))]
+        assert '<th scope="col">nearest</th>' in (sections.embeddings(listed) or "")
+
+
+class TestCitation:
+    def test_everything_needed_to_cite_stands_there(self, found: Findings, tree: ElementTree.Element) -> None:
+        told = section(tree, "cite")
+        facts = content(told)
+        for needed in (found.date, found.machine["processor"], found.machine["torch"], found.machine["python"]):
+            assert str(needed) in facts
+        blocks = told.findall(".//details")
+        for one, block in zip(found.contenders, blocks, strict=True):
+            rows = {content(row[0]): content(row[1]) for row in block.iter("tr")}
+            config = one.card["config"]
+            assert {key.replace("_", " ").capitalize() for key in config} <= {*rows}
+            assert rows["Weights, SHA-256"] == one.card["files"]["weights"]["sha256"]
+            if one.name != "ngram":
+                assert (rows["Seed"], rows["Budget"], rows["Steps"]) == ("0", "8steps", "8")
+                assert {"Optimizer", "Learning rate", "Batch", "Layers", "Parameters"} <= {*rows}
+
+    def test_settings_of_a_strange_card_are_passed_by(self, found: Findings) -> None:
+        odd = replace(found.contenders[0], card={"config": None, "training": [1], "files": {}, "progress": "x"})
+        assert dict(settings(odd))["Weights, SHA-256"] == "chosen automatically"
+
+
+class TestWords:
+    PRIVATE = (
+        r"nobody|whoever|as many as|the greatest of|of those that|voices|echoes|learn\w* by heart|\btold\b|\bguess|"
+        r"pays? for|what is counted|asks it|brings? this text|come back to|held in mind"
+    )
+
+    def test_the_page_speaks_plain_english(self, tree: ElementTree.Element) -> None:
+        for part in tree.findall(".//section"):
+            for paragraph in part.findall(".//p"):
+                if "text" in paragraph.get("class", ""):
+                    continue
+                plain = content(paragraph)
+                assert not re.search(self.PRIVATE, plain, re.IGNORECASE), plain
+                for line in re.split(r"(?<=[.:;])\s", plain):
+                    assert len(line.split()) <= 36, line
+
 
 class TestContenders:
     def test_an_ngram_is_flat_beyond_its_order(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,10 +462,10 @@ class TestContenders:
         found = find(compared(architectures=["lstm", "mixture"], order=3, width=8))
         tree = ElementTree.fromstring(as_page(found))
         told = content(section(tree, "result"))
-        assert "made of ngram and lstm, which a small network that sees what they say brings together" in told
+        assert "made of ngram and lstm, combined at every character by a small network that sees what they say" in told
         assert "The curve of mixture is that of the network in it" in content(section(tree, "learning"))
         for name in ("gradients", "embeddings"):
-            assert "being made of others: mixture (ngram and lstm)." in content(section(tree, name))
+            assert "Not shown: mixture (ngram and lstm)." in content(section(tree, name))
         mixture = next(one for one in found.contenders if one.name == "mixture")
         assert math.fsum(mixture.reading.character_bits) == pytest.approx(mixture.row.evaluation.bits, rel=1e-12)
 
@@ -343,7 +521,7 @@ class TestCommand:
         assert charlm("compare", "corpus.txt", *QUICK, *seeds).code == 0
         told = (folder / "a.html").read_text(encoding="utf-8")
         assert "standard deviation over 2 seeds" in told
-        assert "all else on this page is the run of the first" in told
+        assert "everything else on this page shows the run of the first" in told
         assert charlm("train", "corpus.txt", "--arch", "gru", *QUICK[2:], "--budget", "2steps", "-q").code == 0
         split, sources = trained_already(checkpoint.runs())
         told = as_page(find(compare(sources, split)))

@@ -7,10 +7,14 @@ quoting     what a sample has from the training text
 gradients   what an input long ago does to the loss now
 attention   where a Transformer looks
 embeddings  where a network has put its characters
+activations what single units of a network follow
+differences where two models differ by more than chance
 """
 
+from charlm.analysis.activations import Activations, Unit, activations
 from charlm.analysis.attention import AttentionMaps, attention_maps
 from charlm.analysis.context import CONTEXTS, ContextPoint, context_curve
+from charlm.analysis.differences import clear_differences
 from charlm.analysis.embeddings import EmbeddingMap, embedding_map
 from charlm.analysis.gradients import Gradients, gradients_through_time, untrained
 from charlm.analysis.kinds import KINDS, Kind, bits_by_kind
@@ -20,6 +24,7 @@ from charlm.analysis.surprisal import Character, Passage, Prediction, Reading, g
 __all__ = [
     "CONTEXTS",
     "KINDS",
+    "Activations",
     "AttentionMaps",
     "Character",
     "ContextPoint",
@@ -30,8 +35,11 @@ __all__ = [
     "Prediction",
     "Quote",
     "Reading",
+    "Unit",
+    "activations",
     "attention_maps",
     "bits_by_kind",
+    "clear_differences",
     "context_curve",
     "embedding_map",
     "gains",

@@ -3,7 +3,9 @@
 Shapes: M ids, E width of the embeddings.
 """
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from torch import nn
@@ -19,11 +21,23 @@ from charlm.tokenizers.base import Tokenizer
 class EmbeddingMap:
     """The text of each id that training has seen, bytes as \\xHH; its first two principal components (M, 2); and the
     shares of the variance that these explain.
+
+    `cosines` (M, M) compares the whole vectors, their mean subtracted. `chance` is the cosine that no pair of as many
+    random vectors of this width reaches, with a probability of 95 %.
     """
 
     tokens: tuple[str, ...]
     points: Floats
     explained: tuple[float, float]
+    cosines: Floats
+    chance: float
+
+    def neighbours(self, number: int, count: int = 3) -> tuple[tuple[str, float], ...]:
+        """The tokens nearest to one by cosine, nearest first, and how near; only those nearer than chance."""
+        order = [n for n in (-self.cosines[number]).argsort(kind="stable").tolist() if n != number][:count]
+        return tuple(
+            (self.tokens[n], float(self.cosines[number, n])) for n in order if self.cosines[number, n] > self.chance
+        )
 
 
 def embedding_of(model: LanguageModel) -> nn.Embedding:
@@ -56,4 +70,14 @@ def embedding_map(model: LanguageModel, tokenizer: Tokenizer) -> EmbeddingMap:
     points *= np.where(points[widest, [0, 1]] < 0, -1.0, 1.0)
     shares = np.append(sizes**2 / max(float((sizes**2).sum()), 1e-300), [0.0, 0.0])
     tokens = tuple(spelled(pieces[id], 1.0).text for id in ids.tolist())
-    return EmbeddingMap(tokens, points, (float(shares[0]), float(shares[1])))
+    unit = centred / np.linalg.norm(centred, axis=1, keepdims=True).clip(min=1e-12)
+    return EmbeddingMap(tokens, points, (float(shares[0]), float(shares[1])), unit @ unit.T, _chance(*centred.shape))
+
+
+def _chance(count: int, width: int) -> float:
+    """The cosine that the nearest of all pairs of `count` random vectors stays below, with a probability of 95 %.
+
+    Fisher: the inverse hyperbolic tangent of such a cosine is about normal, its variance 1 / (width - 2). Bonferroni.
+    """
+    pairs = max(1, count * (count - 1) // 2)
+    return math.tanh(NormalDist().inv_cdf(1 - 0.05 / pairs) / max(1, width - 2) ** 0.5)

@@ -3,6 +3,7 @@
 findings  what is to be shown, worked out run by run
 plots     how a figure becomes SVG          figures   the figures of the page
 html      markup from function calls        parts     the table, coloured text, tabs
+drawings  what each architecture is         citation  settings, versions, machine
 sections  what is shown and taught          page      the whole of it
 file      where it is written
 """

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +12,14 @@ import numpy.typing as npt
 
 from charlm.analysis import KINDS, EmbeddingMap, Gradients
 from charlm.report.findings import Finding, Measured
-from charlm.report.html import Html, tag, visible
-from charlm.report.plots import INK, MARKERS, MUTED, SIZE, colour, figure, style
+from charlm.report.html import Html, visible
+from charlm.report.plots import INK, MARKERS, MUTED, SIZE, LineEnd, colour, figure, label_lines, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE = (5.6, 4.2)  # inches
 CURVE_POINTS = 150  # of a learning curve
-HIGHEST = 2.5  # bits above the lowest point of all learning curves that are drawn
 FRONT: dict[str, Any] = {"color": MUTED, "linewidth": 1.3, "linestyle": (0, (2, 3)), "zorder": 0}
 SMALLEST_NORM = 1e-7  # below which a gradient is not drawn
 SHADE = (0.85, 0.33, 0.1)  # of attention, the more opaque the more there is: seen on light and on dark
@@ -30,28 +30,35 @@ Numbered = tuple[int, Finding]  # with the number that decides its colour
 
 
 def learning(found: Sequence[Numbered], what: str, unit: str) -> Html:
-    """Bits per character while learning, against `what` of each measurement."""
+    """Bits per character while learning, against `what` of each measurement; both axes are logarithmic."""
     with figure(f"Learning curves against {unit}") as (_, (axes,), done):
+        ends = []
         for number, finding in found:
-            points = finding.curve[:: max(1, len(finding.curve) // CURVE_POINTS)]
-            axes.plot([getattr(m, what) for m in points], [m.training for m in points], **style(number))
+            points = _thinned(finding.curve)
+            x = [getattr(point, what) for point in points]
+            axes.plot(x, [point.training for point in points], **style(number))
             checked = [(getattr(m, what), m.validation) for m in finding.curve if m.validation is not None]
             axes.plot(*np.array(checked).reshape(-1, 2).T, **_marks(number), markersize=4)
-        every = [m for _, finding in found for m in finding.curve]
-        lowest = min(m.training for m in every)
-        axes.set_ylim(lowest - 0.1, lowest + HIGHEST)
-        if what == "characters":
-            axes.set_xscale("log")
-            axes.set_xlim(left=0.6 * min(getattr(m, what) for m in every if _seen(m) <= lowest + HIGHEST))
+            ends.append(LineEnd(x[-1], points[-1].training, finding.name, number))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
         axes.set_xlabel(unit)
         axes.set_ylabel("bits per character")
         _thousands(axes)
+        _plain(axes)
+        label_lines(axes, ends)
         return done()
 
 
-def _seen(measured: Measured) -> float:
-    """The lower of the two figures."""
-    return measured.training if measured.validation is None else min(measured.training, measured.validation)
+def _thinned(curve: Sequence[Measured]) -> list[Measured]:
+    """At most about `CURVE_POINTS` points: neighbours become one, their mean."""
+    size = -(-len(curve) // CURVE_POINTS)
+    groups = [curve[n : n + size] for n in range(0, len(curve), size)]
+
+    def mean(group: Sequence[Measured], name: str) -> float:
+        return fmean(getattr(measured, name) for measured in group)
+
+    return [Measured(mean(g, "characters"), mean(g, "seconds"), mean(g, "training"), None) for g in groups]
 
 
 def front(found: Sequence[Numbered], value: Callable[[Finding], float], unit: str, *, log: bool) -> Html:
@@ -82,7 +89,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def context(found: Sequence[Numbered]) -> Html:
     """Bits per character when only so many characters before are seen, with the 95 % interval of the sampling."""
-    with figure("Bits per character against the characters seen", size=WIDE) as (_, (axes,), done):
+    with figure("Bits per character against the length of the context", size=WIDE) as (_, (axes,), done):
         for number, finding in found:
             x = [point.context for point in finding.context]
             y = np.array([point.bits_per_character for point in finding.context])
@@ -93,8 +100,10 @@ def context(found: Sequence[Numbered]) -> Html:
         axes.set_xscale("log", base=2)
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
-        axes.set_xlabel("characters seen before the one to be predicted")
+        axes.set_xlabel("characters of context")
         axes.set_ylabel("bits per character")
+        last = [(finding.context[-1], finding.name, number) for number, finding in found]
+        label_lines(axes, [LineEnd(p.context, p.bits_per_character, name, n) for p, name, n in last], WIDE[1])
         return done()
 
 
@@ -106,7 +115,7 @@ def kinds(found: Sequence[Numbered]) -> Html:
         for number, finding in found:
             figures = [finding.kinds[kind].bits_per_character for kind in there]
             axes.plot(figures, range(len(there)), **_marks(number), markersize=9, alpha=0.85)
-        labels = [f"{kind}\n{counts[kind] / sum(counts.values()):.1%} of all" for kind in there]
+        labels = [f"{kind}\n{100 * counts[kind] / sum(counts.values()):.1f} % of all" for kind in there]
         axes.set_yticks(range(len(there)), labels)
         axes.invert_yaxis()
         axes.set_xlim(left=0)
@@ -129,14 +138,14 @@ def gradients(found: Iterable[tuple[int, Gradients]], when: str) -> Html:
         return done()
 
 
-def attention(weights: npt.NDArray[np.float32], name: str) -> Html:
-    """The map of one head, (T, T): rows ask, columns answer. The root of the weights, so that small ones are seen."""
+def attention(weights: npt.NDArray[np.float32]) -> str:
+    """The map of one head, (T, T), as the address of a PNG. The root of the weights, so that small ones are visible."""
     from matplotlib.image import imsave
 
     file = io.BytesIO()
     shares = np.sqrt(weights.clip(0, 1))[..., None]
     imsave(file, np.concatenate([np.broadcast_to(SHADE, (*weights.shape, 3)), shares], axis=-1), format="png")
-    return tag("img", src=f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}", alt=name)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def embedding(found: EmbeddingMap, number: int, name: str, text: str) -> Html:
@@ -150,8 +159,8 @@ def embedding(found: EmbeddingMap, number: int, name: str, text: str) -> Html:
             shade = colour(number) if token.strip()[:1].lower() in set("aeiou") else INK
             axes.annotate(visible(token), tuple(found.points[n]), color=shade, ha="center", va="center")
         axes.plot(*found.points[often].T, alpha=0, linestyle="none", marker=".")  # room for the letters
-        axes.set_xlabel(f"first component ({found.explained[0]:.0%} of the variance)")
-        axes.set_ylabel(f"second ({found.explained[1]:.0%})")
+        axes.set_xlabel(f"first component ({100 * found.explained[0]:.0f} % of the variance)")
+        axes.set_ylabel(f"second ({100 * found.explained[1]:.0f} %)")
         axes.tick_params(labelbottom=False, labelleft=False, length=0)
         return done()
 
@@ -176,6 +185,15 @@ def _thousands(axes: "Axes") -> None:
         axes.xaxis.set_major_locator(wide if high > 5 * low else MaxNLocator(4))
         axes.minorticks_off()
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+
+
+def _plain(axes: "Axes") -> None:
+    """A few ticks such as 2 and 2.5 on a logarithmic axis of bits."""
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _short(value: float) -> str:

@@ -1,5 +1,6 @@
 """What the page shows of each contender, worked out from its run."""
 
+import datetime
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import torch
 
 from charlm import checkpoint
 from charlm.analysis import (
+    Activations,
     AttentionMaps,
     Character,
     ContextPoint,
@@ -17,6 +19,7 @@ from charlm.analysis import (
     Kind,
     Quote,
     Reading,
+    activations,
     attention_maps,
     bits_by_kind,
     context_curve,
@@ -27,6 +30,7 @@ from charlm.analysis import (
     read,
     untrained,
 )
+from charlm.benchmark import machine
 from charlm.comparison import SAMPLING, Comparison, Row, listed
 from charlm.corpus import Text
 from charlm.decoding import sample
@@ -40,7 +44,9 @@ MOST_READ = 500_000  # characters of the held-out text that passages, kinds and 
 EXCERPT = 700  # characters shown with all that was expected instead of them
 BEFORE_EXCERPT = 2_000  # characters read first, so that no model begins cold
 SAMPLE = 400  # characters that each writes
-LINE = 48  # characters whose attention is shown
+LINE = 32  # characters whose attention is shown
+ACTIVATION_CHARACTERS = 4_000  # from the beginning of the text: what correlations of units are worked out from
+OLD_SMOOTHING = 0.98  # of the running mean in metrics that have no `loss`
 CONTEXT_TOKENS = 1 << 16  # read for each point of the context curve
 REACH = 64  # tokens that gradients are followed back
 FEW = 64  # positions that tell enough of a network that has learned nothing
@@ -48,7 +54,10 @@ FEW = 64  # positions that tell enough of a network that has learned nothing
 
 @dataclass(frozen=True)
 class Measured:
-    """A point of a learning curve; bits per character, `validation` None where none was made."""
+    """A point of a learning curve; bits per character, `validation` None where none was made.
+
+    `training` is the mean loss over the steps since the last point.
+    """
 
     characters: float
     seconds: float
@@ -60,12 +69,13 @@ class Measured:
 class Finding:
     """All there is to show of one contender; None for what it does not have.
 
-    `made`: of a mixture, what it is made of and how. `beginnings`: the gradients before training, by name; those of an
-    rnn with the other activation too.
+    `card` is what its run says of itself. `made`: of a mixture, what it is made of and how. `beginnings`: the gradients
+    before training, by name; those of an rnn with the other activation too.
     """
 
     name: str
     row: Row
+    card: Mapping[str, Any]
     made: tuple[str, str] | None
     curve: tuple[Measured, ...]
     reading: Reading
@@ -78,20 +88,25 @@ class Finding:
     beginnings: Mapping[str, Gradients]
     attention: AttentionMaps | None
     embedding: EmbeddingMap | None
+    activations: Activations | None
 
 
 @dataclass(frozen=True)
 class Findings:
     """What the page shows: of each contender from best to worst, and of the texts.
 
-    `read` is what passages, kinds and curves are taken from, the held-out text or its beginning. `yardstick` is the
-    longest stretch of held-out text, as long as a sample, that stands in the training text.
+    `read` is what passages, kinds and curves are taken from, the held-out text or its beginning; `span` is where the
+    excerpt lies in it, in characters. `yardstick` is the longest stretch of held-out text, as long as a sample, that
+    stands in the training text. `machine` and `date` (ISO) are those of the page.
     """
 
     result: Comparison
     contenders: tuple[Finding, ...]
     read: Text
+    span: tuple[int, int]
     yardstick: Quote
+    machine: Mapping[str, Any]
+    date: str
 
 
 def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Listener] = lambda _: silent) -> Findings:
@@ -107,7 +122,9 @@ def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Listene
         for name, row in zip(result.names, result.rows, strict=True)
         if not row.frozen  # of the same run as another row, which is here already
     )
-    return Findings(result, found, text, longest_quote(text.slice(*span).read()[:SAMPLE], result.split.training))
+    yardstick = longest_quote(text.slice(*span).read()[:SAMPLE], result.split.training)
+    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    return Findings(result, found, text, span, yardstick, machine(torch.device("cpu")), today)
 
 
 def _excerpt(text: Text) -> tuple[int, int]:
@@ -131,16 +148,19 @@ def _finding(
     generator = torch.Generator().manual_seed(seed)
     drawn = sample(model, tokenizer, None, length=SAMPLE, settings=SAMPLING, generator=generator)[0]
     line = text.slice(*span).read()[:LINE]
-    gradients = attention = embedding = None
+    gradients = attention = embedding = units = None
     with suppress(UsageError, TrainingFault):  # an n-gram has no gradients, and some explode
         gradients = gradients_through_time(model, tokenizer, text, reach=REACH)
     with suppress(UsageError):  # only a Transformer has attention
         attention = attention_maps(model, tokenizer, line)
     with suppress(UsageError):
         embedding = embedding_map(model, tokenizer)
+    with suppress(UsageError):
+        units = activations(model, tokenizer, text.slice(0, min(text.characters, max(ACTIVATION_CHARACTERS, span[1]))))
     return Finding(
         name=name,
         row=row,
+        card=checkpoint.read_card(row.run),
         made=_made(model),
         curve=tuple(_curve(checkpoint.read_metrics(row.run))),
         reading=reading,
@@ -153,6 +173,7 @@ def _finding(
         beginnings=_beginnings(name, model, tokenizer, text) if gradients else {},
         attention=attention,
         embedding=embedding,
+        activations=units,
     )
 
 
@@ -176,16 +197,26 @@ def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Tex
 
 def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:
     """The learning curve in what was measured; lines that are none are passed by."""
-    found = []
+    found, before = list[Measured](), (0, 0.0)
     for entry in metrics:
         with suppress(KeyError, TypeError, ValueError):
-            seconds, validation = float(entry["seconds"]), entry["validation"]
+            step, mean, seconds, validation = (entry[key] for key in ("step", "training", "seconds", "validation"))
+            loss = entry.get("loss") if "loss" in entry else _without_lag(mean, step - before[0], before)
+            before = (step, mean)
             found.append(
                 Measured(
                     characters=float(entry["characters_per_second"]) * seconds,
-                    seconds=seconds,
-                    training=float(entry["training"]),
+                    seconds=float(seconds),
+                    training=float(mean if loss is None else loss),
                     validation=None if validation is None else float(validation),
                 )
             )
     return found
+
+
+def _without_lag(mean: float, steps: int, before: tuple[int, float]) -> float:
+    """The mean loss of the last few steps, from the exponential running mean after them and the one before them."""
+    if not before[0] or steps < 1:
+        return mean
+    kept = OLD_SMOOTHING**steps
+    return (mean - kept * before[1]) / (1 - kept)

@@ -1,9 +1,11 @@
 """The pieces that the page is made of: the table, keys, coloured text, tabs, figures."""
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from charlm.analysis import Character
-from charlm.comparison import Line
+from charlm.comparison import Line, listed
+from charlm.report.findings import Findings
 from charlm.report.html import Html, tag, text, together, visible
 from charlm.report.plots import DASHES
 
@@ -33,11 +35,9 @@ def table(headings: Sequence[str], lines: Sequence[Line]) -> Html:
         first = tag("th", name.text, scope="row", data_value=str(name.value))
         rest = [tag("td", c.text, data_value="" if c.value is None else repr(c.value)) for c in cells]
         rows.append(tag("tr", first, *rest, class_=line.kind))
-    return tag(
-        "div",
-        tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="sortable"),
-        class_="wide",
-    )
+    shown = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *rows), class_="sortable")
+    wide = tag("div", shown, class_="wide", tabindex="0", role="region", aria_label="results, scrolls sideways")
+    return together([tag("p", "The table scrolls sideways →", class_="told swipe"), wide])
 
 
 def key(named: Iterable[tuple[int, str]]) -> Html:
@@ -53,20 +53,34 @@ def _swatch(number: int) -> Html:
 
 
 def reading(characters: Iterable[Character]) -> Html:
-    """Text whose characters are as dark as they were surprising; what was expected instead is in their titles."""
-    return together(surprise(c.text, c.bits, _expected(c)) for c in characters)
+    """Text whose characters are as dark as they were surprising; what was predicted is in their titles."""
+    return together(surprise(c.text, c.bits, _predicted(c)) for c in characters)
 
 
-def surprise(character: str, bits: float, expected: str = "") -> Html:
+def surprise(character: str, bits: float, predicted: str) -> Html:
     """One character, as dark as it was surprising."""
     shade = min(SHADES - 1, int(bits))
-    shown = {"\n": "↵\n", "\t": "⇥\t", "\r": "␍"}.get(character, character)
-    return tag("i", shown, class_=f"s{shade}" if shade else None, title=f"{bits:.2f} bits{expected}")
+    return tag("i", _shown(character), class_=f"s{shade}" if shade else None, title=f"{bits:.2f} bits{predicted}")
 
 
-def _expected(character: Character) -> str:
-    guesses = "  ".join(f"{visible(p.text)}\u00a0{p.probability:.0%}" for p in character.predictions)
-    return f" · guess {character.rank:,} · {guesses}"
+def _predicted(character: Character) -> str:
+    """What the page's script takes apart: parts separated by a dot, predictions by two blanks."""
+    guesses = "  ".join(f"{visible(p.text)}\u00a0{p.probability:.3f}" for p in character.predictions)
+    return f" · rank {character.rank:,} · {guesses}"
+
+
+def runs(plain: str, shades: Iterable[str]) -> Html:
+    """Text in classes of shade, "" for none; neighbours of one shade are one element."""
+    pieces = []
+    for shade, group in groupby(zip(plain, shades, strict=True), key=lambda pair: pair[1]):
+        stretch = "".join(_shown(character) for character, _ in group)
+        pieces.append(tag("i", stretch, class_=shade) if shade else text(stretch))
+    return together(pieces)
+
+
+def _shown(character: str) -> str:
+    """A character with a mark before it where it would leave none."""
+    return {"\n": "↵\n", "\t": "⇥\t", "\r": "␍"}.get(character, character)
 
 
 def scale() -> Html:
@@ -75,17 +89,30 @@ def scale() -> Html:
     return tag("p", "bits: ", *steps, class_="scale")
 
 
-def tabs(name: str, panels: Sequence[tuple[str, Html]], first: int = 0) -> Html:
-    """One panel at a time, chosen by name, in the colours from number `first` on; on paper all of them."""
+def tabs(name: str, panels: Sequence[tuple[str, Html]]) -> Html:
+    """One panel at a time, chosen by name, in the colours of the contenders; on paper all of them."""
+    return numbered_tabs(name, [(title, panel, number) for number, (title, panel) in enumerate(panels)])
+
+
+def numbered_tabs(name: str, panels: Sequence[tuple[str, Html, int]]) -> Html:
+    """The same with the number of each panel's colour."""
+    return _tabs(name, [(text(title), title, panel, number) for title, panel, number in panels])
+
+
+def picture_tabs(name: str, panels: Sequence[tuple[Html, str, Html]]) -> Html:
+    """The same with markup as labels, each with its title in words."""
+    return _tabs(name, [(*panel, 0) for panel in panels], "tabs pictures")
+
+
+def _tabs(name: str, panels: Sequence[tuple[Html, str, Html, int]], kind: str = "tabs") -> Html:
     parts: list[Html] = []
-    for number, (title, panel) in enumerate(panels, first):
-        place = f"{name}-{number}"
+    for place, (label, title, panel, number) in enumerate(panels):
         parts += [
-            tag("input", type="radio", name=name, id=place, checked=number == first),
-            tag("label", title, for_=place, class_=f"c{number % 8}"),
+            tag("input", type="radio", name=name, id=f"{name}-{place}", checked=not place),
+            tag("label", label, for_=f"{name}-{place}", class_=f"c{number % 8}"),
             tag("div", tag("h4", title), panel, class_="panel"),
         ]
-    return tag("div", *parts, class_="tabs")
+    return tag("div", *parts, class_=kind)
 
 
 def marked(whole: str, place: int, length: int) -> Html:
@@ -99,9 +126,28 @@ def beside(words: Sequence[Html | None], picture: Html) -> Html:
     return tag("div", tag("div", *words), picture, class_="side")
 
 
-def teach(words: str, kind: str | None = None) -> Html:
+def words(*paragraphs: str) -> Html:
+    """Paragraphs over the width of the section, in two columns where there is room."""
+    return tag("div", *map(paragraph, paragraphs), class_="words")
+
+
+def paragraph(sentences: str) -> Html:
     """A paragraph."""
-    return tag("p", words, class_=kind)
+    return tag("p", sentences)
+
+
+def note(sentences: str) -> Html:
+    """A paragraph that matters less."""
+    return tag("p", sentences, class_="told")
+
+
+def without_mixtures(found: Findings, what: str) -> Html | None:
+    """Why mixtures are missing from a section."""
+    if not (mixtures := [f"{f.name} ({f.made[0]})" for f in found.contenders if f.made]):
+        return None
+    return note(
+        f"Not shown: {listed(mixtures)}. A mixture has no {what} of its own; train its members alone to see theirs."
+    )
 
 
 def side_by_side(*named: tuple[str, Html]) -> Html:

@@ -6,9 +6,9 @@ matplotlib knows nothing of CSS: it draws in stand-in colours, which are replace
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,52 @@ def style(number: int) -> dict[str, Any]:
     """How the line of a contender looks: colour and dashes both tell it from the others."""
     dashes = DASHES[number % len(DASHES)]
     return {"color": colour(number), "linestyle": (0, dashes) if dashes else "-", "linewidth": 1.8}
+
+
+class LineEnd(NamedTuple):
+    """Where a line of a figure ends, in data coordinates, whose it is, and the number that decides its colour."""
+
+    x: float
+    y: float
+    name: str
+    number: int
+
+
+LABEL_HEIGHT = 15.0  # units of a figure
+
+
+def label_lines(axes: "Axes", ends: Sequence[LineEnd], height: float = SIZE[1]) -> None:
+    """Write the name of each line at its end, to the right of the axes, one above the other where they are close.
+
+    Limits and scales must be set before; `height` is that of the figure in inches.
+    """
+    to_axes = axes.transAxes.inverted()
+    places = [float(to_axes.transform(axes.transData.transform((end.x, end.y)))[1]) for end in ends]
+    for end, place in zip(ends, apart(places, LABEL_HEIGHT / (0.8 * 72 * height)), strict=True):
+        shade = colour(end.number)
+        axes.annotate(
+            end.name,
+            xy=(end.x, end.y),
+            xytext=(1.04, place),
+            textcoords="axes fraction",
+            color=shade,
+            verticalalignment="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": shade, "linewidth": 0.7, "relpos": (0, 0.5), "shrinkB": 0},
+        )
+
+
+def apart(places: Sequence[float], gap: float) -> list[float]:
+    """Places between 0 and 1, moved so that neighbours are at least `gap` apart, in the same order."""
+    order = sorted(range(len(places)), key=lambda n: places[n])
+    moved = list[float]()
+    for n in order:
+        moved.append(max(places[n], moved[-1] + gap) if moved else max(0.0, places[n]))
+    limit = 1.0
+    for n in reversed(range(len(moved))):
+        moved[n] = min(moved[n], limit)
+        limit = moved[n] - gap
+    return [moved[order.index(n)] for n in range(len(places))]
 
 
 @contextmanager

@@ -11,7 +11,10 @@ from charlm.training.budget import MEASURED_SHARES, Budget
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training run stands. Losses are in bits per character; `validation` only right after one was made."""
+    """Where a training run stands. Losses are in bits per character; `validation` only right after one was made.
+
+    `training` is a running mean, which lags behind; `loss` the mean over the steps since the last progress alone.
+    """
 
     step: int
     steps: int | None  # None while the budget is still being measured
@@ -22,6 +25,7 @@ class Progress:
     training: float
     validation: float | None
     best: float | None
+    loss: float | None = None
 
 
 @dataclass

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -91,6 +92,7 @@ class Trainer:
         self._made = 0
         self._recent = 0.0  # seconds per step, of the last few
         self.tuner = tuner
+        self._losses: list[float] = []  # nats per token, of the steps since the last progress
 
     def expect_frequencies(self, *, anew: bool) -> None:
         """Start from how often each id occurs (see `Network.expect`), or tell a trained network which ids are new."""
@@ -189,6 +191,7 @@ class Trainer:
         self.state = detach(state)
         nats = self._update(loss)
         c.training = nats if not c.step else SMOOTHING * c.training + (1 - SMOOTHING) * nats
+        self._losses.append(nats)
         c.step, self._made = c.step + 1, self._made + 1
         c.seconds = time.monotonic() - self._began
         took = time.monotonic() - begun
@@ -314,6 +317,7 @@ class Trainer:
         c = self.counters
         characters = c.step * self.streams.batch * self.streams.segment_length * self.characters_per_token
         bits = 1 / (math.log(2) * self.characters_per_token)  # of one nat per token, in bits per character
+        losses, self._losses = self._losses, []
         return Progress(
             step=c.step,
             steps=c.steps,
@@ -324,6 +328,7 @@ class Trainer:
             training=c.training * bits,
             validation=None if validation is None else validation * bits,
             best=None if c.best is None else c.best * bits,
+            loss=fmean(losses) * bits if losses else None,
         )
 
     def tensors(self) -> dict[str, Tensor]:

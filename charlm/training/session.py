@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -83,6 +84,7 @@ class Session:
     meter: MachineMeter = field(default_factory=MachineMeter)  # of all of this stretch
     window: MachineMeter = field(default_factory=MachineMeter)  # of the last few seconds
     told_busy: bool = False
+    reported: list[Progress] = field(default_factory=list)  # since the last line of metrics
 
     def run(self) -> Trained:
         """Train to the end of the budget, or until the watcher says stop: then all is saved that `resume` needs.
@@ -119,12 +121,13 @@ class Session:
             raise CharlmError(f"{problem}{advice}") from None
 
     def _report(self, progress: Progress) -> None:
+        self.reported.append(progress)
         if time.monotonic() >= self.due:
             self._save(finished=False)
         every = max(1, (progress.steps or 1) // METRICS_LINES)
         if progress.validation is not None or progress.step // every != self.written:
             self.written = progress.step // every
-            checkpoint.add_metrics(self.path, asdict(progress))
+            checkpoint.add_metrics(self.path, {**asdict(progress), "loss": self._mean_loss()})
         self.watcher.progress(progress)
         self._watch_machine()
 
@@ -136,6 +139,12 @@ class Session:
         if use.disturbed:
             self.told_busy = True
             self.watcher.notice(f"the machine is busy: {use}, on {_threads(torch.get_num_threads())}")
+
+    def _mean_loss(self) -> float | None:
+        """The mean loss of what was reported since the last line of metrics; the running mean would lag behind."""
+        losses = [progress.loss for progress in self.reported if progress.loss is not None]
+        self.reported.clear()
+        return fmean(losses) if losses else None
 
     def _look(self, network: Network) -> None:
         if self.watcher.sample is not None:
