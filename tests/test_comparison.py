@@ -44,12 +44,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def prepared(names, *, kind=Characters, source="cats.txt", training=TRAINING, vocabulary=None, **options):
+def prepared(
+    names, *, kind=Characters, source="cats.txt", training=TRAINING, vocabulary=None, again_disturbed=False, **options
+):
     origin = Origin((source,))
     split = origin.open()
     tokenizer = kind.train(split.training.chunks(), kind.Config(**vocabulary or {}))
     plans = plan(names, "tiny", options, training, split.training.characters)
-    return split, to_train(plans, split, tokenizer, about={"corpus": origin.describe(split)})
+    about = {"corpus": origin.describe(split)}
+    return split, to_train(plans, split, tokenizer, about=about, again_disturbed=again_disturbed)
 
 
 class TestPlan:
@@ -261,6 +264,31 @@ class TestPairs:
     def test_runs_with_the_same_name_elsewhere_are_told_apart(self):
         rows = [row_of(f"{folder}/run", 1.0, architecture="rnn") for folder in ("a", "b")]
         assert comparison_of(*rows).names == ["a/run", "b/run"]
+
+
+def test_who_was_slowed_down_by_a_busy_machine_is_named():
+    slow, quiet = (
+        {"processor_use": {"own": 1.0, "others": o, "cores": 2, "share": s}} for o, s in ((1.0, 0.5), (0, 1.0))
+    )
+    lstm, gru = replace(LSTM, provenance=(quiet, slow)), replace(GRU, provenance=(quiet,))
+    assert [name for name, _ in comparison_of(lstm, gru).disturbed()] == ["lstm"]
+    (said,) = (line for line in notes(comparison_of(lstm, gru)) if "busy" in line)
+    assert "lstm (50% of its usual pace)" in said
+    steps = replace(lstm, conditions=replace(lstm.conditions, budget="3steps"))  # as many on any machine
+    assert not comparison_of(steps, gru).disturbed()
+
+
+def test_who_was_slowed_down_can_be_trained_anew(folder):
+    training = replace(TRAINING, budget="0.1s")
+    split, sources = prepared(["rnn", "gru"], training=training)
+    first = {row.architecture: row.run for row in compare(sources, split).rows}
+    for name, share in (("rnn", 0.5), ("gru", 1.0)):
+        card = json.loads((first[name] / checkpoint.CARD).read_text())
+        (first[name] / checkpoint.CARD).write_text(json.dumps(card | {"processor_use": {"share": share}}))
+    split, sources = prepared(["rnn", "gru"], training=training, again_disturbed=True)
+    then = {row.architecture: row.run for row in compare(sources, split).rows}
+    assert then["gru"] == first["gru"]
+    assert then["rnn"] != first["rnn"]
 
 
 def test_what_was_asked_and_what_was_taken():

@@ -85,6 +85,7 @@ FOR_RUNS = {
 )
 @option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train with so many; show the mean.")
 @option("--again", is_flag=True, help="Train anew what an earlier comparison has trained.")
+@option("--again-disturbed", is_flag=True, help="Train anew what was trained while the machine was busy.")
 @option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
 @option("--context", type=int, default=None, help="Let every model see only the last so many characters.")
 @option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the runs.  [default: checkpoints]")
@@ -117,6 +118,8 @@ def command(ctx: click.Context, /, corpora: tuple[str, ...], pairs: bool, **valu
     CORPUS is what `charlm train` takes, by default builtin:python-reference. Folders of runs are compared as they
     are. Ctrl-C saves and shows what is done; the same command goes on from there, and trains nothing twice.
     """
+    if values["again"] and values["again_disturbed"]:
+        raise UsageError("--again trains all anew, those that were slowed down included: give one of the two")
     show = _format(values, pairs)
     runs = [Path(name) for name in corpora if (Path(name) / CARD).is_file()]
     if runs and len(runs) < len(corpora):
@@ -189,7 +192,7 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     plans = plan(names, values["size"], options, training, characters, vocab_size=vocab_size, speed=pace)
     sources = to_train(
         plans, split, tokenizer, about=about, folder=folder, device=device,
-        seeds=values["seeds"], again=values["again"],
+        seeds=values["seeds"], again=values["again"], again_disturbed=values["again_disturbed"],
     )  # fmt: skip
     places = {name: f"{n} of {len(plans)}" for n, name in enumerate(plans, 1)}
 
@@ -229,6 +232,8 @@ def _outcome(result: Comparison, signalled: int) -> int:
     """What went wrong or is left to do, on standard error; the exit code."""
     for name, fault in result.faults.items():
         errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True, markup=False)
+    if result.disturbed():
+        errors.print("when the machine is quiet, --again-disturbed trains those anew that were slowed down")
     if not result.stopped:
         return TrainingFault.exit_code if result.faults else 0
     errors.print("stopped before the end; the same command goes on from here", style="yellow")

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from charlm.threads import PROCESSOR_USE
+
 COPIED = (
     *("architecture", "config", "training", "parameters", "adapt", "corpus", "progress"),
-    *("charlm", "torch", "environment", "machine"),
+    *("charlm", "torch", "environment", PROCESSOR_USE),
 )
 """What a card says that is taken over as it stands; of an older run some of it is missing."""
 
@@ -20,6 +22,13 @@ def provenance(path: Path, card: Mapping[str, Any]) -> dict[str, Any]:
         "tokenizer": {"kind": card.get("tokenizer"), "vocab_size": card.get("vocab_size"), "sha256": tokenizer},
         "weights_sha256": _digests(card).get("weights"),
     }
+
+
+def pace_of(card: Mapping[str, Any]) -> float:
+    """The share of its usual pace at which the run trained; 1 where its card does not say."""
+    use = card.get(PROCESSOR_USE)
+    share = use.get("share") if isinstance(use, Mapping) else None
+    return share if isinstance(share, float) else 1.0
 
 
 def _digests(card: Mapping[str, Any]) -> dict[str, str]:

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from charlm.comparison.provenance import pace_of
 from charlm.comparison.sources import FROZEN
 from charlm.corpus import Split
 from charlm.evaluation import Difference, Evaluation, paired_difference, with_seeds
+from charlm.threads import DISTURBED
 from charlm.tokenizers import Tokenizer
+from charlm.training import Budget
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,17 @@ class Row:
     def minus(self, other: "Row") -> Difference:
         """Its bits per character minus those of another row, with the 95 % interval over texts and seeds."""
         return paired_difference(self.evaluation, other.evaluation, seeds=(self.seeds, other.seeds))
+
+    @property
+    def timed(self) -> bool:
+        """Whether its budget was one of time, so that a busy machine made it learn less."""
+        budget = self.conditions.budget
+        return budget is not None and Budget.parse(budget).seconds is not None
+
+    @property
+    def pace(self) -> float:
+        """The share of its usual pace at which it trained, the least over the seeds: below 1 on a busy machine."""
+        return min(map(pace_of, self.provenance), default=1.0)
 
     @property
     def spread(self) -> float | None:
@@ -198,6 +212,11 @@ class Comparison:
         return [
             Pair(name, better, row.minus(other)) for n, (name, row) in enumerate(named) for better, other in named[:n]
         ]
+
+    def disturbed(self) -> list[tuple[str, Row]]:
+        """The rows of a budget of time that others' work on the machine cost more than a fifth of their pace."""
+        named = zip(self.names, self.rows, strict=True)
+        return [(name, row) for name, row in named if not row.frozen and row.timed and row.pace < DISTURBED]
 
     def conditions(self) -> dict[str, dict[str, list[str]]]:
         """Of each of the `CONDITIONS`: which values it had, and for which rows. One value: it was equal for all."""

@@ -13,13 +13,15 @@ import torch
 
 from charlm import __version__, checkpoint
 from charlm.comparison.planning import Plan
+from charlm.comparison.provenance import pace_of
 from charlm.corpus import Split, reopen
 from charlm.errors import CheckpointError, UsageError
 from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.progress import Listener, silent
+from charlm.threads import DISTURBED
 from charlm.tokenizers import Tokenizer
-from charlm.training import Watcher, resume, train
+from charlm.training import Budget, Watcher, resume, train
 
 FROZEN = " (frozen)"
 """What the name of an adapting model gets where it is taken as it was trained."""
@@ -78,12 +80,14 @@ def to_train(
     device: torch.device | None = None,
     seeds: int = 1,
     again: bool = False,
+    again_disturbed: bool = False,
 ) -> dict[str, list[Source]]:
     """Contenders still to be trained on `split`, by architecture, one a seed; each is saved as CORPUS-ARCHITECTURE.
 
     The runs go to checkpoints/, or into `folder`. A run that is there already, of the same plan, text and tokenizer,
-    is taken or, if it has not finished, gone on with, unless they are to be trained `again`. Counting has no
-    randomness, so one seed stands for all. `about` goes into every checkpoint (see `training.train`).
+    is taken or, if it has not finished, gone on with, unless they are to be trained `again`, or `again_disturbed` and a
+    busy machine made them learn from less text. Counting has no randomness, so one seed stands for all.
+    `about` goes into every checkpoint (see `training.train`).
     """
 
     def source(architecture: str, chosen: Plan) -> Source:
@@ -91,7 +95,8 @@ def to_train(
         several = f"-seed{chosen.training.seed}" if seeds > 1 else ""
 
         def obtain(observer: Observer) -> Contender:
-            if not again and (path := _earlier(folder or checkpoint.RUNS, key)):
+            path = _earlier(folder or checkpoint.RUNS, key)
+            if path and not again and not (again_disturbed and _disturbed(path)):
                 with suppress(CheckpointError):  # one that is damaged is trained again
                     return _continued(path, split, device, observer)
             name = f"{split.training.name}-{architecture}{several}"
@@ -148,6 +153,13 @@ def _earlier(folder: Path, key: str) -> Path | None:
             if card.get(PLAN) == key:
                 found.setdefault(_finished(card), path)
     return found.get(True, found.get(False))
+
+
+def _disturbed(path: Path) -> bool:
+    """Whether a run of a budget of time trained on a busy machine."""
+    card = checkpoint.read_card(path)
+    timed = Budget.parse(str(card["training"]["budget"])).seconds if "training" in card else None
+    return timed is not None and pace_of(card) < DISTURBED
 
 
 def _finished(about: Mapping[str, Any]) -> bool:

@@ -114,6 +114,7 @@ def notes(result: Comparison) -> Iterator[str]:
     if seeds == 1 and not all(issubclass(ARCHITECTURES[row.architecture], CountingModel) for row in result.rows):
         yield "Each was trained once: how much another seed would change is not part of ±."
     yield from _times(result)
+    yield from _disturbed(result)
     if not all(math.isfinite(row.difference.low) for row in result.rows[1:]):
         yield "±?: the text is too short to tell how sure the difference is."
     if seeds > 1:
@@ -167,6 +168,13 @@ def _times(result: Comparison) -> Iterator[str]:
         missed = [(n, r) for n, r in named if r.conditions.budget and abs(r.training_seconds - asked) > _slack(asked)]
         if off := _timed(missed):
             yield f"Training did not take the time that was asked for: {off}."
+
+
+def _disturbed(result: Comparison) -> Iterator[str]:
+    """Who learned from less text than its budget of time buys on a quiet machine."""
+    slow = [f"{name} ({row.pace:.0%} of its usual pace)" for name, row in result.disturbed()]
+    if slow:
+        yield f"The machine was busy while these trained, so they learned from less text than usual: {listed(slow)}."
 
 
 def _timed(named: Sequence[tuple[str, Row]]) -> str:

@@ -16,7 +16,7 @@ from charlm.corpus import Split, Stream, TrainingPart, encode
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Mixture
 from charlm.names import shell_quoted
-from charlm.threads import MachineMeter, ThreadTuner
+from charlm.threads import PROCESSOR_USE, MachineMeter, ThreadTuner
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
 from charlm.training.counters import Counters
@@ -208,6 +208,6 @@ def _count(
     model.fit(ids, encode(split.validation, tokenizer), watcher.stage)
     seconds = time.monotonic() - began
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
-    about = {**about, **model.found, "progress": progress, "machine": meter.use().to_json()}
+    about = {**about, **model.found, "progress": progress, PROCESSOR_USE: meter.use().to_json()}
     checkpoint.save(path, architecture, model, tokenizer, about)
     return Trained(path, model, True, seconds)

@@ -20,7 +20,7 @@ from charlm.memory import keeping_freed_memory, physical_memory, ran_out
 from charlm.models import CountingModel, LanguageModel, Network
 from charlm.names import shell_quoted
 from charlm.progress import Listener, silent
-from charlm.threads import MachineMeter
+from charlm.threads import PROCESSOR_USE, MachineMeter
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
 from charlm.training.counters import Progress
@@ -169,8 +169,8 @@ class Session:
             raise trainer.fault("weights", "are")
         tensors = None if finished else trainer.tensors()
         progress = {"finished": finished, **asdict(trainer.counters)}
-        machine = self.meter.use().to_json()
-        about = {**self.about, "training": trainer.config.to_json(), "progress": progress, "machine": machine}
+        use = self.meter.use().to_json()
+        about = {**self.about, "training": trainer.config.to_json(), "progress": progress, PROCESSOR_USE: use}
         checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, self._best())
         self._wait(time.monotonic() - began)
 
