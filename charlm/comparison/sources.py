@@ -146,18 +146,13 @@ def _earlier(folder: Path, key: str) -> Path | None:
         with suppress(CheckpointError):
             card = checkpoint.read_card(path)
             if card.get(PLAN) == key:
-                found.setdefault(_finished(card), path)
+                found.setdefault(checkpoint.finished(card), path)
     return found.get(True, found.get(False))
-
-
-def _finished(about: Mapping[str, Any]) -> bool:
-    progress = about.get("progress")
-    return isinstance(progress, Mapping) and bool(progress.get("finished"))
 
 
 def _continued(path: Path, split: Split, device: torch.device | None, observer: Observer) -> Contender:
     """The contender of an earlier comparison, trained to its end."""
-    if _finished(checkpoint.read_card(path)):
+    if checkpoint.finished(checkpoint.read_card(path)):
         contender = _loaded(path, observer)
         observer.found(path, True)
         return contender
