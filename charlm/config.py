@@ -68,6 +68,10 @@ class Settings:
         """The settings that the user may choose."""
         return [f.name for f in fields(cls) if f.metadata]
 
+    def unheeded(self) -> Mapping[str, str]:
+        """The settings that have no effect beside the others, by name, each with the reason."""
+        return {}
+
     def changed(self: S, options: Mapping[str, Any]) -> S:
         """The same with other values for some of `names`."""
         return dataclasses.replace(self, **options)

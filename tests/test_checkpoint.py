@@ -139,7 +139,7 @@ def test_what_a_run_needs_to_go_on(run):
     assert torch.equal(load(run, resume=True).resume["state.0"], torch.ones(3))
     save(run, "lstm", made(seed=1), TOKENIZER, {})
     assert sorted(file.name.split("-")[0] for file in run.iterdir()) == [CARD, "tokenizer", "weights"]
-    with pytest.raises(CheckpointError, match=f"finished; to train on from it use --from {run}"):
+    with pytest.raises(CheckpointError, match=f"a larger budget trains it on: charlm train --resume {run} --budget"):
         load(run, resume=True)
 
 

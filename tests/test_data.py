@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shlex
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from conftest import Charlm
 
 from charlm.cli.data import command
 from charlm.corpus import CLASSICS, Classic, catalogue, fetch, open_corpus
@@ -187,12 +189,13 @@ class TestDownload:
 
 @pytest.fixture
 def offer(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Puts a corpus called `verse` into the catalogue, with the size and SHA-256 of BODY or what is given instead."""
+    """Puts a corpus, `verse` unless named, into the catalogue: the size and SHA-256 of BODY, or what is given."""
 
-    def add(sha256: str | None = hashlib.sha256(BODY).hexdigest(), member: str | None = None) -> None:
-        monkeypatch.setitem(
-            CLASSICS, "verse", Classic("lines", server.url, len(BODY), "none", sha256=sha256, member=member)
-        )
+    def add(
+        sha256: str | None = hashlib.sha256(BODY).hexdigest(), member: str | None = None, name: str = "verse"
+    ) -> None:
+        classic = Classic("lines", server.url, len(BODY), "none", sha256=sha256, member=member)
+        monkeypatch.setitem(CLASSICS, name, classic)
 
     return add
 
@@ -310,6 +313,26 @@ class TestCommand:
         assert result.stdout == f"{tmp_path / 'verse.txt'}\n"
         assert "pinned now" in result.stderr
         assert "already here" in CliRunner().invoke(command, ["get", "verse", "--to", str(tmp_path)]).stderr
+
+    def test_the_session_in_the_readme_runs_as_written(self, offer: Callable[..., None], charlm: Charlm) -> None:
+        readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+        session = readme.split("## A session")[1].split("```")[1]
+        typed = [shlex.split(line[2:]) for line in session.splitlines() if line.startswith("$ charlm ")]
+        commands = [words[1:] for words in typed if words[1] != "compare"]  # which has a corpus that needs no download
+        assert [words[:2] for words in commands[:2]] == [["data", "get"], ["train", commands[0][2]]]
+        assert {words[0] for words in commands} == {"data", "train", "evaluate", "sample"}
+        name = commands[0][2]
+        assert name in CLASSICS
+        offer(name=name)
+        for words in commands:
+            more = ["--budget", "2steps", "--size", "tiny", "--quiet"] if words[0] == "train" else []
+            assert charlm(*words, *more).code == 0
+
+    def test_get_says_how_to_train_on_it(self, offer: Callable[..., None], tmp_path: Path) -> None:
+        offer()
+        assert "charlm train verse\n" in CliRunner().invoke(command, ["get", "verse"]).stderr
+        elsewhere = CliRunner().invoke(command, ["get", "verse", "--to", str(tmp_path)]).stderr
+        assert f"charlm train {tmp_path / 'verse.txt'}\n" in elsewhere
 
     def test_get_nothing(self) -> None:
         result = CliRunner().invoke(command, ["get", "nothing"])

@@ -500,7 +500,7 @@ class TestCommand:
         assert "gru predicts corpus best, at" in (folder / "report.html").read_text(encoding="utf-8")
 
     def test_only_pages_are_replaced(self, folder: Path, charlm: Charlm) -> None:
-        assert charlm("train", "corpus.txt", *QUICK, "-q", "--arch", "ngram").code == 0
+        assert charlm("train", "corpus.txt", "-q", "--arch", "ngram").code == 0
         for command in (("report", "-o"), ("compare", "corpus.txt", *QUICK, "--report")):
             outcome = charlm(*command, "corpus.txt")
             assert (outcome.code, "corpus.txt exists and is no report" in outcome.err) == (2, True)

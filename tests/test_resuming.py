@@ -6,11 +6,12 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from test_training import NETWORKS, SPLIT, progress, same, settings, small, stop_after, trained
 
 from charlm import checkpoint
 from charlm.checkpoint import load
-from charlm.errors import CharlmError, CheckpointError
+from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.models import ARCHITECTURES
 from charlm.training import Watcher, loop, resume
 from charlm.training.optimizers import OPTIMIZERS
@@ -78,6 +79,71 @@ def test_a_run_that_cannot_be_resumed_says_so(tmp_path):
     ):
         with pytest.raises(CheckpointError):
             resume(dataclasses.replace(load(tmp_path, resume=True), **broken), SPLIT)
+
+
+# A larger budget
+
+
+@pytest.mark.parametrize("architecture", ["gru", "transformer"])
+@pytest.mark.parametrize("join", [True, False])
+def test_a_finished_run_goes_on_under_a_larger_budget(tmp_path, architecture, join):
+    config = small(architecture, dropout=0.3)
+    done = trained(tmp_path / "whole", architecture, config=config, join=join)
+    shutil.copytree(done.path, tmp_path / "interrupted")
+    before, weights = progress(done.path), {n: w.clone() for n, w in done.model.state_dict().items()}
+    seen = []
+    more = resume(load(done.path), SPLIT, budget="60steps", watcher=Watcher(progress=seen.append))
+    after = progress(more.path)
+    assert (before["step"], after["step"], after["begun"], after["joined"]) == (24, 60, 24, before["joined"])
+    assert more.finished
+    assert load(more.path).about["training"]["budget"] == "60steps"
+    assert any(not torch.equal(weights[name], weight) for name, weight in more.model.state_dict().items())
+    assert [p.step for p in seen] == sorted(p.step for p in seen)
+    assert all(p.seconds_left >= 0 for p in seen)
+    steps = [entry["step"] for entry in checkpoint.read_metrics(more.path)]
+    assert steps == sorted(steps)
+    assert min(steps) < 24 < max(steps)
+    part = resume(load(tmp_path / "interrupted"), SPLIT, budget="60steps", watcher=stop_after(5))
+    assert not part.finished
+    assert same(resume(load(part.path, resume=True), SPLIT).model, more.model)
+
+
+def test_the_learning_rate_rises_again_and_falls_to_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
+    done, rates = trained(tmp_path), []
+    watcher = Watcher(progress=lambda p: rates.append(p.learning_rate))
+    resume(load(done.path), SPLIT, budget="124steps", watcher=watcher)
+    assert rates[0] < rates[9] == max(rates) > 20 * rates[-1] > 0
+
+
+def test_a_larger_budget_of_time_is_kept(tmp_path):
+    done = trained(tmp_path, budget="0.5s")
+    more = resume(load(done.path), SPLIT, budget="1.5s")
+    assert more.finished
+    assert progress(tmp_path)["step"] == progress(tmp_path)["steps"]
+    assert more.seconds > done.seconds
+
+
+def test_an_interrupted_run_goes_on_under_another_budget(tmp_path):
+    trained(tmp_path, watcher=stop_after(5))
+    more = resume(load(tmp_path, resume=True), SPLIT, budget="40steps")
+    assert more.finished
+    assert (progress(tmp_path)["step"], progress(tmp_path)["begun"]) == (40, 0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "changes", "message"),
+    [
+        ("24steps", {}, "which has had 24 steps"),
+        ("0.0001s", {}, "which has had 24 steps"),
+        ("99steps", {"since_best": 2, "joined": 12}, "of no use"),
+    ],
+)
+def test_a_budget_that_adds_nothing_is_refused(tmp_path, budget, changes, message):
+    run = load(trained(tmp_path).path)
+    about = run.about | {"progress": run.about["progress"] | changes}
+    with pytest.raises(UsageError, match=message):
+        resume(dataclasses.replace(run, about=about), SPLIT, budget=budget)
 
 
 # Saves on the way

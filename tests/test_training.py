@@ -14,7 +14,7 @@ import torch
 
 from charlm.checkpoint import CARD, load
 from charlm.corpus import Text, encode, split
-from charlm.errors import CharlmError, TrainingFault, UsageError
+from charlm.errors import CharlmError, CheckpointError, TrainingFault, UsageError
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, GRU, CountingModel, Network
 from charlm.tokenizers import Characters
@@ -368,9 +368,62 @@ def test_numbers_that_go_wrong_end_a_run_that_can_still_be_loaded(tmp_path, monk
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_an_absurd_learning_rate_is_a_fault(tmp_path, architecture):
-    with pytest.raises(TrainingFault):
+    with pytest.raises(TrainingFault, match="nothing is saved"):
         trained(tmp_path, architecture, learning_rate=1e30, clip=0.0)
-    assert all(weight.isfinite().all() for weight in load(tmp_path).model.parameters())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_a_run_that_never_predicted_leaves_what_was_there(tmp_path, architecture):
+    trained(tmp_path, architecture)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    for rate in 1e30, 1e38:
+        with pytest.raises(TrainingFault, match=f"nothing is saved; {tmp_path} is as it was"):
+            trained(tmp_path, architecture, learning_rate=rate, clip=0.0, weight_decay=0.0)
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_goes_wrong_keeps_its_best_weights(tmp_path, monkeypatch):
+    best, step = {}, Trainer._step
+
+    def spoiled(trainer):
+        step(trainer)
+        best.update({name: weight.clone() for name, weight in (trainer.best_weights or {}).items()})
+        if trainer.counters.step == 9:
+            next(trainer.model.parameters()).data.fill_(math.nan)
+
+    monkeypatch.setattr(Trainer, "_step", spoiled)
+    with pytest.raises(TrainingFault, match=rf"good weights from before are saved in {tmp_path}.*--from {tmp_path}"):
+        trained(tmp_path)
+    found = load(tmp_path)
+    assert all(torch.equal(weight, best[name]) for name, weight in found.model.state_dict().items())
+    monkeypatch.undo()
+    assert trained(tmp_path / "on", start=found.model).finished
+    with pytest.raises(CheckpointError, match=f"numbers went wrong.*--from {tmp_path}"):
+        load(tmp_path, resume=True)
+
+
+def test_what_is_worse_than_guessing_is_said(tmp_path):
+    done = trained(tmp_path, optimizer="sgd", learning_rate=100.0, clip=0.0)
+    assert done.finished
+    assert f"{math.log2(len(set(SPLIT.training.read()))):.1f} if all that occurs in it" in done.warning
+    assert "worse than guessing" in done.warning
+    assert "Try --learning-rate 0.003 or --clip 1" in done.warning
+    assert trained(tmp_path / "good").warning is None
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        ({"weight_decay": 1e9}, "--weight-decay 0.3"),
+        ({"weight_decay": 1e9, "optimizer": "sgd"}, "--weight-decay 0"),
+        ({"learning_rate": 1e38}, "--learning-rate 0.003"),
+        ({"learning_rate": 1e38, "clip": 0.0}, "--learning-rate 0.003 or --clip 1"),
+    ],
+)
+def test_the_setting_that_went_wrong_is_the_one_to_change(options, advice):
+    trainer = Trainer(GRU(small("gru"), 99), np.arange(9), np.arange(9), settings(**options))
+    assert trainer.advice() == f"Try {advice}"
 
 
 def test_a_validation_that_is_not_finite_is_a_fault(tmp_path, monkeypatch):

@@ -15,8 +15,8 @@ card     checkpoint.json       loading  and out of it again       metrics  what 
 lineage  the runs it came from
 """
 
-from charlm.checkpoint.card import CARD, METRICS, read_card
-from charlm.checkpoint.folders import RUNS, new_run, newest, runs
+from charlm.checkpoint.card import CARD, METRICS, finished, read_card
+from charlm.checkpoint.folders import RUNS, find_run, is_run, new_run, newest, runs
 from charlm.checkpoint.lineage import PARENTS, lineage, parents
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked
@@ -31,6 +31,9 @@ __all__ = [
     "RUNS",
     "Run",
     "add_metrics",
+    "find_run",
+    "finished",
+    "is_run",
     "keep_metrics",
     "lineage",
     "load",

@@ -46,6 +46,12 @@ def read_card(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
+def finished(card: Mapping[str, Any]) -> bool:
+    """Whether the run of this card came to the end of its budget."""
+    progress = card.get("progress")
+    return isinstance(progress, Mapping) and bool(progress.get("finished"))
+
+
 def card_json(card: Mapping[str, Any]) -> bytes:
     """A card as it is written."""
     text = json.dumps(card, indent=1, ensure_ascii=False) + "\n"

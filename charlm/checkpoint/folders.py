@@ -15,21 +15,21 @@ RUNS = Path("checkpoints")
 def new_run(name: str, output: Path | None = None, *, folder: Path = RUNS, force: bool = False) -> Path:
     """Make the folder of a new run: `output`, or `name` in `folder`, with a number behind it if that is taken.
 
-    Raises UsageError if `output` is not UTF-8, or if it exists, unless `force` says to replace the run that it is; that
-    one stays until the new run's first save takes its place.
+    `force` says to replace the run that is there, in `output` or under that `name`; it stays until the new run's first
+    save takes its place. Raises UsageError if `output` is not UTF-8, exists without `force`, or is no run.
     """
     if output is not None and not is_utf8(output):
         raise UsageError(f"{output}: the name of a run's folder must be UTF-8; choose another --output")
+    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
     try:
-        return _numbered(name, folder) if output is None else _made(output, force)
+        return _numbered(stem, folder) if output is None and not force else _made(output or folder / stem, force)
     except OSError as problem:
         raise CharlmError(
             f"{output or folder}: cannot make this folder: {problem.strerror or problem}; --output chooses another"
         ) from None
 
 
-def _numbered(name: str, folder: Path) -> Path:
-    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
+def _numbered(stem: str, folder: Path) -> Path:
     path, number = folder / stem, 1
     while True:
         try:
@@ -56,6 +56,26 @@ def _made(path: Path, force: bool) -> Path:
 def _foreign(name: str) -> bool:
     """Whether a file is more than what a trainer leaves that was killed before its first save."""
     return name not in (LOCK, METRICS) and not OWN_FILE.fullmatch(name)
+
+
+def find_run(name: str | Path) -> Path:
+    """The run that a user names: its folder, else the run of that name in checkpoints/, else the path as it is.
+
+    A folder that is a run is taken before one of the same name in checkpoints/.
+    """
+    path = Path(name)
+    named = RUNS / path
+    if not is_run(path) and len(path.parts) == 1 and path.name and is_run(named):
+        return named
+    return path
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a run, whole or damaged."""
+    try:
+        return (path / CARD).is_file()
+    except (OSError, ValueError):  # a name too long, or with a NUL, is none
+        return False
 
 
 def runs(folder: Path = RUNS) -> list[Path]:

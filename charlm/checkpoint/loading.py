@@ -17,7 +17,7 @@ from torch import Tensor
 from charlm.checkpoint.card import CARD, damaged, find_files, read_card, verify
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
-from charlm.models import ARCHITECTURES, LanguageModel
+from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.names import is_utf8, shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 
@@ -87,7 +87,7 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
             "a newer charlm may know it"
         )
     if resume and "resume" not in files:
-        raise CheckpointError(f"{path}: this run is finished; to train on from it use --from {shell_quoted(path)}")
+        raise CheckpointError(f"{path}: {_no_way_on(path, card, architecture)}")
     tokenizer = _load_tokenizer(path, kind, files, digests)
     if type(vocab_size) is not int or vocab_size != tokenizer.vocab_size:
         raise CheckpointError(
@@ -101,6 +101,16 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
         verify(files["resume"], entries["resume"])
         more = _tensors(files["resume"]) if resume else {}
     return Run(path, architecture, model, tokenizer, about, more, digests["weights"])
+
+
+def _no_way_on(path: Path, card: Mapping[str, Any], architecture: str) -> str:
+    """Why a run holds nothing to resume, and what to do instead."""
+    if issubclass(ARCHITECTURES[architecture], CountingModel):
+        return f"this run is finished: counted. To count more text: charlm train TEXT TEXT --arch {architecture}"
+    progress, name = card.get("progress"), shell_quoted(path)
+    if isinstance(progress, Mapping) and progress.get("finished") is False:
+        return f"its numbers went wrong, so it cannot be resumed; --from {name} trains on from its last good weights"
+    return f"this run is finished; a larger budget trains it on: charlm train --resume {name} --budget 10m"
 
 
 def _load_tokenizer(path: Path, kind: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> Tokenizer:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from charlm.benchmark import BEAMS, STREAMS, Speeds, benchmark, machine
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, check_name, option, threads_option
+from charlm.cli.options import GroupedCommand, check_name, option, refuse, threads_option
 from charlm.models import ARCHITECTURES, SINGLE
 from charlm.training import SIZES, choose_device
 
@@ -43,6 +43,8 @@ def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_js
     """
     named = [name.strip() for several in arch for name in several.split(",")] or list(SINGLE)
     names = list(dict.fromkeys(check_name(name, ARCHITECTURES, "--arch") for name in named))
+    if not any(ARCHITECTURES[name].sizes for name in names):
+        refuse({"size"}, f"has no effect on {' and '.join(names)} models, which are counted")
     target = choose_device(device)
     with bar("bench") as progress:
         rows = list(benchmark(names, size=size, seconds=seconds, device=target, progress=progress))

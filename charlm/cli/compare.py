@@ -1,5 +1,6 @@
 """`charlm compare`: which architecture predicts a text best."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,24 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from charlm.checkpoint import CARD
+from charlm.checkpoint import CARD, find_run, is_run
 from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
 from charlm.cli.options import (
     GroupedCommand,
     apply,
+    check_encoding,
     check_name,
     corpus_options,
     given,
     option,
+    refuse,
+    refuse_all_but,
     settings_options,
     threads_option,
 )
 from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import write_report
+from charlm.cli.runs import offered_with_files
 from charlm.cli.texts import note_held_out
-from charlm.cli.train import check_threads, learn_tokenizer, skipped
+from charlm.cli.train import STEPWISE, check_counting, check_threads, learn_tokenizer, skipped
 from charlm.cli.typeset import as_latex, as_markdown
 from charlm.comparison import (
     MATCHES,
@@ -40,7 +44,7 @@ from charlm.comparison import (
 from charlm.corpus import Origin
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
-from charlm.models import ARCHITECTURES, SINGLE, CountingModel
+from charlm.models import ARCHITECTURES, SINGLE, CountingModel, Network
 from charlm.names import shell_quoted
 from charlm.report import check_output
 from charlm.tokenizers import TOKENIZERS
@@ -67,7 +71,7 @@ FOR_RUNS = {
 
 
 @click.command("compare", cls=GroupedCommand)
-@click.argument("corpora", nargs=-1, metavar="[CORPUS_OR_RUNS]...")
+@click.argument("corpora", nargs=-1, metavar="[CORPUS_OR_RUNS]...", shell_complete=offered_with_files)
 @option(
     "--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all but mixture]"
 )
@@ -111,25 +115,26 @@ FOR_RUNS = {
     "Architecture (given to those that have it; --size decides the rest)",
     {name: kind.Config for name, kind in ARCHITECTURES.items()},
 )
-@click.pass_context
-def command(ctx: click.Context, /, corpora: tuple[str, ...], pairs: bool, **values: Any) -> int:
+def command(corpora: tuple[str, ...], pairs: bool, **values: Any) -> int:
     """Train every architecture on one text and say which predicts the rest of it best, in bits per character.
 
-    CORPUS is what `charlm train` takes, by default builtin:python-reference. Folders of runs are compared as they
-    are. Ctrl-C saves and shows what is done; the same command goes on from there, and trains nothing twice.
+    CORPUS is what `charlm train` takes, by default builtin:python-reference. Runs, named by folder or by name, are
+    compared as they are. Ctrl-C saves and shows what is done; the same command goes on from there, and trains nothing
+    twice.
     """
     if values["again"] and values["again_disturbed"]:
         raise UsageError("--again trains all anew, those that were slowed down included: give one of the two")
     show = _format(values, pairs)
-    runs = [Path(name) for name in corpora if (Path(name) / CARD).is_file()]
+    named = [_run_named(name) for name in corpora]
+    runs = [path for path in named if path]
     if runs and len(runs) < len(corpora):
-        other = next(name for name in corpora if Path(name) not in runs)
+        other = corpora[named.index(None)]
         raise UsageError(f"{runs[0]} is a run and {other} is not: name runs only, or a corpus")
     if page := values["report"]:
         check_output(page)
     with stop_on_signal() as stopping:
         if runs:
-            _only_for_runs(ctx)
+            refuse_all_but(FOR_RUNS, "is for training, and these runs are trained")
             result = _compare_runs(runs, values, stopping)
         else:
             result = _compare_architectures(corpora or (DEFAULT_CORPUS,), values, stopping)
@@ -149,11 +154,10 @@ def _format(values: dict[str, Any], pairs: bool) -> Callable[[Comparison, bool],
     return FORMATS[wanted[0]] if wanted else as_table
 
 
-def _only_for_runs(ctx: click.Context) -> None:
-    for parameter in ctx.command.params:
-        name = parameter.name or ""
-        if name not in FOR_RUNS and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise UsageError(f"{parameter.opts[0]} is for training, and these runs are trained; leave it out")
+def _run_named(name: str) -> Path | None:
+    """The run of that name; None for a text, which goes before a run of the same name in checkpoints/."""
+    path = Path(name) if os.path.exists(name) else find_run(name)  # noqa: PTH110 - a name may be too long for Path
+    return path if is_run(path) else None
 
 
 def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) -> Comparison:
@@ -169,6 +173,10 @@ def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) 
 def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], stopping: Stopping) -> Comparison:
     names = [name.strip() for several in values["arch"] for name in several.split(",")] or list(SINGLE)
     names = [check_name(name, ARCHITECTURES, "--arch") for name in names]
+    check_counting(names, {"seeds", *STEPWISE} - {"seed", "device"})
+    check_encoding(corpora, values["held_out"])
+    if sum(issubclass(ARCHITECTURES[name], Network) for name in set(names)) < 2 and values["match"] == "parameters":
+        refuse({"match"}, "makes networks equally large: name two or more with --arch, or another --match")
     budget = budget_for(values["match"], values["budget"])
     training, device = (
         TrainingConfig(**{**given(values, TrainingConfig), "budget": budget}),

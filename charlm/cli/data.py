@@ -46,7 +46,7 @@ def get(name: str, to: Path | None) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
-    from charlm.corpus import fetch
+    from charlm.corpus import downloaded, fetch
 
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
@@ -56,6 +56,8 @@ def get(name: str, to: Path | None) -> None:
     word = "already here" if fetched.was_there else "downloaded"
     trust = "pinned now: nobody vouches for this first copy" if fetched.pinned else "as it must be"
     console.print(f"{name}: {word}; SHA-256 {fetched.sha256}, {trust}", highlight=False, soft_wrap=True)
+    corpus = name if fetched.path == downloaded(name) else fetched.path
+    console.print(f"Now try\n  charlm train {corpus}", highlight=False, soft_wrap=True)
     click.echo(fetched.path)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from charlm import checkpoint
 from charlm.cli.live import bar
 from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
+from charlm.cli.runs import RUN
 from charlm.cli.texts import learned_words, note_learned, note_line_ends
 from charlm.corpus import reopen
 from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, learned_share
@@ -20,7 +21,7 @@ from charlm.training import choose_device
 
 
 @click.command("evaluate", cls=GroupedCommand)
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=RUN)
 @text_options("Evaluate on this file, - for standard input.  [default: the text each run held out]")
 @option("--context", type=int, default=None, help="Let the model see only the last so many characters.")
 @option("--dynamic", is_flag=True, help="A copy of the model goes on learning from what it has been asked.")

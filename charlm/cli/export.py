@@ -13,7 +13,8 @@ import click
 
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
-from charlm.cli.options import GroupedCommand, option
+from charlm.cli.options import GroupedCommand, option, refuse
+from charlm.cli.runs import RUN
 from charlm.comparison import duration
 from charlm.errors import CharlmError, UsageError
 from charlm.export import write_arpa
@@ -23,7 +24,7 @@ FORMATS = {"arpa": write_arpa}
 
 
 @click.command("export", cls=GroupedCommand)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=RUN)
 @option("--format", "kind", type=click.Choice(list(FORMATS)), default="arpa", show_default=True, help="Of the file.")
 @option(
     "--output", "-o", type=click.Path(path_type=Path), help="- for standard output; .gz packs.  [default: RUN.arpa]"
@@ -42,6 +43,8 @@ def command(run: Path, kind: str, output: Path | None, force: bool, as_json: boo
     path = output or Path(f"{loaded.name}.{kind}")
     if as_json and str(path) == "-":
         raise UsageError("--json and -o - both want standard output: name a file")
+    if str(path) == "-":
+        refuse({"force"}, "replaces a file, and -o - is standard output")
     with _opened(path, force) as file, bar(loaded.name) as progress:
         FORMATS[kind](loaded.model, loaded.tokenizer, file, progress)
     seconds = time.monotonic() - began

@@ -24,7 +24,7 @@ from charlm.names import shell_quoted
 @click.command("import", cls=GroupedCommand)
 @click.argument("file", type=click.Path(path_type=Path))
 @option("--output", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [default: checkpoints/FILE]")
-@option("--force", is_flag=True, help="Replace the run in --output.")
+@option("--force", is_flag=True, help="Replace the run of that name, or in --output.")
 @option("--space", default=SPACE, show_default=True, help="The word that stands for a space.")
 @option("--newline", default=NEWLINE, show_default=True, help="The word that stands for a line feed.")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -45,6 +45,7 @@ def command(file: Path, output: Path | None, force: bool, space: str, newline: s
         about = {"imported": {"file": name}, "progress": {"finished": True, "seconds": seconds}}
         with checkpoint.locked(path):
             checkpoint.save(path, "ngram", model, tokenizer, about)
+            checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     finally:
         with suppress(OSError):
             path.rmdir()  # an empty folder, left by a failure

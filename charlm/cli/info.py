@@ -14,6 +14,7 @@ from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.options import GroupedCommand, option
+from charlm.cli.runs import RUN
 from charlm.comparison import duration
 from charlm.corpus import STANDARD_INPUT, encode, reopen
 from charlm.errors import CharlmError, UsageError
@@ -26,7 +27,7 @@ HEADINGS = {"validation_bits_per_character": "bits/char", "age_seconds": "age"} 
 
 
 @click.command("info", cls=GroupedCommand)
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=RUN)
 @option("--device", "devices_wanted", is_flag=True, help="Show which devices this machine has, and their precision.")
 @option("--json", "json_wanted", is_flag=True, help="Print JSON.")
 def command(run: Path | None, devices_wanted: bool, json_wanted: bool) -> None:

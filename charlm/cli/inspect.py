@@ -26,6 +26,7 @@ from charlm.analysis import (
 )
 from charlm.cli.glyphs import bar, label
 from charlm.cli.options import Decorator, GroupedCommand, apply, option, threads_option
+from charlm.cli.runs import RUN
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text, reopen
 from charlm.names import shell_quoted
@@ -48,7 +49,7 @@ def common(*more: Decorator) -> Decorator:
     """What every one of these takes: a run, a device, and whether JSON is wanted."""
     return apply(
         [
-            click.argument("run", required=False, type=click.Path(path_type=Path)),
+            click.argument("run", required=False, type=RUN),
             *more,
             option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
             threads_option(),
@@ -146,7 +147,8 @@ def attention(
     for name, number, count in (("layer", layer, len(found.weights)), ("head", head, found.weights.shape[1])):
         if number and number > count:
             raise click.BadParameter(f"{of.name} has {count}", param_hint=f"--{name}")
-    data = {"run": str(of.path), "tokens": found.tokens, "weights": found.weights.tolist()}
+    chosen = found.weights[layer and layer - 1 : layer, head and head - 1 : head]
+    data = {"run": str(of.path), "tokens": found.tokens, "weights": chosen.tolist()}
     show(data, as_json, lambda console: _draw_attention(console, found, layer, head))
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
 from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
+from charlm.cli.runs import RUN
 from charlm.cli.texts import note_learned, note_line_ends
 from charlm.errors import UsageError
 from charlm.evaluation import WEIGHED_ON, learned_share
@@ -23,11 +24,11 @@ MEMORY_IS_WEIGHED = "and by that they are weighed as they remember, not as they 
 
 
 @click.command("mix", cls=GroupedCommand)
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=RUN)
 @option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [default: checkpoints/CORPUS-mixture]"
 )
-@option("--force", is_flag=True, help="Replace the run in --output.")
+@option("--force", is_flag=True, help="Replace the run of that name, or in --output.")
 @option(
     "--combine",
     type=click.Choice(list(COMBINATIONS)),
@@ -68,6 +69,7 @@ def command(
     try:
         with checkpoint.locked(path):
             checkpoint.save(path, "mixture", mixed.model, mixed.tokenizer, mixed.about)
+            checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     finally:
         with suppress(OSError):
             path.rmdir()  # an empty folder, left by a failure

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from charlm.config import Settings, option_name, value_types
-from charlm.corpus import Text, open_corpus
+from charlm.corpus import PREFIX, Text, open_corpus
+from charlm.errors import UsageError
 from charlm.threads import fix_threads
 
 MAX_THREADS = 1024
@@ -113,6 +115,20 @@ TYPES: dict[Any, Any] = {
 }
 
 
+def refuse(names: Iterable[str], why: str) -> None:
+    """Raises UsageError if one of these parameters of the running command was given, for it would have no effect."""
+    context, names = click.get_current_context(), set(names)
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{parameter.opts[0]} {why}; leave it out")
+
+
+def refuse_all_but(names: Iterable[str], why: str) -> None:
+    """Raises UsageError if any parameter of the running command was given that is not one of these."""
+    refuse({parameter.name or "" for parameter in click.get_current_context().command.params} - set(names), why)
+
+
 def check_name(value: str, known: Iterable[str], flag: str) -> str:
     """`value` if it is one of `known`. Raises click.BadParameter with the nearest."""
     known = list(known)
@@ -156,6 +172,12 @@ corpus_options: list[Decorator] = [
 ]
 
 
+def check_encoding(corpus: Iterable[str], held_out: object) -> None:
+    """Raises UsageError for an --encoding where no file is read."""
+    if not held_out and all(name.startswith(PREFIX) for name in corpus):
+        refuse({"encoding"}, "is that of files, and builtin: texts are none")
+
+
 def text_options(what: str) -> Decorator:
     """--text and --encoding, for a file to take instead of what is taken otherwise: see `named_text`."""
     return apply(
@@ -167,8 +189,14 @@ def text_options(what: str) -> Decorator:
 
 
 def named_text(text: str | None, encoding: str) -> Text | None:
-    """What --text names, if anything: all that a corpus can be, standard input as well."""
-    return None if text is None else open_corpus([text], encoding)
+    """What --text names, if anything: all that a corpus can be, standard input as well.
+
+    Raises UsageError for an --encoding without it.
+    """
+    if text is None:
+        refuse({"encoding"}, "is that of --text, which is not given")
+        return None
+    return open_corpus([text], encoding)
 
 
 def apply(decorators: Iterable[Decorator]) -> Decorator:

@@ -9,13 +9,14 @@ import click
 from charlm.checkpoint import newest
 from charlm.cli.live import bar, errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, option, threads_option
+from charlm.cli.runs import RUN
 from charlm.comparison import Comparison, Observer, compare, trained_already
 from charlm.report import check_output, find, write_page
 from charlm.training import choose_device
 
 
 @click.command("report", cls=GroupedCommand)
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=RUN)
 @option(
     "--output",
     "-o",

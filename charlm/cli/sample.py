@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from charlm.cli.glyphs import harmless
-from charlm.cli.options import GroupedCommand, given, option, settings_options, threads_option
+from charlm.cli.options import GroupedCommand, given, option, refuse, settings_options, threads_option
+from charlm.cli.runs import RUN
 from charlm.cli.texts import as_utf8, note_file, note_line_ends
 from charlm.corpus import Text
 from charlm.decoding import AllowedIds, Sampling, beam_search, sample
@@ -19,7 +20,7 @@ PIPED_IDS = 64  # drawn before they are written where nobody watches: one write 
 
 
 @click.command("sample", cls=GroupedCommand)
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=RUN)
 @option("--prompt", "-p", default=None, callback=as_utf8, help="What to continue; without one, a line begins.")
 @option(
     "--prompt-file", type=click.Path(path_type=Path), help="Continue the content of this file (- for standard input)."
@@ -81,7 +82,7 @@ def command(run: Path | None, **values: Any) -> None:
     if values["beams"]:
         found = beam_search(
             model, loaded.tokenizer, prompt or None, length=length, beams=values["beams"], stop=stop,
-            hypotheses=min(count, values["beams"]), length_penalty=values["length_penalty"],
+            hypotheses=count, length_penalty=values["length_penalty"],
         )  # fmt: skip
         texts = [{"text": h.text, "log_prob": h.log_prob, "score": h.score} for h in found]
     else:
@@ -139,7 +140,18 @@ def _advice(text: str) -> str:
 
 
 def _sampling(values: dict[str, Any]) -> Sampling:
+    """The settings to draw with. Raises UsageError for an option that has no effect beside the others."""
     chosen = given(values, Sampling)
+    if values["beams"]:
+        refuse({"seed", "greedy", "stream"}, "has no effect with --beams, which searches and draws nothing")
+    if not values["beams"] or not values["stop"]:
+        refuse({"length_penalty"}, "weighs texts of different length: it goes with --beams and --stop")
+    if values["stream"] and (values["as_json"] or values["num_samples"] > 1):
+        refuse({"stream"}, "shows one text as it comes: it goes with no --json and no --num-samples")
+    if values["greedy"] or chosen.get("temperature") == 0:
+        refuse({"seed"}, "has no effect where nothing is drawn")
+    if chosen.get("temperature") == 0:
+        refuse(set(chosen) - {"temperature"}, "has no effect at temperature 0")
     if values["greedy"]:
         if chosen:
             raise UsageError(

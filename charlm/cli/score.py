@@ -14,7 +14,8 @@ from rich.text import Text as Line
 from charlm import checkpoint
 from charlm.analysis import Character, lens
 from charlm.cli.glyphs import escaped, shown
-from charlm.cli.options import GroupedCommand, option, threads_option
+from charlm.cli.options import GroupedCommand, option, refuse, threads_option
+from charlm.cli.runs import offered
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text
 from charlm.errors import UsageError
@@ -35,7 +36,7 @@ HEIGHTS = " ▁▂▃▄▅▆▇█"  # a bit each, where there is no colour
 
 
 @click.command("score", cls=GroupedCommand)
-@click.argument("arguments", nargs=-1, required=True, callback=as_utf8, metavar="[RUN] TEXT")
+@click.argument("arguments", nargs=-1, required=True, callback=as_utf8, metavar="[RUN] TEXT", shell_complete=offered)
 @option("--top", type=click.IntRange(min=0), default=5, show_default=True, help="Predictions shown of each character.")
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @threads_option()
@@ -48,10 +49,12 @@ def command(arguments: tuple[str, ...], top: int, device: str, as_json: bool) ->
     probability. There a backslash is \\\\, a tab \\t, a line feed \\n, and a byte of an unfinished character \\xHH.
     """
     path, text = _named(arguments)
+    console = Console(highlight=False)
+    if console.is_terminal and not as_json:
+        refuse({"top"}, "is for --json and for tables, which pipes get")
     run = checkpoint.load(path or checkpoint.newest())
     note_line_ends(text, run.about, run.tokenizer)
     characters = lens(run.model.to(choose_device(device)), run.tokenizer, text, top=top)
-    console = Console(highlight=False)
     if as_json:
         click.echo(json.dumps(_as_json(run.path, text, list(characters))))
     elif console.is_terminal:
@@ -67,10 +70,10 @@ def _named(arguments: tuple[str, ...]) -> tuple[Path | None, Text]:
     if len(arguments) > 2:
         raise UsageError('more than RUN and TEXT: put the text into quotation marks: charlm score "To be, or not"')
     *run, text = arguments
-    if not run and (Path(text) / checkpoint.CARD).exists():
+    if not run and checkpoint.is_run(checkpoint.find_run(text)):
         raise UsageError(f"{text} is a run, and there is no text; give one after it, or - for standard input")
     command = " ".join(["charlm score", *map(shell_quoted, run)])
-    return (Path(run[0]) if run else None), typed_or_piped(text, "TEXT", command)
+    return (checkpoint.find_run(run[0]) if run else None), typed_or_piped(text, "TEXT", command)
 
 
 def _rows(characters: Iterable[Character], top: int) -> Iterator[str]:

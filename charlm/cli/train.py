@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +15,19 @@ from charlm.cli.live import Stopping, TrainingView, errors, stop_on_signal
 from charlm.cli.options import (
     GroupedCommand,
     apply,
+    check_encoding,
     check_name,
     corpus_options,
     given,
     option,
+    refuse,
+    refuse_all_but,
     settings_options,
     threads_option,
 )
+from charlm.cli.runs import RUN
 from charlm.cli.texts import note_held_out
-from charlm.comparison import duration
+from charlm.comparison import PLAN, duration
 from charlm.corpus import Origin, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel, Network
@@ -70,6 +74,27 @@ model_options = [
 ]
 
 
+MODEL_SETTINGS = {
+    "size",
+    "tokenizer",
+    *(name for kinds in (TOKENIZERS, ARCHITECTURES) for kind in kinds.values() for name in kind.Config.names()),
+}
+"""The options that say what a model is: those that a trained run has decided."""
+
+STEPWISE = {"size", "device", *TrainingConfig.names()} - {"budget"}
+"""The options that say how to train by steps; a budget is a limit, which counting keeps, too."""
+
+RESUMING = {"corpus", "resumed", "budget", "device", "threads", "quiet", "as_json"}
+"""What a run that goes on can be told."""
+
+
+def check_counting(architectures: Collection[str], options: Collection[str]) -> None:
+    """Raises UsageError for one of these options if all of these architectures are counted, not trained by steps."""
+    if all(issubclass(ARCHITECTURES[name], CountingModel) for name in architectures):
+        names = " and ".join(dict.fromkeys(architectures))
+        refuse(options, f"has no effect on {names} models, which are counted")
+
+
 def learn_tokenizer(name: str, values: dict[str, Any], split: Split) -> Tokenizer:
     """The tokenizer of that name, learned from the training part; an option of another tokenizer is an error."""
     kind = TOKENIZERS[check_name(name, TOKENIZERS, "--tokenizer")]
@@ -93,14 +118,19 @@ def check_threads(threads: str, training: TrainingConfig) -> None:
 @option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [default: checkpoints/CORPUS-ARCH]"
 )
-@option("--force", is_flag=True, help="Replace the run in --output.")
+@option("--force", is_flag=True, help="Replace the run of that name, or in --output.")
 @option(
     "--from",
     "start",
-    type=click.Path(path_type=Path),
+    type=RUN,
     help="Start from this run's weights and tokenizer (fine-tuning).",
 )
-@option("--resume", "resumed", type=click.Path(path_type=Path), help="Go on with this interrupted run.")
+@option(
+    "--resume",
+    "resumed",
+    type=RUN,
+    help="Go on with this interrupted run; with a larger --budget, for the whole, also with a finished one.",
+)
 @option("--quiet", "-q", is_flag=True, help="Show nothing while it trains.")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @apply(corpus_options)
@@ -114,6 +144,7 @@ def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path |
     """
     with stop_on_signal() as stopping:
         if resumed is not None:
+            refuse_all_but(RESUMING, "cannot change with --resume, which goes on with the run's own text and settings")
             trained, text = _resume(resumed, corpus, values, quiet, stopping)
         else:
             trained, text = _train(corpus, values, quiet, stopping)
@@ -124,19 +155,18 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     if not corpus:
         raise UsageError("no CORPUS: name a text file, or try builtin:python-reference, which every Python brings")
     start = checkpoint.load(values["start"]) if values["start"] else None
+    if start:
+        refuse({"arch", *MODEL_SETTINGS}, "cannot change with --from: the run brings it")
     architecture = start.architecture if start else check_name(values["arch"], ARCHITECTURES, "--arch")
+    check_encoding(corpus, values["held_out"])
     training = complete(TrainingConfig(**given(values, TrainingConfig)), architecture)
     device = choose_device(values["device"])
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
     check_threads(values["threads"], training)
     if start and not issubclass(ARCHITECTURES[architecture], Network):
-        raise UsageError(
-            f"--from {shell_quoted(values['start'])}: {architecture} models are counted anew; leave it out"
-        )
-    if start and options:
-        raise UsageError(
-            f"--{next(iter(options)).replace('_', '-')} cannot change with --from: the weights have their shape"
-        )
+        raise UsageError(f"--from {shell_quoted(values['start'])}: {_no_start(start)}")
+    if not start:
+        check_counting([architecture], STEPWISE)
     budget, pace = Budget.parse(training.budget), speed(training.precision, device)
     model_config(architecture, values["size"], options, 0, budget, pace)  # wrong options before long work
     origin = Origin(corpus, values["encoding"], values["held_out"])
@@ -167,13 +197,25 @@ def _seeing_more(start: checkpoint.Run, split: Split) -> Tokenizer:
     return start.tokenizer.also_seeing(alphabet(split.training.chunks()))
 
 
+def _no_start(start: checkpoint.Run) -> str:
+    """Why this run gives no weights to start from, and what to do instead."""
+    if issubclass(ARCHITECTURES[start.architecture], CountingModel):
+        return f"{start.architecture} models are counted; count old and new text together, with --arch instead"
+    if "mixed" in start.about:
+        return "a mixture of other runs; train those on, then `charlm mix` them again"
+    name = shell_quoted(start.path)
+    return f"a mixture starts no other run; on its own text a larger budget trains it on: --resume {name}"
+
+
 def _resume(
     path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping
 ) -> tuple[Trained, Text]:
-    changed = [name for name in ("budget", "output", "start", "held_out") if values[name]]
-    if changed or given(values, TrainingConfig, *(kind.Config for kind in ARCHITECTURES.values())):
-        raise UsageError("--resume goes on with the run's own text and settings: give nothing but --device with it")
-    run = checkpoint.load(path, resume=True)
+    budget = values["budget"]
+    card = checkpoint.read_card(path)
+    run = checkpoint.load(path, resume=not (budget and checkpoint.finished(card)))
+    if budget:
+        Budget.parse(budget)
+        run = replace(run, about={name: value for name, value in run.about.items() if name != PLAN})
     if corpus:
         run = replace(run, about={**run.about, "corpus": relocated(run.about.get("corpus"), corpus)})
     split = reopen(
@@ -182,7 +224,8 @@ def _resume(
         given=bool(corpus),
     ).learned
     with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
-        return resume(run, split, device=choose_device(values["device"]), watcher=watcher), split.training
+        device = choose_device(values["device"])
+        return resume(run, split, budget=budget, device=device, watcher=watcher), split.training
 
 
 @contextmanager
@@ -220,6 +263,8 @@ def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int) ->
         figures = {"run": str(trained.path), "parameters": trained.model.parameters_count, "seconds": trained.seconds}
         click.echo(json.dumps({**figures, "finished": trained.finished, "progress": card["progress"]}))
     size = f"{trained.model.parameters_count:,} {'n-grams' if not list(trained.model.parameters()) else 'parameters'}"
+    if trained.warning:
+        errors.print(trained.warning, style="red", soft_wrap=True)
     if not trained.finished:
         errors.print(f"stopped and saved after {duration(trained.seconds)}; go on with", style="yellow", soft_wrap=True)
         errors.print(f"  charlm train --resume {shell_quoted(trained.path)}", soft_wrap=True)

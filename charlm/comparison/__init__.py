@@ -11,11 +11,12 @@ words      the table's cells, and the sentences around it
 from charlm.comparison.comparing import SAMPLE_CHARACTERS, SAMPLING, compare, sample_line
 from charlm.comparison.planning import MATCHES, Plan, budget_for, plan
 from charlm.comparison.result import Comparison, Conditions, Pair, Row
-from charlm.comparison.sources import Contender, Observer, Source, to_train, trained_already
+from charlm.comparison.sources import PLAN, Contender, Observer, Source, to_train, trained_already
 from charlm.comparison.words import Cell, Line, differing, duration, lead, listed, notes, pairs_table, short, table
 
 __all__ = [
     "MATCHES",
+    "PLAN",
     "SAMPLE_CHARACTERS",
     "SAMPLING",
     "Cell",

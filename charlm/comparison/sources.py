@@ -151,7 +151,7 @@ def _earlier(folder: Path, key: str) -> Path | None:
         with suppress(CheckpointError):
             card = checkpoint.read_card(path)
             if card.get(PLAN) == key:
-                found.setdefault(_finished(card), path)
+                found.setdefault(checkpoint.finished(card), path)
     return found.get(True, found.get(False))
 
 
@@ -162,14 +162,9 @@ def _disturbed(path: Path) -> bool:
     return timed is not None and pace_of(card) < DISTURBED
 
 
-def _finished(about: Mapping[str, Any]) -> bool:
-    progress = about.get("progress")
-    return isinstance(progress, Mapping) and bool(progress.get("finished"))
-
-
 def _continued(path: Path, split: Split, device: torch.device | None, observer: Observer) -> Contender:
     """The contender of an earlier comparison, trained to its end."""
-    if _finished(checkpoint.read_card(path)):
+    if checkpoint.finished(checkpoint.read_card(path)):
         contender = _loaded(path, observer)
         observer.found(path, True)
         return contender

@@ -14,7 +14,7 @@ mapping    large files without their memory
 folders    where corpora and caches live
 """
 
-from charlm.corpus.builtin import BUILTINS, Builtin
+from charlm.corpus.builtin import BUILTINS, PREFIX, Builtin
 from charlm.corpus.catalogue import Entry, catalogue
 from charlm.corpus.classics import CLASSICS, Classic, Fetched, downloaded, fetch
 from charlm.corpus.folders import cache_folder, data_folders, receiving_folder
@@ -29,6 +29,7 @@ from charlm.corpus.text import Text
 __all__ = [
     "BUILTINS",
     "CLASSICS",
+    "PREFIX",
     "SMALLEST",
     "STANDARD_INPUT",
     "Builtin",

@@ -144,6 +144,8 @@ def _locate(source: str | Path) -> Path:
         return found
     if name in BUILTINS:
         raise DataError(f"{name}: no such file; the built-in corpus of that name is {PREFIX}{name}")
+    if (stem := name.removesuffix(".txt")) in CLASSICS:
+        raise DataError(f"{name}: no such file; the corpus to download is named {stem}, without .txt")
     raise DataError(
         f"{name[:200] or repr(name)}: no such file or folder; `charlm data list` shows corpora that need none"
     )

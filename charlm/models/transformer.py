@@ -76,6 +76,14 @@ class TransformerConfig(Settings):
         if self.kv_heads and self.heads % self.kv_heads:
             raise UsageError(f"--heads {self.heads} must be a multiple of --kv-heads {self.kv_heads}")
 
+    def unheeded(self) -> Mapping[str, str]:
+        """Only learned projections can be shared; where all weights are equal, nothing that makes them matters."""
+        found = {} if self.attention == "qkv" else {"kv_heads": f"with --attention {self.attention}"}
+        if self.attention == "mean":
+            turned = {} if self.positions == "sinusoidal" else {"positions": "with --attention mean"}
+            found |= {"heads": "with --attention mean", **turned}
+        return found
+
     @property
     def cached_heads(self) -> int:
         """Heads of keys and values."""

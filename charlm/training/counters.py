@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, get_type_hints
 
 from charlm.config import value_types
+from charlm.errors import UsageError
 from charlm.training.budget import MEASURED_SHARES, Budget
 
 
@@ -44,7 +45,25 @@ class Counters:
     best: float | None = None  # on the validation slice
     best_step: int = 0
     since_best: int = 0  # validations
+    begun: int = 0  # the step at which the schedule began: a later one than 0 after a finished run got a larger budget
     joined: int | None = None  # the step at which the validation slice joined the training text
+
+    def extended(self, budget: str, steps: int | None, *, patience: int, finished: bool) -> "Counters":
+        """The counters of the same run with another budget, of `steps` in all (None: of time, to be measured).
+
+        A finished run begins its schedule anew. Raises UsageError for a budget that is used up, and for a run that
+        over-fits already.
+        """
+        seconds = Budget.parse(budget).seconds
+        if (steps is not None and self.step >= steps) or (seconds is not None and self.seconds >= seconds):
+            had = f"{self.step:,} steps and {self.seconds:,.0f} s"
+            raise UsageError(f"--budget {budget} is for the whole run, which has had {had}: give a larger one")
+        if self.since_best and (self.joined is not None or 0 < patience <= self.since_best):
+            raise UsageError(
+                "--budget: a larger one is of no use: the run began to over-fit and went back to its best weights"
+            )
+        again = replace(self, steps=steps, measured=0, measured_step=self.step, measured_from=self.seconds)
+        return replace(again, begun=self.step, prepared=self.seconds) if finished else again
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], budget: Budget) -> "Counters":
@@ -56,6 +75,9 @@ class Counters:
                 raise ValueError(f"{name} cannot be {str(value)[:20]}")
         if counters.steps is None and budget.seconds is None:
             raise ValueError("the number of steps is missing")
-        if counters.measured > len(MEASURED_SHARES) or max(counters.joined or 0, counters.best_step) > counters.step:
+        if (
+            counters.measured > len(MEASURED_SHARES)
+            or max(counters.joined or 0, counters.best_step, counters.begun) > counters.step
+        ):
             raise ValueError("the counters contradict each other")
         return counters

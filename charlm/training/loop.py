@@ -19,7 +19,7 @@ from charlm.threads import ThreadTuner
 from charlm.training.budget import MEASURED_SHARES, Budget
 from charlm.training.computing import compiled, compute_type
 from charlm.training.counters import Counters, Progress
-from charlm.training.optimizers import build_optimizers, restore
+from charlm.training.optimizers import DECAYS, build_optimizers, restore
 from charlm.training.schedule import rate
 from charlm.training.settings import TrainingConfig
 from charlm.training.streams import Ids, Streams, parallel
@@ -37,6 +37,7 @@ PACE_SMOOTHING = 0.8  # of the seconds per step, from step to step
 REPORT_SECONDS = 0.25
 JOIN = 0.5  # of the steps; then the run learns from the validation slice too
 OVERFITTED = 2  # validations without a new best
+LOST = 2.0  # nats per token above guessing evenly: weights from there on are not worth saving
 SMOOTHING = 0.98  # of the training loss that is reported
 
 
@@ -82,6 +83,7 @@ class Trainer:
         self.working = model if kind == torch.float32 else copy.deepcopy(model).to(kind)
         self.score = compiled(self.working.score) if config.compile else self.working.score
         self.counts = torch.from_numpy(_counts(self.all_streams.ids, model.vocab_size)).to(self.device)
+        self.uniform = math.log(max(1, int((self.counts > 0).sum())))  # nats per token of guessing evenly
         self.optimizers = build_optimizers(model, config.optimizer, self.learning_rate, config.weight_decay)
         self.state: State = self.working.initial_state(batch)
         self.best_weights: dict[str, Tensor] | None = None
@@ -137,6 +139,7 @@ class Trainer:
         if self.counters.joined is None:
             if self.best_weights is not None:
                 self.model.load_state_dict(self.best_weights)
+                self.working.load_state_dict(self.best_weights)
             if settle:
                 settle()
                 self.counters.seconds = time.monotonic() - self._began
@@ -175,7 +178,7 @@ class Trainer:
 
     def _step(self) -> None:
         c, working, begun = self.counters, self.working, time.monotonic()
-        factor = rate(self.config.schedule, c.step, c.steps or 10**9)
+        factor = rate(self.config.schedule, c.step - c.begun, (c.steps or 10**9) - c.begun)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * factor
@@ -196,11 +199,11 @@ class Trainer:
         c.seconds = time.monotonic() - self._began
         took = time.monotonic() - begun
         self._stepping += took
-        if c.step > FIRST_STEPS:
+        if c.step - c.begun > FIRST_STEPS:
             self._recent = PACE_SMOOTHING * self._recent + (1 - PACE_SMOOTHING) * took if self._recent else took
             if self.tuner:
                 self.tuner.record(took)
-        if c.step == FIRST_STEPS:
+        if c.step - c.begun == FIRST_STEPS:
             c.measured_step, c.measured_from = c.step, c.seconds
 
     def _update(self, loss: Tensor) -> float:
@@ -222,12 +225,19 @@ class Trainer:
                 torch._foreach_copy_(workers, masters)
         return nats
 
-    def fault(self, what: str, verb: str = "is") -> TrainingFault:
+    def fault(self, what: str) -> TrainingFault:
         """The error for numbers that went wrong: what, when, and which setting to change."""
-        return TrainingFault(
-            f"the {what} {verb} not finite at step {self.counters.step + 1}. "
-            f"Try --learning-rate {min(self.learning_rate / 3, 3e-3):.1g}{'' if self.config.clip else ' or --clip 1'}"
-        )
+        return TrainingFault(f"the {what} is not finite at step {self.counters.step + 1}. {self.advice()}")
+
+    def advice(self) -> str:
+        """Which setting to change when the numbers go wrong."""
+        assert self.config.optimizer is not None
+        assert self.config.weight_decay is not None
+        usual = DECAYS[self.config.optimizer]
+        if self.learning_rate * self.config.weight_decay >= 1 > self.learning_rate * usual:  # more than the weight
+            return f"Try --weight-decay {usual:g}"
+        clip = "" if self.config.clip else " or --clip 1"
+        return f"Try --learning-rate {min(self.learning_rate / 3, 3e-3):.1g}{clip}"
 
     def _measuring_due(self) -> bool:
         c, budget = self.counters, Budget.parse(self.config.budget)
@@ -241,7 +251,7 @@ class Trainer:
         """Turn what is left of a budget of time into a number of steps; the schedule is fitted to it."""
         c, given = self.counters, 0.0
         per_step = max(1e-6, c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
-        if not c.measured:  # the first steps knew no validation
+        if not c.measured and c.joined is None:  # the first steps knew no validation
             begun = time.monotonic()
             self._validation_loss(LEAST_VALIDATED)
             whole = (time.monotonic() - begun) * VALIDATION_TOKENS / VALIDATION_STREAMS / LEAST_VALIDATED
@@ -315,6 +325,7 @@ class Trainer:
 
     def _progress(self, validation: float | None) -> Progress:
         c = self.counters
+        per_step = (c.seconds - c.prepared) / (c.step - c.begun)
         characters = c.step * self.streams.batch * self.streams.segment_length * self.characters_per_token
         bits = 1 / (math.log(2) * self.characters_per_token)  # of one nat per token, in bits per character
         losses, self._losses = self._losses, []
@@ -322,7 +333,7 @@ class Trainer:
             step=c.step,
             steps=c.steps,
             seconds=c.seconds,
-            seconds_left=None if c.steps is None else (c.seconds - c.prepared) / c.step * (c.steps - c.step),
+            seconds_left=None if c.steps is None else per_step * (c.steps - c.step),
             characters_per_second=characters / max(c.seconds, 1e-9),
             learning_rate=self.optimizers[0].param_groups[0]["lr"],
             training=c.training * bits,
@@ -365,16 +376,32 @@ class Trainer:
                         state.setdefault(int(place), {})[key] = tensor
             restore(optimizer, state)
         self.state = tuple(tensors[f"state.{n}"].to(self.device) for n in range(len(self.state)))
-        self._rehearse()
+        self.loss()  # a state that does not fit is found out before anything is changed
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
+    def extend(self, counters: Counters) -> None:
+        """Go on with a finished run, whose weights the model has, under `Counters.extended`; see `resume`.
+
+        The optimizer starts afresh, and the learning rate rises once more.
+        """
+        self.counters = counters
+        if counters.best is not None and counters.joined is None:
+            self.best_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
     @torch.inference_mode()
-    def _rehearse(self) -> None:
-        """Read a segment with the state as it is: a state that does not fit is found out before anything is changed."""
+    def loss(self) -> float:
+        """Nats per token of a segment of the training text with the weights as they are; nan if they are not finite."""
+        if not all(weight.isfinite().all() for weight in self.model.parameters()):
+            return math.nan
         tokens, targets = (ids.to(self.device) for ids in self.streams.segment(self.counters.step))
-        self.working.eval().score(tokens, targets, self.state)
+        log_probs, _ = self.working.eval().score(tokens, targets, self.state)
+        return -log_probs.double().mean().item()
+
+    def sound(self, nats: float | None) -> bool:
+        """Whether weights of this loss are worth saving: none (None) and those that have diverged are not."""
+        return nats is not None and nats <= self.uniform + LOST
 
 
 def _counts(ids: Ids, vocab_size: int) -> Ids:

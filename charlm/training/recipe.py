@@ -38,7 +38,11 @@ def model_config(
         passes = _tokens(size, characters, budget, speed) / max(1, characters)
         dropout = usual_dropout(learner(architecture, config)[0], size, characters, passes)
         config = config.changed({"dropout": dropout})
-    return config.changed(options)
+    config = config.changed(options)
+    for name, why in config.unheeded().items():
+        if name in options:
+            raise UsageError(f"{option_name(name)} has no effect {why}; leave it out")
+    return config
 
 
 def assumptions(architecture: str, size: str, config: Settings, characters: int, budget: Budget, speed: float) -> str:

@@ -84,35 +84,56 @@ def resume(
     run: checkpoint.Run,
     split: TrainingPart,
     *,
+    budget: str | None = None,
     device: torch.device | None = None,
     watcher: Watcher | None = None,
 ) -> Trained:
-    """Go on with an interrupted run (loaded with `resume=True`) over the same text, as if nothing had happened."""
+    """Go on with an interrupted run (loaded with `resume=True`) over the same text, as if nothing had happened.
+
+    With a `budget`, for the whole run, it trains until that is used up; and a finished run, loaded without, trains on:
+    the learning rate rises and falls once more. Raises UsageError for a budget that is used up already.
+    """
     where = str(run.path / checkpoint.CARD)
-    training = TrainingConfig.from_json(run.about.get("training"), where, CheckpointError)
     if isinstance(run.model, CountingModel):
         raise CheckpointError(f"{run.path}: a model that is counted cannot be resumed: train it again")
+    if "mixed" in run.about:
+        raise CheckpointError(f"{run.path}: mixed of other runs: train those on, then mix them again")
+    training = TrainingConfig.from_json(run.about.get("training"), where, CheckpointError)
     part, settings = learner(run.architecture, run.model.config)
     training, watcher = complete(training, part), _interruptible(watcher or Watcher())
+    usual = training.budget
+    training = replace(training, budget=budget or usual)
     with checkpoint.locked(run.path), _arithmetic(training), enough_memory(training, settings):
         joined = isinstance(run.about.get("progress"), Mapping) and run.about["progress"].get("joined") is not None
         try:
             trainer, settle = _trainer(run.model, split, run.tokenizer, training, device, watcher, joined=joined)
         except Unsaved:  # nothing new: the run is as it was
             return Trained(run.path, run.model, False, 0.0)
-        best = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
-        try:
-            progress = {name: value for name, value in run.about["progress"].items() if name != "finished"}
-            trainer.resume(run.resume, Counters.from_json(progress, Budget.parse(training.budget)), best)
-        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as problem:
-            why = (str(problem).splitlines() or [""])[0][:100]
-            raise CheckpointError(
-                f"{run.path}: cannot be resumed: {why}; --from {shell_quoted(run.path)} starts from its weights"
-            ) from None
+        _go_on(run, trainer, Budget.parse(usual), budget)
         if checkpoint.read_card(run.path).get("progress") != run.about["progress"]:
             raise CheckpointError(f"{run.path}: another process has trained it on meanwhile; resume it once more")
         session = Session(run.path, run.tokenizer, run.architecture, run.model, trainer, run.about, watcher, settle)
         return session.run()
+
+
+def _go_on(run: checkpoint.Run, trainer: Trainer, usual: Budget, larger: str | None) -> None:
+    """Give the trainer of a run what the run was saved with; a finished one begins again under a larger budget."""
+    best = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    try:
+        progress = {name: value for name, value in run.about["progress"].items() if name != "finished"}
+        counters, finished = Counters.from_json(progress, usual), not run.resume
+        if larger:
+            steps, patience = trainer.counters.steps, trainer.config.patience
+            counters = counters.extended(larger, steps, patience=patience, finished=finished)
+        if larger and finished:
+            trainer.extend(counters)
+        else:
+            trainer.resume(run.resume, counters, best)
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as problem:
+        why = (str(problem).splitlines() or [""])[0][:100]
+        raise CheckpointError(
+            f"{run.path}: cannot be resumed: {why}; --from {shell_quoted(run.path)} starts from its weights"
+        ) from None
 
 
 def _interruptible(watcher: Watcher) -> Watcher:
@@ -210,4 +231,5 @@ def _count(
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
     about = {**about, **model.found, "progress": progress, PROCESSOR_USE: meter.use().to_json()}
     checkpoint.save(path, architecture, model, tokenizer, about)
+    checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     return Trained(path, model, True, seconds)

@@ -56,18 +56,24 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run ended: its folder, whether it came to the end of its budget, and the seconds that training took."""
+    """How a run ended: its folder, whether it came to the end of its budget, and the seconds that training took.
+
+    `warning` says that what was learned is worse than nothing, and what to change.
+    """
 
     path: Path
     model: LanguageModel
     finished: bool
     seconds: float
+    warning: str | None = None
 
 
 @dataclass
 class Session:
     """Trains, reports, and saves: after the first step, then every so often, and at the end, whatever the end is.
 
+    Only weights that have proved to predict are saved on the way, so a run that goes wrong leaves its last good save,
+    its best weights, or, if it never had any, whatever was in its folder before.
     `model` is what is saved: the network that the trainer trains, or what it is a part of; for `settle` see `Trainer`.
     """
 
@@ -85,29 +91,50 @@ class Session:
     window: MachineMeter = field(default_factory=MachineMeter)  # of the last few seconds
     told_busy: bool = False
     reported: list[Progress] = field(default_factory=list)  # since the last line of metrics
+    saved_step: int = 0  # the step of the last save
+    unwritten: list[Mapping[str, Any]] = field(default_factory=list)  # metrics from before the first save
 
     def run(self) -> Trained:
         """Train to the end of the budget, or until the watcher says stop: then all is saved that `resume` needs.
 
         Raises TrainingFault when the numbers go wrong, with the last good weights saved.
         """
-        if self.trainer.counters.step:
-            self._wait(0.0)
-        finished = True
+        trainer, finished = self.trainer, True
         with self._advising():
-            checkpoint.keep_metrics(self.path, self.trainer.counters.step)
+            if trainer.counters.step:
+                self._wait(0.0)
+                checkpoint.keep_metrics(self.path, trainer.counters.step)
             try:
-                with keeping_freed_memory():
-                    self.trainer.run(self._report, self.watcher.should_stop, self._look, self.settle)
-            except Stopped:
-                finished = False
+                try:
+                    with keeping_freed_memory():
+                        trainer.run(self._report, self.watcher.should_stop, self._look, self.settle)
+                except Stopped:
+                    finished = False
+                nats = self._loss()
             except TrainingFault as fault:
                 raise self._explained(fault) from None
             self._save(finished=finished)
         use = self.meter.use()
         if use.disturbed:
             self.watcher.notice(f"the machine was busy while this trained: {use}")
-        return Trained(self.path, self.model.cpu().eval(), finished, self.trainer.counters.seconds)
+        warning = self._warning(nats) if finished else None
+        return Trained(self.path, self.model.cpu().eval(), finished, trainer.counters.seconds, warning)
+
+    def _loss(self) -> float:
+        """The loss of the weights as they are. Raises TrainingFault if it is not finite."""
+        if not math.isfinite(nats := self.trainer.loss()):
+            raise self.trainer.fault("loss")
+        return nats
+
+    def _warning(self, nats: float) -> str | None:
+        """What to say of a loss, in nats per token, that guessing evenly beats."""
+        trainer, bits = self.trainer, 1 / (math.log(2) * self.trainer.characters_per_token)
+        if nats <= trainer.uniform:
+            return None
+        return (
+            f"worse than guessing: {nats * bits:.1f} bits per character of the training text, which has "
+            f"{trainer.uniform * bits:.1f} if all that occurs in it is equally likely. {trainer.advice()}"
+        )
 
     @contextmanager
     def _advising(self) -> Iterator[None]:
@@ -122,12 +149,13 @@ class Session:
 
     def _report(self, progress: Progress) -> None:
         self.reported.append(progress)
-        if time.monotonic() >= self.due:
+        if time.monotonic() >= self.due and self.trainer.sound(self._loss()):
             self._save(finished=False)
         every = max(1, (progress.steps or 1) // METRICS_LINES)
         if progress.validation is not None or progress.step // every != self.written:
             self.written = progress.step // every
-            checkpoint.add_metrics(self.path, {**asdict(progress), "loss": self._mean_loss()})
+            self.unwritten.append({**asdict(progress), "loss": self._mean_loss()})
+            self._write_metrics()
         self.watcher.progress(progress)
         self._watch_machine()
 
@@ -146,6 +174,11 @@ class Session:
         self.reported.clear()
         return fmean(losses) if losses else None
 
+    def _write_metrics(self) -> None:
+        """Append what is unwritten, once there is a save that it belongs to."""
+        while self._resumable() and self.unwritten:
+            checkpoint.add_metrics(self.path, self.unwritten.pop(0))
+
     def _look(self, network: Network) -> None:
         if self.watcher.sample is not None:
             generator = torch.Generator().manual_seed(self.trainer.config.seed)
@@ -159,25 +192,28 @@ class Session:
             )
             self.watcher.sample(drawn[0])
 
-    def _save(self, *, finished: bool) -> None:
+    def _save(self, *, finished: bool, faulty: bool = False) -> None:
         """Save the best weights so far, and unless finished all that `resume` needs.
 
-        Raises TrainingFault, with the last save as it was, for weights that are not finite.
+        In a `faulty` run only the best weights are worth it: there is nothing to resume.
         """
         trainer, began = self.trainer, time.monotonic()
-        if not all(weight.isfinite().all() for weight in trainer.model.parameters()):
-            raise trainer.fault("weights", "are")
-        tensors = None if finished else trainer.tensors()
+        tensors = None if finished or faulty else trainer.tensors()
         progress = {"finished": finished, **asdict(trainer.counters)}
         use = self.meter.use().to_json()
         about = {**self.about, "training": trainer.config.to_json(), "progress": progress, PROCESSOR_USE: use}
-        checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, self._best())
+        best = self._best() if faulty or trainer.counters.joined is None else None
+        checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, best)
+        if not self._resumable():
+            checkpoint.keep_metrics(self.path, 0)  # those of a run that was here before
+        self.saved_step = trainer.counters.step
         self._wait(time.monotonic() - began)
+        self._write_metrics()
 
     def _best(self) -> dict[str, Tensor] | None:
-        """The numbers of the model with the network's best weights; None where the present ones are to be saved."""
+        """The numbers of the model with the network's best weights; None where none were validated."""
         trainer = self.trainer
-        if trainer.best_weights is None or trainer.counters.joined is not None:
+        if trainer.best_weights is None:
             return None
         (place,) = (name for name, module in self.model.named_modules() if module is trainer.model)
         best = {f"{place}.{name}".lstrip("."): tensor for name, tensor in trainer.best_weights.items()}
@@ -194,14 +230,16 @@ class Session:
         return self.due > -math.inf
 
     def _explained(self, fault: TrainingFault) -> TrainingFault:
-        """The fault, the weights from before it saved if they are any good, and where they are."""
-        try:
-            self._save(finished=False)
-        except TrainingFault:
-            if not self._resumable():
-                return TrainingFault(f"{fault}\nnothing is saved")
+        """The fault, what is kept of the run, and where that is; better weights than the last save's are saved."""
+        c = self.trainer.counters
+        if self.trainer.sound(c.best) and self.saved_step < c.best_step:
+            self._save(finished=False, faulty=True)
+        if not self._resumable():
+            before = f"; {self.path} is as it was" if (self.path / checkpoint.CARD).is_file() else ""
+            return TrainingFault(f"{fault}\nnothing is saved{before}")
         return TrainingFault(
-            f"{fault}\nsaved in {self.path}: train anew, or with --from {shell_quoted(self.path)} from its weights"
+            f"{fault}\nits good weights from before are saved in {self.path}: train anew, or on from them with "
+            f"--from {shell_quoted(self.path)}"
         )
 
 
