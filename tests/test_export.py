@@ -368,13 +368,16 @@ def bits(charlm: Charlm, run: str, *options: str) -> float:
     )
 
 
-@pytest.mark.parametrize("name", ["run.arpa", "run.arpa.gz"])
+@pytest.mark.parametrize("name", ["run.arpa", "run.arpa.gz", "run.arpa.bz2", "run.arpa.xz"])
 def test_a_run_goes_out_and_comes_in(name: str, folder: Path, charlm: Charlm) -> None:
     trained(charlm)
     outcome = charlm("export", "run", "-o", name, "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["bytes"] == (folder / name).stat().st_size
     first = (folder / name).read_bytes()
+    assert first.startswith(
+        {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ"}.get(Path(name).suffix, b"# charlm")
+    )
     assert charlm("export", "run", "-o", name).code == 2
     assert charlm("export", "run", "-o", name, "--force").code == 0
     assert (folder / name).read_bytes() == first
