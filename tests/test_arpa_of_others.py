@@ -126,6 +126,7 @@ def test_ways_to_write_the_same(way: str) -> None:
         ("\\data\\".encode("utf-16"), "UTF-16"),
         (b"\x28\xb5\x2f\xfd\0", "zstd"),
         (PLAIN.replace(b"-2.6", b"-2,6").replace(b"-1.", b"-1,"), "LC_ALL=C"),
+        (gzip.compress(gzip.compress(PLAIN)), "not an ARPA file"),
         (lzma.compress(PLAIN)[:200], "cannot be read"),
         (bz2.compress(PLAIN)[:200], "cannot be read"),
         (

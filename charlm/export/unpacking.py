@@ -46,12 +46,14 @@ _LONGEST = max(map(len, (*PACKED, *OTHER_FORMATS)))
 def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
     """The file, or what is packed in it (gzip, bzip2, xz). Raises DataError for a format that is not text, by name."""
     begin = _beginning(file, name)
+    for magic, opened in PACKED.items():
+        if begin.startswith(magic):
+            file = cast(IO[bytes], opened(file))
+            begin = _beginning(file, name)
+            break
     for magic, what in OTHER_FORMATS.items():
         if begin.startswith(magic):
             raise DataError(f"{name}: {what}")
-    for magic, opened in PACKED.items():
-        if begin.startswith(magic):
-            return unpacked(cast(IO[bytes], opened(file)), name)
     return file
 
 
