@@ -1,13 +1,16 @@
 """`charlm export`: a run for other programs."""
 
+import bz2
 import gzip
 import json
+import lzma
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import click
 
@@ -21,13 +24,21 @@ from charlm.export import write_arpa
 from charlm.files import atomic_file
 
 FORMATS = {"arpa": write_arpa}
+PACKED: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0),  # no time: the same run gives the same file
+    ".bz2": partial(bz2.BZ2File, mode="wb"),
+    ".xz": partial(lzma.LZMAFile, mode="wb"),
+}
 
 
 @click.command("export", cls=GroupedCommand)
 @click.argument("run", type=RUN)
 @option("--format", "kind", type=click.Choice(list(FORMATS)), default="arpa", show_default=True, help="Of the file.")
 @option(
-    "--output", "-o", type=click.Path(path_type=Path), help="- for standard output; .gz packs.  [default: RUN.arpa]"
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="- for standard output; .gz, .bz2 and .xz pack.  [default: RUN.arpa]",
 )
 @option("--force", is_flag=True, help="Replace the file.")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
@@ -60,7 +71,7 @@ def command(run: Path, kind: str, output: Path | None, force: bool, as_json: boo
 
 @contextmanager
 def _opened(path: Path, force: bool) -> Iterator[IO[bytes]]:
-    """The file to write, there only when it is whole; packed if its name ends in .gz."""
+    """The file to write, there only when it is whole; packed as the end of its name says."""
     if str(path) == "-":
         yield sys.stdout.buffer
         return
@@ -68,8 +79,8 @@ def _opened(path: Path, force: bool) -> Iterator[IO[bytes]]:
         raise UsageError(f"{path} exists; choose another --output, or --force to replace it")
     try:
         with atomic_file(path) as file:
-            if path.suffix == ".gz":
-                with gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
+            if path.suffix in PACKED:
+                with PACKED[path.suffix](file) as packed:
                     yield cast(IO[bytes], packed)
             else:
                 yield file

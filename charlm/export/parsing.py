@@ -1,7 +1,7 @@
 """The lines of an ARPA file, each checked as it comes: nothing is believed, or given memory, before it is there."""
 
+import codecs
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -10,6 +10,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from charlm.errors import DataError
+from charlm.export.unpacking import DAMAGE
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
 from charlm.progress import Listener
@@ -23,7 +24,8 @@ MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # the f
 MIX = np.uint64(0x9E37_79B9_7F4A_7C15)  # the golden ratio in 64 bits (Knuth, volume 3, section 6.4)
 
 _SIZE = re.compile(rb"ngram\s+(\d{1,18})\s*=\s*(\d{1,18})")
-_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_NUMBER = re.compile(rb"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|-inf(inity)?", re.IGNORECASE)
+_COMMA = re.compile(rb"[-+]?\d+,\d+([eE][-+]?\d+)?")
 
 
 class Section(NamedTuple):
@@ -31,7 +33,7 @@ class Section(NamedTuple):
 
     line: int  # of the first
     grams: Integers  # (M, length): the words' numbers
-    probability: Numbers  # (M,) log10, none above 0
+    probability: Numbers  # (M,) log10, none above 0; -inf: a probability of 0
     backoff: Numbers  # (M,) log10
 
 
@@ -44,12 +46,13 @@ class Arpa:
         self.ngrams = 1  # that there are said to be
         self.head: list[tuple[int, bytes]] = []  # the lines before \data\ that are not blank, with their numbers
         self.words: dict[bytes, int] = {}  # of the 1-grams: each with its number, in the order of the file
+        self.notes: list[str] = []  # what whoever imports the file should know of it
 
     def sections(self) -> Iterator[Section]:
         """The n-grams of each length; `head` is there before the first, `words` with it."""
         try:
             yield from self._sections()
-        except (EOFError, OSError, zlib.error) as problem:
+        except DAMAGE as problem:
             raise self.wrong(f"cannot be read further: {problem}", self.line + 1) from None
 
     def wrong(self, what: str, line: int | None = None) -> DataError:
@@ -78,6 +81,8 @@ class Arpa:
         """The next line that is not blank, stripped; b"" at the end."""
         while line := self.file.readline(LONGEST_LINE):
             self.line += 1
+            if self.line == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():
                 return line.strip()
         return b""
@@ -142,9 +147,12 @@ class Arpa:
                 raise self.wrong(f"the {length}-grams end before there are as many as \\data\\ says", number)
             if len(own) == length + 1 and not longest:
                 own.append(b"0")
+            if len(own) == length + 2 and longest and _NUMBER.fullmatch(own[-1]) and not float(own[-1]):
+                del own[-1]
             if len(own) != length + 2 - longest:
                 what = f"{length} {'word' if length == 1 else 'words'}{'' if longest else ' and perhaps a backoff'}"
-                raise self.wrong(f"expected a log-probability, {what}; found {len(own)} fields", number)
+                more = " (the longest n-grams have no backoff but 0)" if longest and len(own) == length + 2 else ""
+                raise self.wrong(f"expected a log-probability, {what}; found {len(own)} fields{more}", number)
             yield b"\t".join((own[0], b" ".join(own[1 : length + 1]), *own[length + 1 :])) + b"\n"
 
     def _new(self, words: Sequence[bytes]) -> Integers:
@@ -179,13 +187,19 @@ class Arpa:
     def _decimals(self, fields: Sequence[bytes]) -> Numbers:
         try:
             numbers = np.fromiter(map(float, fields), np.float64, len(fields))
-            if np.isfinite(numbers).all() and b"_" not in b"".join(fields):  # which Python takes in a number
+            if (numbers < np.inf).all() and b"_" not in b"".join(fields):  # which Python takes in a number
                 return numbers
         except ValueError:
             pass
-        wrong = (not _NUMBER.fullmatch(field) or not np.isfinite(float(field)) for field in fields)
+        wrong = (not _NUMBER.fullmatch(field) or not float(field) < np.inf for field in fields)
         row = list(wrong).index(True)
-        raise self.wrong(f"{shown(fields[row])} is not a number", self.line + 1 + row)
+        what = "is not a number"
+        if _COMMA.fullmatch(fields[row]):
+            what = (
+                "has a decimal comma, as numbers have in a German or French locale: "
+                "let the program that wrote this file write it again with LC_ALL=C"
+            )
+        raise self.wrong(f"{shown(fields[row])} {what}", self.line + 1 + row)
 
 
 def _spans(block: bytes, form: bytes, lines: int) -> tuple[Integers, Integers] | None:

@@ -10,12 +10,14 @@ import re
 from charlm.tokenizers import FIRST_PIECE, Tokenizer
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
-SPECIAL = frozenset({BEGIN, END, UNKNOWN, "<UNK>"})  # the last is KenLM's other name for the third
+UNKNOWNS = frozenset({UNKNOWN, "<UNK>"})  # KenLM takes both
+SPECIAL = UNKNOWNS | {BEGIN, END}
 SPACE, NEWLINE = "▁", "⏎"
 LEGEND = f"{SPACE} is a space, {NEWLINE} a line feed, \\u{{H}} the code point H, \\xHH the byte HH"
 
 _PLAIN = {" ": SPACE, "\n": NEWLINE}
-_ESCAPE = re.compile(r"\\(?:u\{([0-9A-Fa-f]{1,6})\}|x([0-9A-Fa-f]{2}))")
+_BYTE = re.compile(r"\\x([0-9A-Fa-f]{2})|<0x([0-9A-Fa-f]{2})>")  # charlm's, and SentencePiece's
+_PART = re.compile(r"\\u\{([0-9A-Fa-f]{1,6})\}|.", re.DOTALL)
 
 
 def words(tokenizer: Tokenizer) -> list[str]:
@@ -36,17 +38,19 @@ def spelled(what: str | int) -> str:
 
 
 def meaning(word: str, space: str = SPACE, newline: str = NEWLINE) -> str | int:
-    """The character, or the value of the byte, that a word stands for; any other word is itself."""
-    if word in (space, newline):
-        return " " if word == space else "\n"
-    found = _ESCAPE.fullmatch(word)
-    if not found:
-        return word
-    code_point, byte = found.groups()
-    number = int(code_point or byte, 16)
-    if byte:
-        return number
-    return chr(number) if number < 0x110000 else word
+    """The text, or the value of the byte, that a word stands for.
+
+    Inside a longer word, \\u{H} and a `space` or `newline` of one character mean what they mean alone.
+    """
+    if found := _BYTE.fullmatch(word):
+        return int(found[1] or found[2], 16)
+    plain = {space: " ", newline: "\n"}
+    return plain.get(word) or "".join(plain.get(part[0]) or _unescaped(part) for part in _PART.finditer(word))
+
+
+def _unescaped(part: "re.Match[str]") -> str:
+    code_point = int(part[1] or "110000", 16)
+    return chr(code_point) if code_point < 0x110000 else part[0]
 
 
 def _escaped(character: str) -> str:

@@ -79,7 +79,7 @@ class SentencePiece(Tokenizer):
         """Raises ValueError for pieces that the library would not carry exactly."""
         texts = [text for text, _ in pieces]
         characters = [text for text in texts if len(text) == 1]
-        if not characters or len(set(texts)) < len(texts) or "" in texts or not all(map(_carried, "".join(texts))):
+        if not characters or len(set(texts)) < len(texts) or "" in texts or not all(map(carried, "".join(texts))):
             raise ValueError("not a list of pieces")
         super().__init__([text.encode() for text in texts], seen)
         self._list = pieces
@@ -146,7 +146,7 @@ def _others(characters: Iterable[str]) -> "re.Pattern[str]":
     return re.compile(f"([^{re.escape(''.join(characters))}]+)")
 
 
-def _carried(character: str) -> bool:
+def carried(character: str) -> bool:
     """Whether the library can hand this character back: one of Unicode's, and none that it keeps for itself."""
     return character not in ("\0", _SPACE, _UNKNOWN) and not "\ud800" <= character <= "\udfff"
 
@@ -160,7 +160,7 @@ def _counted(chunks: Iterable[str], counts: Integers) -> Iterator[str]:
 def _by_frequency(counts: Integers, min_count: int) -> list[str]:
     """The characters that occur often enough and can be carried, most frequent first."""
     order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts >= min_count)]
-    return [character for character in map(chr, order.tolist()) if _carried(character)]
+    return [character for character in map(chr, order.tolist()) if carried(character)]
 
 
 def _sample(chunks: Iterable[str]) -> list[str]:

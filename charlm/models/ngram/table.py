@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from charlm.models.ngram.counting import Integers, Level
-from charlm.models.ngram.fitting import NGramConfig
 from charlm.models.ngram.model import NGram
 from charlm.models.ngram.smoothing import Estimate, Numbers
 
@@ -34,12 +33,22 @@ class Entries(NamedTuple):
         return len(self.parent)
 
 
-class Unnormalised(ValueError):  # noqa: N818 - says what the table is
-    """The probabilities after a context, n-gram `row` of this `length`, add up to `total`."""
+class Deviation(NamedTuple):
+    """After how many contexts the probabilities do not add up to 1, and where they do least."""
 
-    def __init__(self, length: int, row: int, total: float) -> None:
-        super().__init__(f"probabilities add up to {total:.4g}, not 1")
-        self.length, self.row, self.total = length, row, total
+    contexts: int = 0
+    length: int = 0  # of the context
+    row: int = 0
+    total: float = 1.0
+
+    def and_of(self, length: int, totals: Numbers) -> "Deviation":
+        """With the contexts of this length, whose probabilities add up to `totals`."""
+        if not len(totals):
+            return self
+        off = np.abs(totals - 1)
+        row = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
+        worst = (length, row, float(totals[row])) if not off[row] <= abs(self.total - 1) else self[1:]
+        return Deviation(self.contexts + int((~(off <= TOLERANCE)).sum()), *worst)
 
 
 def entries(model: NGram) -> Iterator[Entries]:
@@ -63,32 +72,54 @@ def entries(model: NGram) -> Iterator[Entries]:
         yield Entries(parent, symbol, suffix, probability, np.ones(end - begin) if longest else backoff[begin:end])
 
 
-def tabulate(config: NGramConfig, vocab_size: int, ids: Integers, unigram: Numbers, levels: Sequence[Entries]) -> NGram:
-    """The model whose n-grams these are, symbol s being the token ids[s], and unigram (V,) the P of every token.
+def normalised(levels: Sequence[Entries], raised: int | None = None) -> tuple[list[Estimate], Deviation]:
+    """The n-grams as the model stores them, what follows each context scaled to add up to 1; and how far it was off.
 
-    What follows each context is made to add up to 1. Raises Unnormalised where that would change it by more than
-    TOLERANCE, which is more than rounding.
+    The symbol `raised`, if any, is made no less probable after a context than the shorter context says.
     """
-    unigram = np.maximum(unigram, LEAST)
-    unigram = unigram / _checked(0, unigram.sum(keepdims=True))
-    lower: Numbers = unigram[ids]
-    rest = max(1 - float(lower.sum()), LEAST)
-    estimates = [Estimate(lower, np.array([rest]))]
+    lower = np.maximum(levels[0].probability, LEAST)
+    total = lower.sum(keepdims=True)
+    deviation = Deviation().and_of(0, total)
+    lower = lower / total
+    estimates = [Estimate(lower, np.array([LEAST]))]
     for length, (context, level) in enumerate(pairwise(levels), 1):
         backoff = np.maximum(context.backoff, LEAST_BACKOFF)
         share = backoff[level.parent] * lower[level.suffix]
         probability = np.where(np.isnan(level.probability), share, np.maximum(level.probability, LEAST_SHARE * share))
-        total = _checked(length, backoff + np.bincount(level.parent, probability - share, len(context)))
+        if raised is not None:
+            probability = np.where(level.symbol == raised, np.maximum(probability, share), probability)
+        total = backoff + np.bincount(level.parent, probability - share, len(context))
+        deviation = deviation.and_of(length, total)
         lower = probability / total[level.parent]
         estimates.append(Estimate(lower - share / total[level.parent], backoff / total))
-    counted = [Level(level.parent, level.symbol, np.zeros(0, np.int64), level.suffix) for level in levels]
-    return NGram.from_levels(config, vocab_size, ids, counted, estimates, unigram)
+    return estimates, deviation
 
 
-def _checked(length: int, totals: Numbers) -> Numbers:
-    """`totals` if all are nearly 1."""
-    off = np.abs(totals - 1)
-    if not (off <= TOLERANCE).all():
-        row = int(np.argmax(np.where(np.isnan(off), np.inf, off)))
-        raise Unnormalised(length, row, float(totals[row]))
-    return totals
+def relabelled(
+    levels: Sequence[Entries], estimates: Sequence[Estimate], become: Integers, newline: int | None
+) -> tuple[list[Level], list[Estimate]]:
+    """The n-grams with symbol become[s] for s; of those that then are the same, the masses add up.
+
+    What follows symbol 0, with which a text begins, follows symbol `newline` as well, if there is one.
+    """
+    alphabet = int(become.max()) + 1
+    row_of, copy_of = become, np.array([] if newline is None else [newline], np.int64)  # of the n-grams one shorter
+    mass = np.bincount(become, estimates[0].mass, alphabet).astype(np.float64)
+    nothing = np.zeros(alphabet, np.int64)
+    new = [Level(nothing, np.arange(alphabet), nothing, nothing)]
+    found = [Estimate(mass, np.maximum(1 - mass.sum(keepdims=True), LEAST))]
+    for level, estimate in zip(levels[1:], estimates[1:], strict=True):
+        backoff = np.ones(len(new[-1]))
+        backoff[row_of[::-1]] = estimate.backoff[::-1]  # of several that become one, the first is a context
+        backoff[copy_of] = estimate.backoff[: len(copy_of)]
+        begin = np.searchsorted(level.parent, len(copy_of))  # n-grams that begin with symbol 0 come first
+        copied = slice(0, begin if newline is not None else 0)
+        parent = np.concatenate((row_of[level.parent], copy_of[level.parent[copied]]))
+        symbol = np.concatenate((become[level.symbol], become[level.symbol[copied]]))
+        suffix = np.concatenate((row_of[level.suffix], row_of[level.suffix[copied]]))
+        _, first, row = np.unique(parent * alphabet + symbol, return_index=True, return_inverse=True)
+        mass = np.bincount(row, np.append(estimate.mass, estimate.mass[copied]), len(first)).astype(np.float64)
+        new.append(Level(parent[first], symbol[first], np.zeros(0, np.int64), suffix[first]))
+        found.append(Estimate(mass, backoff))
+        row_of, copy_of = row[: len(level)], row[len(level) :]
+    return new, found
