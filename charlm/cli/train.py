@@ -140,7 +140,8 @@ def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path |
 
     `--arch mixture` trains an n-gram and an LSTM within the budget and weighs what they say; their options are its own.
     The last tenth of the text is held out for `charlm evaluate`. Ctrl-C saves, a second one quits at once; --resume
-    goes on, with CORPUS only if the text has moved.
+    goes on, with CORPUS only if the text has moved. A finished run goes on under a larger --budget from its last
+    weights: the learning rate rises and falls once more, and until it has fallen the run may be worse than before.
     """
     with stop_on_signal() as stopping:
         if resumed is not None:
