@@ -25,7 +25,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         "text.CHUNK": 7,
         "text._BLOCK": 5,
         "text.STRIDE": 10,
-        "source._BLOCK": 3,
+        "decoder.BLOCK": 3,
         "source.IN_MEMORY": 16,
     }.items():
         monkeypatch.setattr(f"charlm.corpus.{name}", size)
@@ -92,7 +92,7 @@ class TestSources:
         mark = "" if encoding in ("utf-8-sig", "utf-16") else "\ufeff"  # Python writes it for these two
         file.write_bytes((mark + text).encode(encoding))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("charlm.corpus.source._BLOCK", 3)
+            patch.setattr("charlm.corpus.decoder.BLOCK", 3)
             patch.setattr("charlm.corpus.source.IN_MEMORY", 16)
             assert open_corpus([file], encoding).read() == text
 
@@ -144,7 +144,7 @@ class TestSources:
     def test_wrong_byte_is_named_with_its_offset_and_line(self, file: Path, small: None) -> None:
         file.write_bytes("é\nzwei\n".encode() + b"dr\xffi und noch mehr")
         assert f"{file}: not utf-8 (byte 10, line 3)" in error(file)
-        assert "--encoding latin-1" in error(file)
+        assert "1 of its bytes is wrong, the rest is utf-8" in error(file)
 
     @pytest.mark.parametrize("cut", [b"\xc3", b"\xe4\xb8", b"\xf0\x9f\x98"])
     def test_a_character_cut_off_at_the_end_is_an_error(self, file: Path, cut: bytes) -> None:
@@ -157,7 +157,7 @@ class TestSources:
         file.write_bytes(b"fine\nbut" + 64 * b"\0" + b"not this")
         assert "binary data, not text (NULs at byte 8, line 2)" in error(file)
         file.write_bytes("\u00e9".encode() + "UTF-16".encode("utf-16-le"))
-        assert "binary data, not text (NULs at byte 3, line 1); if it is UTF-16, say" in error(file)
+        assert "not utf-8 (NULs at byte 3, line 1); it reads as utf-16-le" in error(file)
 
     def test_a_few_nuls_are_characters_like_others(self, file: Path) -> None:
         for text in ("find\0print\0one\0by\0one\0", "a" * (1 << 20) + "\0", "\0\0 and more of it"):
@@ -166,10 +166,13 @@ class TestSources:
 
     def test_utf_16_is_recognised(self, file: Path) -> None:
         file.write_bytes("Straße".encode("utf-16"))
-        assert error(file) == f"{file}: looks like UTF-16; say --encoding utf-16"
+        assert error(file) == (
+            f'{file}: not utf-8 (byte 0, line 1); it reads as utf-16: "Straße"\n'
+            "say --encoding utf-16, or --encoding auto, which finds out for each file"
+        )
         file.write_bytes("no mark".encode("utf-16-le"))
         assert "utf-16-le" in error(file)
-        assert "say --encoding utf-16-le or utf-16-be" in error(file, encoding="utf-16")
+        assert "no byte order mark); it reads as utf-16-le" in error(file, encoding="utf-16")
 
     def test_empty(self, file: Path) -> None:
         file.touch()

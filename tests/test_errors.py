@@ -43,8 +43,8 @@ from mishaps import (
 
 import charlm as package
 from charlm import checkpoint, training
-from charlm.checkpoint import CARD, loading, saving
-from charlm.corpus import BUILTINS, Origin
+from charlm.checkpoint import CARD, corpus_files, loading, saving
+from charlm.corpus import BUILTINS, Origin, decoder
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 from charlm.training.loop import Trainer
@@ -101,16 +101,33 @@ TEXTS: list[Case] = [
      write("zeros", "abc\n" + "\0" * 999 + "x" * 9999)),
     ("UTF-16 without a mark", "train wide.txt", 3,
      "say --encoding utf-16-le", write("wide.txt", TEXT.encode("utf-16-le"))),
-    ("UTF-16 with a mark", "train wide.txt", 3, "looks like UTF-16; say --encoding utf-16",
+    ("UTF-16 with a mark", "train wide.txt", 3, 'not utf-8 (byte 0, line 1); it reads as utf-16: "HAMLET: What',
      write("wide.txt", TEXT.encode("utf-16"))),
     ("UTF-16 that has no mark", "train corpus.txt --encoding utf-16", 3,
-     "corpus.txt: no byte order mark; say --encoding"),
+     'corpus.txt: not utf-16 (no byte order mark); it reads as utf-8: "HAMLET: What'),
     ("Latin-1", "train latin.txt", 3,
-     "not utf-8 (byte 3, line 1); name the real encoding, for example --encoding latin-1",
+     'not utf-8 (byte 3, line 1); it reads as cp1252: "café au lait café au lait',
      write("latin.txt", "caf\xe9 au lait\n".encode("latin-1") * 50)),
+    ("a file cut inside its last character", "train cut.txt", 3,
+     "not utf-8 (byte 400, line 51): cut inside its last character get a whole copy, or leave the rest of that",
+     write("cut.txt", "Gr\xfc\xdfe\n".encode() * 50 + b"\xe4\xb8")),
+    ("a wrong byte", "train wrong.txt", 3,
+     "not utf-8 (byte 7, line 2): 1 of its bytes is wrong, the rest is utf-8 get a better copy, or read it with",
+     write("wrong.txt", b"Gr\xc3\xbc\xc3\x9f\n" + b"\xff" + "Gr\xfc\xdfe\n".encode() * 50)),
+    ("bytes that no encoding has", "train wrong.txt --encoding cp1252", 3,
+     "not cp1252 (byte 0, line 1), nor in an encoding that its bytes tell",
+     together(write("wrong.txt", b"\x81" + b"a" * 999), patch(decoder, "find_encoding", lambda _: None))),
+    ("binary data in any encoding", "train binary --encoding auto", 3, "binary data, not text (it fits no encoding)",
+     write("binary", bytes(range(256)) * 8)),
+    ("an encoding for no text", "evaluate done --encoding latin-1", 2, "--encoding is about --text, which"),
+    ("an encoding of no file", "score done abc --errors skip", 2, "--errors is about standard input, and"),
+    ("nothing but a run", "train done", 3, "done: only what charlm wrote (a run of charlm), which is never a corpus"),
+    ("another text and a new place", "evaluate done --text corpus.txt --corpus corpus.txt", 2,
+     "--corpus says where the run's own text is, and --text takes its place"),
+    ("a new place of no runs", "compare corpus.txt --corpus corpus.txt", 2, "--corpus says where the corpus"),
     ("an encoding that does not exist", "train corpus.txt --encoding x", 2, "--encoding 'x' is unknown; try utf-8"),
     ("an encoding that gives half a pair", "train half.txt --encoding utf-16-le", 3,
-     "(byte 0, line 1 is not utf-16-le)",
+     'half.txt: not utf-16-le (byte 0, line 1); it reads as utf-16-be: "ØØØ',
      write("half.txt", b"\x00\xd8" * 99)),
     ("half a pair from an encoding", "train half.txt --encoding raw_unicode_escape", 3, "gave half a surrogate pair",
      write("half.txt", "\\ud800" * 99)),
@@ -229,7 +246,8 @@ SETTINGS: list[Case] = [
      edit("done", progress=lambda progress: progress | {"joined": 2})),
     ("mixing by the held-out text", "mix counted done --text held.txt", 2, "is what these runs hold out",
      write("held.txt", TEXT[len(TEXT) * 9 // 10 :])),
-    ("mixing runs whose text is gone", "mix counted done", 3, "corpus.txt: no such file", remove("corpus.txt")),
+    ("mixing runs whose text is gone", "mix counted done", 3,
+     "if it has moved, say where it is now: --corpus PATH; or train the runs again", remove("corpus.txt")),
     ("--from a mixture", "train corpus.txt --from done", 2, "a larger budget trains it on: --resume done", as_mixture),
     ("this machine and a run", "info done --device", 2, "--device is about this machine, not about a run"),
 ]  # fmt: skip
@@ -266,7 +284,20 @@ RUNS: list[Case] = [
      write("corpus.txt", TEXT + "More.\n")),
     ("a text that has changed", "evaluate done", 3, "restore it, or name another text with --text",
      write("corpus.txt", TEXT + "More.\n")),
-    ("a text that is gone", "train --resume begun", 3, "corpus.txt: no such file", remove("corpus.txt")),
+    ("a text that is gone", "train --resume begun", 3, "no longer there, and this run was made from it if it has "
+     "moved, say where it is now: charlm train FILE --resume begun", remove("corpus.txt")),
+    ("a text that is gone", "evaluate done", 3,
+     "say where it is now: --corpus PATH; or name another text with --text", remove("corpus.txt")),
+    ("a text that is gone", "compare done counted", 3,
+     "say where it is now: --corpus PATH; or measure each with `charlm evaluate RUN --text", remove("corpus.txt")),
+    ("a list of files that is none", "evaluate done", 3, "damaged: the list of the corpus's files is none",
+     edit("done", files=lambda files: files | {"files": files["weights"]})),
+    ("a list of files beyond measure", "evaluate done", 3, "damaged: larger than any list of files",
+     together(patch(corpus_files, "LIMIT", 1),
+              edit("done", files=lambda files: files | {"files": files["tokenizer/tokenizer.json"]}))),
+    ("a list of files that cannot be read", "evaluate done", 3, "done: the list of files cannot be read: Permission",
+     together(patch(corpus_files, "verify", raising(PermissionError(errno.EACCES, "Permission denied"))),
+              edit("done", files=lambda files: files | {"files": files["tokenizer/tokenizer.json"]}))),
     ("a text from standard input", "train --resume begun", 3, "say where it is now: charlm train FILE --resume begun",
      edit("begun", corpus=lambda corpus: corpus | {"sources": ["-"]})),
     ("a held-out text from standard input", "evaluate done", 3,
@@ -434,6 +465,7 @@ ELSEWHERE = {  # what no command can bring about, or only with a server or a hug
 }
 UNREACHED = (  # within the commands; each has its test, or says what must not happen
     "no corpus given; name a file",  # the commands ask for one before
+    "--errors must be one of",  # click says so before: test_encodings.py
     "came without pydoc_data",  # no such Python here
     "no copy of",  # a full temporary folder: test_corpus.py
     "the held-out text is empty",  # refused when it is opened

@@ -3,6 +3,7 @@
     checkpoint.json               what this is, how it was made, and the size and SHA-256 of every other file
     weights-<digest>.safetensors  the model's numbers
     tokenizer-<digest>.json       what the tokenizer needs
+    files-<digest>.json           which files of a folder it was made from
     resume-<digest>.safetensors   of a run that has not finished: optimizer, random state, place in the text
     metrics.jsonl                 what was measured on the way, a line each (not verified; `charlm info` shows the best)
     .lock                         while a run is trained: by whom
@@ -12,10 +13,11 @@ longer names is then removed. Nothing here is executed: the weights are safetens
 
 folders  where runs live       saving   a run into its folder     lock     one trainer at a time
 card     checkpoint.json       loading  and out of it again       metrics  what was measured
-lineage  the runs it came from
+lineage  the runs it came from  corpus_files  the files that its corpus was read from
 """
 
 from charlm.checkpoint.card import CARD, METRICS, finished, read_card
+from charlm.checkpoint.corpus_files import read_corpus
 from charlm.checkpoint.folders import RUNS, find_run, is_run, new_run, newest, runs
 from charlm.checkpoint.lineage import PARENTS, lineage, parents
 from charlm.checkpoint.loading import Run, load
@@ -42,6 +44,7 @@ __all__ = [
     "newest",
     "parents",
     "read_card",
+    "read_corpus",
     "read_metrics",
     "runs",
     "save",

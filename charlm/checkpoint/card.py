@@ -9,16 +9,16 @@ from typing import Any
 
 from charlm.errors import CheckpointError
 from charlm.files import sha256_of
+from charlm.own_files import CARD as CARD
+from charlm.own_files import METRICS as METRICS
+from charlm.own_files import RUN_FILE
 
 FORMAT = 1
-CARD = "checkpoint.json"
-METRICS = "metrics.jsonl"
+OWN_FILE = RUN_FILE
 CARD_LIMIT = 1 << 20  # bytes; an honest card has a few thousand
-FILES_LIMIT = 8  # in a run; an honest one has three
+FILES_LIMIT = 8  # in a run; an honest one has four
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{,99}")
-OWN_FILE = re.compile(r"(weights|resume|tokenizer)-[0-9a-f]{12}\.\w+|\.(weights|resume|tokenizer|checkpoint).*\.part")
-"""The names of the files that saves write, and of what is left of one that was killed."""
 
 
 def read_card(path: Path) -> dict[str, Any]:

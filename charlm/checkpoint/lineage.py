@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from charlm.checkpoint.corpus_files import split_off
 from charlm.checkpoint.loading import Run
 
 PARENTS = "parents"
@@ -11,7 +12,8 @@ PARENTS = "parents"
 
 def lineage(parent: Run) -> list[dict[str, Any]]:
     """What the card of a run that goes on from `parent` says: its folder, the SHA-256 of its weights, and its text."""
-    own = {"run": str(parent.path.resolve()), "weights": parent.weights, "corpus": parent.about.get("corpus")}
+    corpus = split_off(parent.about)[0].get("corpus")  # without the list of its files, which may be long
+    own = {"run": str(parent.path.resolve()), "weights": parent.weights, "corpus": corpus}
     return [own, *parents(parent.about)]
 
 

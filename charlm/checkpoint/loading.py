@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from charlm.checkpoint.card import CARD, damaged, find_files, read_card, verify
+from charlm.checkpoint.corpus_files import put_back
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
@@ -95,6 +96,8 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
         )
     model = _load_model(path, architecture, config, vocab_size, weights, entries["weights"])
     about = {k: v for k, v in card.items() if k not in ("config", "files", "architecture", "tokenizer", "vocab_size")}
+    if "corpus" in about:
+        about["corpus"] = put_back(path, card)
     more = {}
     if "resume" in files:
         _shapes(files["resume"])

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from charlm import __version__
 from charlm.checkpoint.card import CARD, FORMAT, OWN_FILE, card_json, described, read_card
+from charlm.checkpoint.corpus_files import NAME as LIST
+from charlm.checkpoint.corpus_files import split_off
 from charlm.errors import CharlmError, CheckpointError
 from charlm.files import atomic_file, sha256_of, write_atomically
 from charlm.machine import environment
@@ -41,7 +43,8 @@ def save(
     `weights`, a state dict, takes the place of the model's own. A save takes next to no memory.
     """
     try:
-        contents = _contents(model, weights or model.state_dict(), tokenizer, resume)
+        about, listed = split_off(about)
+        contents = _contents(model, weights or model.state_dict(), tokenizer, resume, listed)
         files = {kind: _write(path, name, pieces) for kind, name, pieces in contents}
         card = {
             "format": FORMAT,
@@ -67,12 +70,18 @@ def save(
 
 
 def _contents(
-    model: LanguageModel, weights: Mapping[str, Tensor], tokenizer: Tokenizer, resume: Mapping[str, Tensor] | None
+    model: LanguageModel,
+    weights: Mapping[str, Tensor],
+    tokenizer: Tokenizer,
+    resume: Mapping[str, Tensor] | None,
+    listed: bytes | None,
 ) -> Iterator[tuple[str, str, Pieces]]:
     """What is to be written: what the card calls it, a name for it, its content."""
     yield "weights", "weights.safetensors", safetensors({name: weights[name] for name in _own_names(model)})
     if resume is not None:
         yield "resume", "resume.safetensors", safetensors(resume)
+    if listed is not None:
+        yield "files", LIST, [listed]
     for name, content in tokenizer.files().items():
         yield f"tokenizer/{name}", name, [content]
 

@@ -18,6 +18,7 @@ from charlm.cli.options import (
     check_name,
     corpus_options,
     given,
+    moved_options,
     option,
     refuse,
     refuse_all_but,
@@ -27,8 +28,8 @@ from charlm.cli.options import (
 from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import write_report
 from charlm.cli.runs import offered_with_files
-from charlm.cli.texts import note_held_out
-from charlm.cli.train import STEPWISE, check_counting, check_threads, learn_tokenizer, skipped
+from charlm.cli.texts import note_held_out, origin_of, tell
+from charlm.cli.train import STEPWISE, check_counting, check_threads, learn_tokenizer
 from charlm.cli.typeset import as_latex, as_markdown
 from charlm.comparison import (
     MATCHES,
@@ -41,7 +42,7 @@ from charlm.comparison import (
     to_train,
     trained_already,
 )
-from charlm.corpus import Origin
+from charlm.corpus import ReadingLog
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, SINGLE, CountingModel, Network
@@ -60,6 +61,8 @@ FORMATS: dict[str, Callable[[Comparison, bool], None]] = {
 """How else to print a comparison, by the name of the option."""
 FOR_RUNS = {
     "corpora",
+    "corpus_moved",
+    "held_out",
     "context",
     "seed",
     "device",
@@ -100,6 +103,7 @@ FOR_RUNS = {
 @option("--markdown", is_flag=True, help="Print a Markdown table.")
 @option("--latex", is_flag=True, help="Print a LaTeX table, for the booktabs package.")
 @apply(corpus_options)
+@apply(moved_options[:1])
 @settings_options("Training", {"training": TrainingConfig}, skip=("budget",))
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training")
 @threads_option("Training", expose_value=True)
@@ -137,6 +141,7 @@ def command(corpora: tuple[str, ...], pairs: bool, **values: Any) -> int:
             refuse_all_but(FOR_RUNS, "is for training, and these runs are trained")
             result = _compare_runs(runs, values, stopping)
         else:
+            refuse({"corpus_moved"}, "says where the corpus of trained runs is now, and no runs are named")
             result = _compare_architectures(corpora or (DEFAULT_CORPUS,), values, stopping)
         show(result, pairs)
         if page and result.rows and not result.stopped:
@@ -162,7 +167,9 @@ def _run_named(name: str) -> Path | None:
 
 def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) -> Comparison:
     device = choose_device(values["device"])
-    split, sources = trained_already(runs)
+    log = ReadingLog()
+    split, sources = trained_already(runs, (values["corpus_moved"], values["held_out"]), log)
+    tell(log)
     observer = Observer(evaluating=bar, measured=_say, should_stop=lambda: bool(stopping()))
     stopping.patient = True
     return compare(
@@ -189,10 +196,11 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     folder = values["output"]
     if folder and folder.exists() and not (folder.is_dir() and all(_is_run(entry) for entry in folder.iterdir())):
         raise UsageError(f"{folder} exists, and not as a folder of runs; choose another --output")
-    origin = Origin(corpora, values["encoding"], values["held_out"])
-    split = origin.open(skipped)
+    origin, log = origin_of(corpora, values), ReadingLog()
+    split = origin.open(log)
+    tell(log)
     tokenizer = learn_tokenizer(values["tokenizer"], values, split)
-    about = {"corpus": origin.describe(split)}
+    about = {"corpus": origin.describe(split, log)}
     if origin.held_out is not None:
         note_held_out(split, about, tokenizer)
     vocab_size = tokenizer.vocab_size if equal else None

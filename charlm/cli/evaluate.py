@@ -12,10 +12,10 @@ from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
+from charlm.cli.options import GroupedCommand, apply, moved_options, option, text_options, threads_option
 from charlm.cli.runs import RUN
-from charlm.cli.texts import learned_words, note_learned, note_line_ends
-from charlm.corpus import reopen
+from charlm.cli.texts import learned_words, named_text, note_learned, note_line_ends, own_text, tell
+from charlm.corpus import ReadingLog
 from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, learned_share
 from charlm.training import choose_device
 
@@ -23,6 +23,7 @@ from charlm.training import choose_device
 @click.command("evaluate", cls=GroupedCommand)
 @click.argument("runs", nargs=-1, type=RUN)
 @text_options("Evaluate on this file, - for standard input.  [default: the text each run held out]")
+@apply(moved_options)
 @option("--context", type=int, default=None, help="Let the model see only the last so many characters.")
 @option("--dynamic", is_flag=True, help="A copy of the model goes on learning from what it has been asked.")
 @option(
@@ -38,6 +39,9 @@ def command(
     runs: tuple[Path, ...],
     text: str | None,
     encoding: str,
+    wrong_bytes: str,
+    corpus_moved: tuple[str, ...],
+    held_out_moved: str | None,
     context: int | None,
     dynamic: bool,
     dynamic_rate: float | None,
@@ -51,21 +55,25 @@ def command(
     """
     learning = Dynamic(rate=dynamic_rate or Dynamic.rate) if dynamic or dynamic_rate else None
     target = choose_device(device)
-    named = named_text(text, encoding)
+    named = named_text(text, encoding, wrong_bytes)
     found: list[tuple[str, Evaluation, str, LearnedShare]] = []
+    logs: list[ReadingLog] = []
     for path in runs or (checkpoint.newest(),):
         run = checkpoint.load(path)
-        corpus = None if named else reopen(run.about.get("corpus"))
+        log = ReadingLog()
+        corpus = None if named else own_text(run, (corpus_moved, held_out_moved), log)
         held_out = corpus.held_out if corpus else named
         assert held_out is not None
         note_line_ends(held_out, run.about, run.tokenizer)
         with bar(run.name) as progress:
             learned = learned_share(held_out, run.about, corpus, progress)
+            logs.append(log)
             result = evaluate(
                 run.model.to(target), run.tokenizer, held_out, context=context, dynamic=learning, progress=progress
             )
         note_learned(held_out, learned, f"the text that {path} learned from")
         found.append((str(path), result, run.tokenizer.kind, learned))
+    tell(*logs)
     if as_json:
         rows = [
             {"run": name, "tokenizer": kind, **result.to_json(), "share_in_training": learned.known}

@@ -25,10 +25,10 @@ from charlm.analysis import (
     predict,
 )
 from charlm.cli.glyphs import bar, label
-from charlm.cli.options import Decorator, GroupedCommand, apply, option, threads_option
+from charlm.cli.options import Decorator, GroupedCommand, apply, moved_options, option, refuse, threads_option
 from charlm.cli.runs import RUN
-from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
-from charlm.corpus import Text, reopen
+from charlm.cli.texts import MOVED, Moved, as_utf8, note_line_ends, own_text, tell, typed_or_piped
+from charlm.corpus import ReadingLog, Text
 from charlm.names import shell_quoted
 from charlm.training import choose_device
 
@@ -73,10 +73,14 @@ def loaded(path: Path | None, device: str) -> checkpoint.Run:
     return run
 
 
-def text_of(run: checkpoint.Run, given: str | None) -> Text:
+def text_of(run: checkpoint.Run, given: str | None, moved: Moved = ((), None)) -> Text:
     """What was given with --text, or what the run held out."""
     if given is None:
-        return reopen(run.about.get("corpus"), "give another text with --text").held_out
+        log = ReadingLog()
+        held_out = own_text(run, moved, log, "give another text with --text").held_out
+        tell(log)
+        return held_out
+    refuse(MOVED, "says where the run's own text is, and --text takes its place")
     command = f"{click.get_current_context().command_path} {shell_quoted(run.path)} --text"
     text = typed_or_piped(given, "--text", command)
     note_line_ends(text, run.about, run.tokenizer)
@@ -91,12 +95,23 @@ def show(data: dict[str, Any], as_json: bool, draw: Callable[[Console], None]) -
 @command.command("gradients", cls=GroupedCommand)
 @common(
     text_option("what the run held out"),
+    *moved_options,
     option("--reach", type=click.IntRange(min=1), default=128, show_default=True, help="Tokens to look back."),
 )
-def gradients(run: Path | None, text: str | None, reach: int, device: str, as_json: bool) -> None:
+def gradients(
+    run: Path | None,
+    text: str | None,
+    corpus_moved: tuple[str, ...],
+    held_out_moved: str | None,
+    reach: int,
+    device: str,
+    as_json: bool,
+) -> None:
     """How far back RUN can learn from: the gradient of the loss by an input k tokens ago, for each k."""
     of = loaded(run, device)
-    found = gradients_through_time(of.model, of.tokenizer, text_of(of, text), reach=reach)
+    found = gradients_through_time(
+        of.model, of.tokenizer, text_of(of, text, (corpus_moved, held_out_moved)), reach=reach
+    )
     data = {"run": str(of.path), "positions": found.positions, "norms": found.norms.tolist()}
     show(data, as_json, lambda console: _draw_gradients(console, of.name, found))
 
@@ -134,15 +149,23 @@ def _spread(count: int) -> Iterator[int]:
 @command.command("attention", cls=GroupedCommand)
 @common(
     text_option(f"the first {LINE} characters that the run held out"),
+    *moved_options,
     option("--layer", type=click.IntRange(min=1), default=None, help="Show this layer only.  [default: all]"),
     option("--head", type=click.IntRange(min=1), default=None, help="Show this head only.  [default: their mean]"),
 )
 def attention(
-    run: Path | None, text: str | None, layer: int | None, head: int | None, device: str, as_json: bool
+    run: Path | None,
+    text: str | None,
+    corpus_moved: tuple[str, ...],
+    held_out_moved: str | None,
+    layer: int | None,
+    head: int | None,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Where a Transformer looks: how much each token (a row) takes of each before it (a column)."""
     of = loaded(run, device)
-    line = text_of(of, text).slice(0, LINE if text is None else None).read()
+    line = text_of(of, text, (corpus_moved, held_out_moved)).slice(0, LINE if text is None else None).read()
     found = attention_maps(of.model, of.tokenizer, line)
     for name, number, count in (("layer", layer, len(found.weights)), ("head", head, found.weights.shape[1])):
         if number and number > count:

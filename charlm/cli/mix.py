@@ -11,9 +11,10 @@ from rich.table import Table
 
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
-from charlm.cli.options import GroupedCommand, named_text, option, text_options, threads_option
+from charlm.cli.options import GroupedCommand, apply, moved_options, option, text_options, threads_option
 from charlm.cli.runs import RUN
-from charlm.cli.texts import note_learned, note_line_ends
+from charlm.cli.texts import named_text, note_learned, note_line_ends, tell
+from charlm.corpus import ReadingLog
 from charlm.errors import UsageError
 from charlm.evaluation import WEIGHED_ON, learned_share
 from charlm.mixing import Mixed, mix
@@ -39,6 +40,7 @@ MEMORY_IS_WEIGHED = "and by that they are weighed as they remember, not as they 
 @text_options(
     "Weigh them on this file (- for standard input), which none has learned from.  [default: the validation slice]"
 )
+@apply(moved_options[:1])
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @threads_option()
 def command(
@@ -48,6 +50,8 @@ def command(
     combine: str,
     text: str | None,
     encoding: str,
+    wrong_bytes: str,
+    corpus_moved: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Make one run of several RUNS over the same text and tokenizer, weighed by what they say of its validation slice.
@@ -58,9 +62,10 @@ def command(
     """
     if len(runs) < 2:
         raise UsageError("name two RUNS or more to mix; `charlm info` lists those there are")
-    named = named_text(text, encoding)
+    named, log = named_text(text, encoding, wrong_bytes), ReadingLog()
     with bar("mix") as progress:
-        mixed = mix(runs, combine=combine, text=named, progress=progress)
+        mixed = mix(runs, combine=combine, text=named, moved=corpus_moved, log=log, progress=progress)
+    tell(log)
     if named is not None:
         note_line_ends(named, mixed.about, mixed.tokenizer)
         members = {name: value for name, value in mixed.about.items() if name != WEIGHED_ON}

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from charlm.config import Settings, option_name, value_types
-from charlm.corpus import PREFIX, Text, open_corpus
+from charlm.corpus import ERRORS, PREFIX
 from charlm.errors import UsageError
 from charlm.threads import fix_threads
 
@@ -161,6 +161,25 @@ def threads_option(heading: str = "Options", *, expose_value: bool = False) -> D
     )
 
 
+def decoding_options(what: str, heading: str = "Options") -> list[Decorator]:
+    """--encoding and --errors, of the files that the text says; see DECODING."""
+    return [
+        option("--encoding", default="utf-8", show_default=True, help=f"{what}; auto finds it out.", heading=heading),
+        option(
+            "--errors",
+            "wrong_bytes",
+            type=click.Choice(ERRORS),
+            default="strict",
+            show_default=True,
+            help="What becomes of bytes that the encoding cannot read: refused, replaced by U+FFFD, left out.",
+            heading=heading,
+        ),
+    ]
+
+
+DECODING = frozenset({"encoding", "wrong_bytes"})
+"""The parameters of `decoding_options`."""
+
 corpus_options: list[Decorator] = [
     option(
         "--held-out",
@@ -168,35 +187,28 @@ corpus_options: list[Decorator] = [
         help="Evaluate on this file (- for standard input); train on all of the corpus.",
         heading="Text",
     ),
-    option("--encoding", default="utf-8", show_default=True, help="Of the corpus files.", heading="Text"),
+    *decoding_options("Of the corpus files", "Text"),
+]
+moved_options: list[Decorator] = [
+    option("--corpus", "corpus_moved", multiple=True, help="Where the runs' corpus is now, if it has moved."),
+    option("--held-out", "held_out_moved", help="Where their held-out file is now, if it has moved."),
 ]
 
 
 def check_encoding(corpus: Iterable[str], held_out: object) -> None:
-    """Raises UsageError for an --encoding where no file is read."""
+    """Raises UsageError for an --encoding or --errors where no file is read."""
     if not held_out and all(name.startswith(PREFIX) for name in corpus):
-        refuse({"encoding"}, "is that of files, and builtin: texts are none")
+        refuse(DECODING, "is about files, and builtin: texts are none")
 
 
 def text_options(what: str) -> Decorator:
-    """--text and --encoding, for a file to take instead of what is taken otherwise: see `named_text`."""
+    """--text and how to read it, for a file to take instead of what is taken otherwise: see `texts.named_text`."""
     return apply(
         [
             option("--text", type=click.Path(), help=what),
-            option("--encoding", default="utf-8", show_default=True, help="Of --text."),
+            *decoding_options("Of --text"),
         ]
     )
-
-
-def named_text(text: str | None, encoding: str) -> Text | None:
-    """What --text names, if anything: all that a corpus can be, standard input as well.
-
-    Raises UsageError for an --encoding without it.
-    """
-    if text is None:
-        refuse({"encoding"}, "is that of --text, which is not given")
-        return None
-    return open_corpus([text], encoding)
 
 
 def apply(decorators: Iterable[Decorator]) -> Decorator:

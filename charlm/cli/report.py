@@ -8,9 +8,11 @@ import click
 
 from charlm.checkpoint import newest
 from charlm.cli.live import bar, errors, stop_on_signal
-from charlm.cli.options import GroupedCommand, option, threads_option
+from charlm.cli.options import GroupedCommand, apply, moved_options, option, threads_option
 from charlm.cli.runs import RUN
+from charlm.cli.texts import tell
 from charlm.comparison import Comparison, Observer, compare, trained_already
+from charlm.corpus import ReadingLog
 from charlm.report import check_output, find, write_page
 from charlm.training import choose_device
 
@@ -27,9 +29,18 @@ from charlm.training import choose_device
 )
 @option("--context", type=int, default=None, help="Let every model see only the last so many characters (the table).")
 @option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the samples.")
+@apply(moved_options)
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps: evaluates the table.")
 @threads_option()
-def command(runs: tuple[Path, ...], output: Path, context: int | None, seed: int, device: str) -> None:
+def command(
+    runs: tuple[Path, ...],
+    output: Path,
+    context: int | None,
+    seed: int,
+    corpus_moved: tuple[str, ...],
+    held_out_moved: str | None,
+    device: str,
+) -> None:
     """Make one HTML page of RUNS (by default the newest): figures, curves, what surprises them, what they write.
 
     The file needs nothing else, so it can be sent, printed and opened without a network. The runs must have held out
@@ -37,7 +48,9 @@ def command(runs: tuple[Path, ...], output: Path, context: int | None, seed: int
     """
     check_output(output)
     target = choose_device(device)
-    split, sources = trained_already(runs or (newest(),))
+    log = ReadingLog()
+    split, sources = trained_already(runs or (newest(),), (corpus_moved, held_out_moved), log)
+    tell(log)
     with stop_on_signal():
         observer = Observer(evaluating=bar)
         result = compare(sources, split, context=context, seed=seed, device=target, observer=observer)

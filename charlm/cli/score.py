@@ -14,7 +14,7 @@ from rich.text import Text as Line
 from charlm import checkpoint
 from charlm.analysis import Character, lens
 from charlm.cli.glyphs import escaped, shown
-from charlm.cli.options import GroupedCommand, option, refuse, threads_option
+from charlm.cli.options import GroupedCommand, apply, decoding_options, option, refuse, threads_option
 from charlm.cli.runs import offered
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text
@@ -38,17 +38,18 @@ HEIGHTS = " ▁▂▃▄▅▆▇█"  # a bit each, where there is no colour
 @click.command("score", cls=GroupedCommand)
 @click.argument("arguments", nargs=-1, required=True, callback=as_utf8, metavar="[RUN] TEXT", shell_complete=offered)
 @option("--top", type=click.IntRange(min=0), default=5, show_default=True, help="Predictions shown of each character.")
+@apply(decoding_options("Of standard input"))
 @option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @threads_option()
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(arguments: tuple[str, ...], top: int, device: str, as_json: bool) -> None:
+def command(arguments: tuple[str, ...], top: int, encoding: str, wrong_bytes: str, device: str, as_json: bool) -> None:
     """Show each character of TEXT (- for standard input) with its bits under RUN, by default the newest.
 
     On a terminal the text is coloured by its bits. Elsewhere it becomes a table, columns separated by tabs: the
     character, its bits, its rank (1: it was the likeliest), and the likeliest at that place, each with its
     probability. There a backslash is \\\\, a tab \\t, a line feed \\n, and a byte of an unfinished character \\xHH.
     """
-    path, text = _named(arguments)
+    path, text = _named(arguments, encoding, wrong_bytes)
     console = Console(highlight=False)
     if console.is_terminal and not as_json:
         refuse({"top"}, "is for --json and for tables, which pipes get")
@@ -65,7 +66,7 @@ def command(arguments: tuple[str, ...], top: int, device: str, as_json: bool) ->
             click.echo("\n".join(lines))
 
 
-def _named(arguments: tuple[str, ...]) -> tuple[Path | None, Text]:
+def _named(arguments: tuple[str, ...], encoding: str, wrong_bytes: str) -> tuple[Path | None, Text]:
     """The run, if one is named, and the text."""
     if len(arguments) > 2:
         raise UsageError('more than RUN and TEXT: put the text into quotation marks: charlm score "To be, or not"')
@@ -73,7 +74,8 @@ def _named(arguments: tuple[str, ...]) -> tuple[Path | None, Text]:
     if not run and checkpoint.is_run(checkpoint.find_run(text)):
         raise UsageError(f"{text} is a run, and there is no text; give one after it, or - for standard input")
     command = " ".join(["charlm score", *map(shell_quoted, run)])
-    return (checkpoint.find_run(run[0]) if run else None), typed_or_piped(text, "TEXT", command)
+    read = typed_or_piped(text, "TEXT", command, encoding, wrong_bytes)
+    return (checkpoint.find_run(run[0]) if run else None), read
 
 
 def _rows(characters: Iterable[Character], top: int) -> Iterator[str]:

@@ -1,18 +1,39 @@
 """Texts that a command is given, typed, named or piped in, and what to say of one before its figures are believed."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from charlm.checkpoint import Run
 from charlm.cli.live import errors
-from charlm.corpus import STANDARD_INPUT, Split, Text, known_line_ends, open_corpus, share_in, unknown_line_ends
+from charlm.cli.options import DECODING, refuse
+from charlm.corpus import (
+    STANDARD_INPUT,
+    Origin,
+    ReadingLog,
+    Reopened,
+    Split,
+    Text,
+    known_line_ends,
+    open_corpus,
+    relocated,
+    reopen,
+    share_in,
+    unknown_line_ends,
+)
 from charlm.errors import DataError
 from charlm.evaluation import LearnedShare
 from charlm.names import shell_quoted
 from charlm.tokenizers import Tokenizer
+
+Moved = tuple[Sequence[str], str | None]
+"""What `moved_options` say: where the sources of a run's corpus are now, and its held-out file."""
+
+MOVED = frozenset({"corpus_moved", "held_out_moved"})
+"""The parameters of `moved_options`."""
 
 NOTED_SHARE = 0.1  # of a text; builtin:python-reference, which repeats whole passages, has 0.084 of its held-out tenth
 
@@ -33,13 +54,50 @@ def as_utf8(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
         raise DataError(f"{name}: not UTF-8 at byte {problem.start}; convert it first") from None
 
 
-def typed_or_piped(text: str, name: str, instead: str) -> Text:
-    """The text that was typed, or standard input for `-`.
+def tell(*logs: ReadingLog) -> None:
+    """Say which files were left out or read otherwise than one would think, each thing once."""
+    for note in dict.fromkeys(note for log in logs for note in log.notes()):
+        _note(note)
+
+
+def origin_of(corpus: Sequence[str], values: Mapping[str, Any]) -> Origin:
+    """What was named with `corpus_options`."""
+    return Origin(tuple(corpus), values["encoding"], values["held_out"], values["wrong_bytes"])
+
+
+def named_text(text: str | None, encoding: str, wrong_bytes: str) -> Text | None:
+    """What --text names, if anything: all that a corpus can be, standard input as well.
+
+    Raises UsageError for an --encoding or --errors without it, or for where the run's own text is with it.
+    """
+    if text is None:
+        refuse(DECODING, "is about --text, which is not given")
+        return None
+    refuse(MOVED, "says where the run's own text is, and --text takes its place")
+    return read_text(text, encoding, wrong_bytes)
+
+
+def read_text(source: str, encoding: str = "utf-8", wrong_bytes: str = "strict") -> Text:
+    """A text that is named, read so; what there is to say of it is said."""
+    log = ReadingLog()
+    text = open_corpus([source], encoding, errors=wrong_bytes, log=log)
+    tell(log)
+    return text
+
+
+def own_text(run: Run, moved: Moved, log: ReadingLog, way_out: str = "name another text with --text") -> Reopened:
+    """The text that a run was made from, to be read again, from where `moved_options` say that it is now."""
+    return reopen(relocated(run.about.get("corpus"), *moved), way_out, given=any(moved), log=log)
+
+
+def typed_or_piped(text: str, name: str, instead: str, encoding: str = "utf-8", wrong_bytes: str = "strict") -> Text:
+    """The text that was typed, or standard input for `-`, read so.
 
     Where it is the name of a file, the user is told how to have its content: `instead` is the command without its text.
     """
     if text == STANDARD_INPUT:
-        return open_corpus([STANDARD_INPUT])
+        return read_text(STANDARD_INPUT, encoding, wrong_bytes)
+    refuse(DECODING, "is about standard input, and the text is typed: name - for it")
     note_file(text, f"{instead} - < ")
     return Text.from_string(text, name)
 

@@ -26,9 +26,9 @@ from charlm.cli.options import (
     threads_option,
 )
 from charlm.cli.runs import RUN
-from charlm.cli.texts import note_held_out
+from charlm.cli.texts import note_held_out, origin_of, tell
 from charlm.comparison import PLAN, duration
-from charlm.corpus import Origin, Split, Text, relocated, reopen
+from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel, Network
 from charlm.names import shell_quoted
@@ -170,8 +170,9 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         check_counting([architecture], STEPWISE)
     budget, pace = Budget.parse(training.budget), speed(training.precision, device)
     model_config(architecture, values["size"], options, 0, budget, pace)  # wrong options before long work
-    origin = Origin(corpus, values["encoding"], values["held_out"])
-    split = origin.open(skipped)
+    origin, log = origin_of(corpus, values), ReadingLog()
+    split = origin.open(log)
+    tell(log)
     config = (
         start.model.config
         if start
@@ -182,7 +183,10 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         errors.print(f"{architecture} of {chosen}", soft_wrap=True)
     tokenizer = _seeing_more(start, split) if start else learn_tokenizer(values["tokenizer"], values, split)
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])
-    about = {"corpus": origin.describe(split), **({checkpoint.PARENTS: checkpoint.lineage(start)} if start else {})}
+    about = {
+        "corpus": origin.describe(split, log),
+        **({checkpoint.PARENTS: checkpoint.lineage(start)} if start else {}),
+    }
     if origin.held_out is not None:
         note_held_out(split, about, tokenizer)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
@@ -219,11 +223,15 @@ def _resume(
         run = replace(run, about={name: value for name, value in run.about.items() if name != PLAN})
     if corpus:
         run = replace(run, about={**run.about, "corpus": relocated(run.about.get("corpus"), corpus)})
+    way_out, log = f"charlm train FILE --resume {shell_quoted(path)}", ReadingLog()
     split = reopen(
         run.about.get("corpus"),
-        f"say where it is now: charlm train FILE --resume {shell_quoted(path)}",
+        f"say where it is now: {way_out}",
         given=bool(corpus),
+        moved=(way_out, way_out),
+        log=log,
     ).learned
+    tell(log)
     with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         device = choose_device(values["device"])
         return resume(run, split, budget=budget, device=device, watcher=watcher), split.training
@@ -239,11 +247,6 @@ def view(title: str, quiet: bool, stopping: Stopping, path: Path) -> Iterator[An
     finally:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
-
-
-def skipped(path: Path, why: str) -> None:
-    """Say which file of a folder was left out."""
-    errors.print(f"left out {path}: {why}", style="yellow", soft_wrap=True)
 
 
 def example_prompt(text: Text) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ import torch
 from charlm import __version__, checkpoint
 from charlm.comparison.planning import Plan
 from charlm.comparison.provenance import pace_of
-from charlm.corpus import Split, reopen
+from charlm.corpus import ReadingLog, Split, relocated, reopen
 from charlm.errors import CheckpointError, UsageError
 from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
@@ -176,9 +176,14 @@ def _continued(path: Path, split: Split, device: torch.device | None, observer: 
     return Contender(path, run.architecture, trained.model, run.tokenizer, trained.seconds, trained.finished)
 
 
-def trained_already(paths: Iterable[Path]) -> tuple[Split, dict[str, list[Source]]]:
+def trained_already(
+    paths: Iterable[Path],
+    moved: tuple[Sequence[str], str | None] = ((), None),
+    log: ReadingLog | None = None,
+) -> tuple[Split, dict[str, list[Source]]]:
     """Contenders from runs on disk, by path, and the split that the first of them was made from.
 
+    `moved` says where the sources of its corpus and its held-out file are now, `log` notes what reading them tells.
     Raises UsageError for runs that held out different texts, CheckpointError for what is no run, DataError if the
     text cannot be read again.
     """
@@ -190,11 +195,13 @@ def trained_already(paths: Iterable[Path]) -> tuple[Split, dict[str, list[Source
                 f"{first} held out {_held_out(corpora[first])}, {other} {_held_out(corpora[other])}: two texts, "
                 "so their figures cannot be compared\n`charlm evaluate RUN RUN --text FILE` measures both on one text"
             )
-    return reopen(corpora[first]).split, {str(path): [partial(_loaded, path)] for path in corpora}
+    way_out = "measure each with `charlm evaluate RUN --text FILE`"
+    text = reopen(relocated(corpora[first], *moved), way_out, given=any(moved), log=log)
+    return text.split, {str(path): [partial(_loaded, path)] for path in corpora}
 
 
 def _corpus(path: Path) -> dict[str, Any]:
-    corpus: Any = checkpoint.read_card(path).get("corpus")
+    corpus: Any = checkpoint.read_corpus(path)
     try:
         _held_out(corpus)
         return dict(corpus)

@@ -1,7 +1,9 @@
 """Reading text, splitting it, and turning it into streams of ids.
 
 text       a text on disk or in memory, addressed by characters
-source     what the user names -> a text
+source     what the user names -> a text          listing  which files that are, and which are left out
+encodings  which encoding a file is in            decoder  its bytes -> text
+log        what came of reading, to be told       origin   where a run's text came from, to read it again
 builtin    corpora that every Python brings
 classics   corpora to download, verified
 download   one file over HTTP, resumable
@@ -17,18 +19,23 @@ folders    where corpora and caches live
 from charlm.corpus.builtin import BUILTINS, PREFIX, Builtin
 from charlm.corpus.catalogue import Entry, catalogue
 from charlm.corpus.classics import CLASSICS, Classic, Fetched, downloaded, fetch
+from charlm.corpus.encodings import AUTO, ERRORS
 from charlm.corpus.folders import cache_folder, data_folders, receiving_folder
 from charlm.corpus.ids import Encoder, Stream, blocks, clear_cache, encode
 from charlm.corpus.line_ends import known_line_ends, unknown_line_ends
+from charlm.corpus.listing import STANDARD_INPUT
+from charlm.corpus.log import ReadingLog
 from charlm.corpus.origin import Origin, Reopened, relocated, reopen
 from charlm.corpus.overlap import share_in
-from charlm.corpus.source import STANDARD_INPUT, open_corpus
+from charlm.corpus.source import open_corpus
 from charlm.corpus.splits import SMALLEST, Split, TrainingPart, split
 from charlm.corpus.text import Text
 
 __all__ = [
+    "AUTO",
     "BUILTINS",
     "CLASSICS",
+    "ERRORS",
     "PREFIX",
     "SMALLEST",
     "STANDARD_INPUT",
@@ -38,6 +45,7 @@ __all__ = [
     "Entry",
     "Fetched",
     "Origin",
+    "ReadingLog",
     "Reopened",
     "Split",
     "Stream",

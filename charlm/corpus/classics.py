@@ -1,6 +1,7 @@
 """The corpora that the field measures itself on, and getting them: once, verified, resumable."""
 
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -59,10 +60,22 @@ CLASSICS: Mapping[str, Classic] = {
     ),
 }
 
+_UNFINISHED = re.compile(rf"({'|'.join(CLASSICS)})\.txt\.((zip\.)?part(\.version)?|unpacked)")
+
 
 def downloaded(name: str) -> Path | None:
     """Where a classic lies on this machine, if it does."""
     return next((path for folder in data_folders() if (path := folder / f"{name}.txt").is_file()), None)
+
+
+def left_by_download(path: Path) -> bool:
+    """Whether this is no corpus but what `fetch` keeps beside it: half of one, or the record of their SHA-256."""
+    if path.name == PINS:
+        try:
+            return set(_pins(path.parent)) <= set(CLASSICS)
+        except (DataError, OSError):
+            return False
+    return bool(_UNFINISHED.fullmatch(path.name))
 
 
 def pinned(name: str, folder: Path) -> str | None:

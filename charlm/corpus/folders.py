@@ -1,8 +1,12 @@
 """Where corpora and caches live on this machine."""
 
 import os
+import re
 import sys
 from pathlib import Path
+
+CACHED = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.part")
+"""The names of the files in the cache, whole or left behind by a crash."""
 
 
 def _user_folder(variable: str, unix: str, mac: str) -> Path:

@@ -1,7 +1,6 @@
 """Streams of ids: a text encoded once, in memory or, when it is large, in a file that is mapped."""
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from charlm.corpus.folders import cache_folder
+from charlm.corpus.folders import CACHED, cache_folder
 from charlm.corpus.mapping import STRIDE, forget
 from charlm.corpus.text import Text
 from charlm.errors import DataError
@@ -20,8 +19,6 @@ from charlm.progress import Listener, silent
 IN_MEMORY = 64 << 20  # characters; a longer text is encoded into the cache
 MOST_CACHED = 16 << 30  # bytes; what was used longest ago goes first
 _FORMAT = 1  # goes into the key: raise it when the same text and encoder would give another file
-
-_OURS = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.part")  # whole, or left behind by a crash
 
 Stream = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -76,7 +73,7 @@ def blocks(stream: Stream) -> Iterator[Stream]:
 
 def clear_cache(folder: Path | None = None) -> int:
     """Remove every encoded corpus from the cache and say how many bytes that were; they are made again when needed."""
-    files = [path for path in (folder or cache_folder()).glob("*") if _OURS.fullmatch(path.name)]
+    files = [path for path in (folder or cache_folder()).glob("*") if CACHED.fullmatch(path.name)]
     size = sum(path.stat().st_size for path in files)
     for path in files:
         path.unlink()
@@ -86,7 +83,7 @@ def clear_cache(folder: Path | None = None) -> int:
 def _make_room(folder: Path, newest: Path) -> None:
     """Remove the streams that were used longest ago until all of them keep to `MOST_CACHED`; never the newest."""
     with suppress(OSError):  # another process may be at the same, or Windows have one open
-        others = [path for path in folder.glob("*.npy") if _OURS.fullmatch(path.name) and path != newest]
+        others = [path for path in folder.glob("*.npy") if CACHED.fullmatch(path.name) and path != newest]
         total = newest.stat().st_size
         for path in sorted(others, key=lambda path: -path.stat().st_mtime):
             total += path.stat().st_size

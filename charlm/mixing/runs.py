@@ -11,7 +11,7 @@ from torch import Tensor
 
 from charlm import checkpoint
 from charlm.checkpoint import Run
-from charlm.corpus import Stream, Text, TrainingPart, encode, reopen
+from charlm.corpus import ReadingLog, Stream, Text, encode, relocated, reopen
 from charlm.errors import UsageError
 from charlm.evaluation import WEIGHED_ON
 from charlm.mixing.evidence import Places
@@ -38,17 +38,21 @@ def mix(
     *,
     combine: str = MixtureConfig.combine,
     text: Text | None = None,
+    moved: Sequence[str] = (),
+    log: ReadingLog | None = None,
     progress: Listener = silent,
 ) -> Mixed:
     """The mixture of runs, weighed on the validation slice that they share, or else on `text`.
 
     What n-grams say of the slice is asked of others that have not counted it. A network that has learned from it
     (`--join`) cannot be asked any more: UsageError, unless there is a `text`. Also raises UsageError for runs of
-    different texts or tokenizers, and what loading and reading raise. `progress` is told (what is done, fraction done).
+    different texts or tokenizers, and what loading and reading raise. `moved` says where the sources of the corpus are
+    now, `log` notes what reading them tells, `progress` is told (what is done, fraction done).
     """
     runs = [checkpoint.load(path) for path in paths]
     config = MixtureConfig(combine, tuple(Member(run.architecture, run.model.config) for run in runs))
-    split, tokenizer = _shared(runs), runs[0].tokenizer
+    described, tokenizer = relocated(_shared(runs).about.get("corpus"), moved), runs[0].tokenizer
+    split = reopen(described, "train the runs again to mix them", given=bool(moved), log=log).learned
     for run in runs[1:]:
         tokenizer = tokenizer.also_seeing(run.tokenizer.seen)
     if text is None:
@@ -66,7 +70,7 @@ def mix(
     said.append(model.combined(torch.stack(said, 1), places.copies))
     bits = len(ids) / len(places.targets) / tuned_on.characters / math.log(2)  # of a nat, per character
     names = [str(path) for path in paths]
-    about = {"corpus": runs[0].about["corpus"], "mixed": names, "progress": _history(runs)}
+    about: dict[str, Any] = {"corpus": described, "mixed": names, "progress": _history(runs)}
     if came_from := [entry for run in runs for entry in checkpoint.parents(run.about)]:
         about[checkpoint.PARENTS] = came_from
     if text is not None:
@@ -90,8 +94,8 @@ def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Str
     return places.said(model)
 
 
-def _shared(runs: Sequence[Run]) -> TrainingPart:
-    """The text that all runs learned from."""
+def _shared(runs: Sequence[Run]) -> Run:
+    """The first run, whose text is that of all. Raises UsageError if they have different texts or tokenizers."""
     first, *others = runs
     for run in others:
         if run.tokenizer.fingerprint != first.tokenizer.fingerprint:
@@ -104,7 +108,7 @@ def _shared(runs: Sequence[Run]) -> TrainingPart:
                 f"{first.path} and {run.path} learned from different texts, or hold out different ones: nothing is "
                 "left that is new to both\ntrain them on one text"
             )
-    return reopen(first.about.get("corpus"), "train it again to mix it").learned
+    return first
 
 
 def _hashes(run: Run) -> Any:

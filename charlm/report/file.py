@@ -4,8 +4,9 @@ from pathlib import Path
 
 from charlm.errors import CharlmError, UsageError
 from charlm.files import write_atomically
+from charlm.own_files import REPORT_MARK
 from charlm.report.findings import Findings
-from charlm.report.page import MARK, as_page
+from charlm.report.page import as_page
 from charlm.report.plots import require_matplotlib
 
 
@@ -22,7 +23,7 @@ def _is_page(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return MARK.encode() in file.read(100)
+        return REPORT_MARK.encode() in file.read(100)
 
 
 def write_page(found: Findings, path: Path) -> None:

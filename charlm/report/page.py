@@ -7,13 +7,12 @@ from pathlib import Path
 
 from charlm import __version__
 from charlm.comparison import lead
+from charlm.own_files import REPORT_MARK
 from charlm.report.findings import Findings
 from charlm.report.html import Html, tag
 from charlm.report.sections import SECTIONS
 
 STYLE, SCRIPT = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
-MARK = "<!-- a report of charlm -->"
-"""A comment that marks a file as such a page."""
 
 
 def as_page(found: Findings) -> str:
@@ -42,7 +41,7 @@ def as_page(found: Findings) -> str:
         tag("aside", id="sheet", hidden=True, aria_label="what each model predicted", aria_live="polite"),
         tag("script", Html(script)),
     )
-    return f"<!DOCTYPE html>\n{MARK}\n{tag('html', head, body, lang='en')}\n"
+    return f"<!DOCTYPE html>\n{REPORT_MARK}\n{tag('html', head, body, lang='en')}\n"
 
 
 def _lead(found: Findings) -> str:

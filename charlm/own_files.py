@@ -1,0 +1,57 @@
+"""What charlm itself has written, known again by its content: runs, pages, exports, metrics.
+
+None of it is ever part of a corpus, wherever it lies and whatever it is called now: a run is trained, and the next
+corpus read from the same folder would hold its numbers. Each kind of file says in its first bytes that charlm wrote it:
+
+    checkpoint.json   {"format": …, "charlm": …, the two keys that every card begins with
+    metrics.jsonl     {"step": …, "steps": …, as every measurement does
+    a page            a comment behind the doctype, `REPORT_MARK`
+    an ARPA file      a comment in the first line, packed by gzip or not
+
+A folder is a run if it has a card, or files with the names that saves give them: those of a run that was killed before
+it had a card are known by these. A new kind of output says who wrote it in its first `HEAD` bytes and gets its line in
+`FILES`.
+"""
+
+import re
+import zlib
+from collections.abc import Collection
+from pathlib import Path
+
+CARD = "checkpoint.json"
+METRICS = "metrics.jsonl"
+RUN_FILE = re.compile(
+    r"(weights|resume|tokenizer|files)-[0-9a-f]{12}\.\w+|\.(weights|resume|tokenizer|files|checkpoint).*\.part"
+)
+"""The names of the files that saves write, and of what is left of one that was killed."""
+
+REPORT_MARK = "<!-- a report of charlm -->"
+HEAD = 256  # bytes at the beginning of a file that tell
+_GZIP = b"\x1f\x8b"
+
+RUN = "a run of charlm"
+FILES = {  # what a file is: how it begins
+    "the card of a run of charlm": re.compile(rb'\{\s*"format":\s*\d+,\s*"charlm":\s*"'),
+    "the metrics of a run of charlm": re.compile(rb'\{"step": \d+, "steps": (\d+|null), "seconds": '),
+    "a report of charlm": re.compile(rb"<!DOCTYPE html>\s*" + re.escape(REPORT_MARK.encode())),
+    "an export of charlm": re.compile(rb"# charlm \S+: \d+-grams of "),
+}
+
+
+def written_by_charlm(path: Path) -> str | None:
+    """What this file is if charlm wrote it: "a report of charlm", …; else None. Raises OSError as `open` does."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if head.startswith(_GZIP):
+        try:
+            head = zlib.decompressobj(31).decompress(head, HEAD)
+        except zlib.error:
+            return None
+    return next((kind for kind, begins in FILES.items() if begins.match(head)), None)
+
+
+def is_run(folder: Path, names: Collection[str]) -> bool:
+    """Whether a folder that holds these names is a run, or what is left of one. Raises OSError."""
+    if any(RUN_FILE.fullmatch(name) for name in names):
+        return True
+    return CARD in names and (folder / CARD).is_file() and written_by_charlm(folder / CARD) is not None
