@@ -4,7 +4,7 @@
     weights-<digest>.safetensors  the model's numbers
     tokenizer-<digest>.json       what the tokenizer needs
     resume-<digest>.safetensors   of a run that has not finished: optimizer, random state, place in the text
-    metrics.jsonl                 what was measured on the way, a line each (not verified; `charlm info` shows the best)
+    metrics.jsonl                 what was measured on the way, a line each (not verified; for learning curves)
     .lock                         while a run is trained: by whom
 
 A save writes new files beside the old and then replaces checkpoint.json, which is the moment it happens; what it no
@@ -13,6 +13,7 @@ longer names is then removed. Nothing here is executed: the weights are safetens
 folders  where runs live       saving   a run into its folder     lock     one trainer at a time
 card     checkpoint.json       loading  and out of it again       metrics  what was measured
 lineage  the runs it came from
+results  its one figure
 """
 
 from charlm.checkpoint.card import CARD, METRICS, finished, read_card
@@ -21,14 +22,18 @@ from charlm.checkpoint.lineage import PARENTS, lineage, parents
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked
 from charlm.checkpoint.metrics import add_metrics, keep_metrics, read_metrics
+from charlm.checkpoint.results import HELD_OUT, VALIDATION, Result, record_held_out, result_of, weights_digest
 from charlm.checkpoint.saving import save
 
 __all__ = [
     "CARD",
+    "HELD_OUT",
     "LOCK",
     "METRICS",
     "PARENTS",
     "RUNS",
+    "VALIDATION",
+    "Result",
     "Run",
     "add_metrics",
     "find_run",
@@ -43,6 +48,9 @@ __all__ = [
     "parents",
     "read_card",
     "read_metrics",
+    "record_held_out",
+    "result_of",
     "runs",
     "save",
+    "weights_digest",
 ]

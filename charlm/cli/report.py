@@ -8,7 +8,7 @@ import click
 
 from charlm.checkpoint import newest
 from charlm.cli.live import bar, errors, stop_on_signal
-from charlm.cli.options import GroupedCommand, option, threads_option
+from charlm.cli.options import CONTEXT, GroupedCommand, device_option, option, threads_option
 from charlm.cli.runs import RUN
 from charlm.comparison import Comparison, Observer, compare, trained_already
 from charlm.report import check_output, find, write_page
@@ -25,9 +25,9 @@ from charlm.training import choose_device
     show_default=True,
     help="The page; an earlier report there is replaced.",
 )
-@option("--context", type=int, default=None, help="Let every model see only the last so many characters (the table).")
-@option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the samples.")
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps: evaluates the table.")
+@option("--context", type=int, default=None, help=CONTEXT)
+@option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the samples.")
+@device_option()
 @threads_option()
 def command(runs: tuple[Path, ...], output: Path, context: int | None, seed: int, device: str) -> None:
     """Make one HTML page of RUNS (by default the newest): figures, curves, what surprises them, what they write.
