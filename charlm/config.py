@@ -28,13 +28,15 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] | None = None,
+    unset: str | None = None,
 ) -> Any:
     """One field of a `Settings` class: its default, its help line, and what it may be.
 
-    `min` and `max` are inclusive, `above` and `below` exclusive; `choices` lists the only strings allowed.
+    `min` and `max` are inclusive, `above` and `below` exclusive; `choices` lists the only strings allowed; `unset` says
+    in words what happens where the default is None.
     """
-    bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
-    return field(default=default, metadata={"help": help, **{k: v for k, v in bounds.items() if v is not None}})
+    rules = {"min": min, "max": max, "above": above, "below": below, "choices": choices, "unset": unset}
+    return field(default=default, metadata={"help": help, **{k: v for k, v in rules.items() if v is not None}})
 
 
 def option_name(name: str) -> str:

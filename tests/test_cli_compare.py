@@ -340,7 +340,8 @@ class TestInfo:
         assert rnn["parameters"] == checkpoint.load(checkpoint.RUNS / "cats-rnn").model.parameters_count
         assert rnn["finished"] is True
         assert rnn["corpus"] == "cats"
-        assert math.isfinite(rnn["validation_bits_per_character"])
+        assert math.isfinite(rnn["bits_per_character"])
+        assert rnn["measured_on"] == "held out"
 
     def test_a_damaged_run_does_not_hide_the_others(self, charlm):
         compared(charlm, "--arch", "rnn,gru")

@@ -195,6 +195,23 @@ def test_validation_takes_a_share_of_the_budget_however_slow_it_is(monkeypatch):
     assert math.isfinite(trainer._validation_loss())  # never of nothing
 
 
+def test_the_running_loss_has_no_bias_and_lags_a_fifth_of_the_steps(monkeypatch):
+    ids = np.arange(300, 399, dtype=np.uint16)
+
+    def reported(losses):
+        left = iter(losses)
+        trainer = Trainer(GRU(small("gru"), 400), ids, ids, settings(budget=f"{len(losses)}steps", join=False))
+        monkeypatch.setattr(trainer, "_update", lambda loss: next(left))
+        trainer.run()
+        return trainer.counters.training
+
+    assert [reported([3.0] * steps) for steps in (1, 2, 20)] == pytest.approx([3.0] * 3)
+    assert reported([7.0]) == 7.0
+    for steps in (20, 100):
+        falling = [9.0 - 6.0 * n / steps for n in range(steps)]
+        assert falling[-1] < reported(falling) < falling[int(0.7 * steps)]
+
+
 def scripted(monkeypatch, *losses):
     """Let validations find these losses, and return the weights that each of them saw."""
     left, seen = list(losses), []

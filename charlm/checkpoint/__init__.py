@@ -5,7 +5,7 @@
     tokenizer-<digest>.json       what the tokenizer needs
     files-<digest>.json           which files of a folder it was made from
     resume-<digest>.safetensors   of a run that has not finished: optimizer, random state, place in the text
-    metrics.jsonl                 what was measured on the way, a line each (not verified; `charlm info` shows the best)
+    metrics.jsonl                 what was measured on the way, a line each (not verified; for learning curves)
     .lock                         while a run is trained: by whom
 
 A save writes new files beside the old and then replaces checkpoint.json, which is the moment it happens; what it no
@@ -14,6 +14,7 @@ longer names is then removed. Nothing here is executed: the weights are safetens
 folders  where runs live       saving   a run into its folder     lock     one trainer at a time
 card     checkpoint.json       loading  and out of it again       metrics  what was measured
 lineage  the runs it came from  corpus_files  the files that its corpus was read from
+results  its one figure
 """
 
 from charlm.checkpoint.card import CARD, METRICS, finished, read_card
@@ -23,14 +24,18 @@ from charlm.checkpoint.lineage import PARENTS, lineage, parents
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked
 from charlm.checkpoint.metrics import add_metrics, keep_metrics, read_metrics
+from charlm.checkpoint.results import HELD_OUT, VALIDATION, Result, record_held_out, result_of, weights_digest
 from charlm.checkpoint.saving import save
 
 __all__ = [
     "CARD",
+    "HELD_OUT",
     "LOCK",
     "METRICS",
     "PARENTS",
     "RUNS",
+    "VALIDATION",
+    "Result",
     "Run",
     "add_metrics",
     "find_run",
@@ -46,6 +51,9 @@ __all__ = [
     "read_card",
     "read_corpus",
     "read_metrics",
+    "record_held_out",
+    "result_of",
     "runs",
     "save",
+    "weights_digest",
 ]

@@ -6,25 +6,24 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from charlm.benchmark import BEAMS, STREAMS, Speeds, benchmark, machine
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, check_name, option, refuse, threads_option
+from charlm.cli.options import GroupedCommand, check_name, device_option, option, refuse, threads_option
+from charlm.cli.tables import Column, print_line, print_table
 from charlm.models import ARCHITECTURES, SINGLE
 from charlm.training import SIZES, choose_device
 
-WIDE = 1000  # columns, where no terminal says how many there are
 HEADINGS = {"sampling_many": f"{STREAMS} samples", "beam": f"beam of {BEAMS}"}
 
 
 @click.command("bench", cls=GroupedCommand)
 @option(
-    "--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all but mixture]"
+    "--arch",
+    multiple=True,
+    help=f"Kinds of model, with commas: {', '.join(ARCHITECTURES)}.  [default: all but mixture]",
 )
-@option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
+@option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Size of the models.")
 @option(
     "--seconds",
     type=click.FloatRange(min=0.1),
@@ -32,7 +31,7 @@ HEADINGS = {"sampling_many": f"{STREAMS} samples", "beam": f"beam of {BEAMS}"}
     show_default=True,
     help="For each of the five things that each architecture does.",
 )
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@device_option()
 @threads_option()
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_json: bool) -> None:
@@ -55,15 +54,7 @@ def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_js
 
 
 def _print(about: Mapping[str, Any], rows: Sequence[Speeds]) -> None:
-    console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = WIDE
     figures = [name for name in asdict(rows[0]) if name != "architecture"]
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("characters/s")
-    for name in figures:
-        table.add_column(HEADINGS.get(name, name), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(row.architecture, *(f"{getattr(row, name):,.0f}" for name in figures))
-    console.print(table)
-    console.print(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in about.items()), style="dim")
+    columns = [Column("characters/s"), *(Column(HEADINGS.get(name, name), number=True) for name in figures)]
+    print_table(columns, [[row.architecture, *(f"{getattr(row, name):,.0f}" for name in figures)] for row in rows])
+    print_line(", ".join(f"{name.replace('_', ' ')}: {value}" for name, value in about.items()), "dim")

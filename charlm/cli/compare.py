@@ -12,6 +12,7 @@ import click
 from charlm.checkpoint import CARD, find_run, is_run
 from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
 from charlm.cli.options import (
+    CONTEXT,
     GroupedCommand,
     apply,
     check_encoding,
@@ -22,12 +23,11 @@ from charlm.cli.options import (
     option,
     refuse,
     refuse_all_but,
-    settings_options,
-    threads_option,
 )
 from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import write_report
 from charlm.cli.runs import offered_with_files
+from charlm.cli.settings import run_options
 from charlm.cli.texts import note_held_out, origin_of, tell
 from charlm.cli.train import STEPWISE, check_counting, check_threads, learn_tokenizer
 from charlm.cli.typeset import as_latex, as_markdown
@@ -48,7 +48,6 @@ from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, SINGLE, CountingModel, Network
 from charlm.names import shell_quoted
 from charlm.report import check_output
-from charlm.tokenizers import TOKENIZERS
 from charlm.training import SIZES, Budget, TrainingConfig, Watcher, assumptions, choose_device, speed
 
 DEFAULT_CORPUS = "builtin:python-reference"
@@ -76,12 +75,14 @@ FOR_RUNS = {
 @click.command("compare", cls=GroupedCommand)
 @click.argument("corpora", nargs=-1, metavar="[CORPUS_OR_RUNS]...", shell_complete=offered_with_files)
 @option(
-    "--arch", multiple=True, help=f"Of {', '.join(ARCHITECTURES)}; several with commas.  [default: all but mixture]"
+    "--arch",
+    multiple=True,
+    help=f"Kinds of model, with commas: {', '.join(ARCHITECTURES)}.  [default: all but mixture]",
 )
 @option(
     "--budget",
     default=None,
-    help=f"For each: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.  [default: {budget_for(None, None)}]",
+    help=f"How long each: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.  [default: {budget_for(None, None)}]",
 )
 @option(
     "--match",
@@ -90,35 +91,21 @@ FOR_RUNS = {
     help="What to make equal: the budget, of time or of tokens; or, by width, the parameters as well.  "
     "[default: what --budget counts]",
 )
-@option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Train with so many; show the mean.")
+@option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="How many seeds; shows their mean.")
 @option("--again", is_flag=True, help="Train anew what an earlier comparison has trained.")
-@option("--again-disturbed", is_flag=True, help="Train anew what was trained while the machine was busy.")
-@option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Of the models.")
-@option("--context", type=int, default=None, help="Let every model see only the last so many characters.")
+@option("--again-disturbed", is_flag=True, help="Train anew what was trained while the machine was busy.", rare=True)
+@option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Size of the models.")
+@apply(corpus_options)
+@option("--context", type=int, default=None, help=CONTEXT, rare=True)
 @option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the runs.  [default: checkpoints]")
-@option("--report", type=click.Path(path_type=Path), help="Make a page to look at as well: an HTML file.")
+@option("--report", type=click.Path(path_type=Path), help="Make a page as well, an HTML file.  [default: none]")
 @option("--pairs", is_flag=True, help="Show every two models' difference and its interval, too; with --csv only those.")
 @option("--json", is_flag=True, help="Print JSON: the pairs, all settings, versions and hashes, too.")
 @option("--csv", is_flag=True, help="Print CSV.")
-@option("--markdown", is_flag=True, help="Print a Markdown table.")
-@option("--latex", is_flag=True, help="Print a LaTeX table, for the booktabs package.")
-@apply(corpus_options)
+@option("--markdown", is_flag=True, help="Print a Markdown table.", rare=True)
+@option("--latex", is_flag=True, help="Print a LaTeX table, for the booktabs package.", rare=True)
 @apply(moved_options[:1])
-@settings_options("Training", {"training": TrainingConfig}, skip=("budget",))
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training")
-@threads_option("Training", expose_value=True)
-@option(
-    "--tokenizer",
-    default="characters",
-    show_default=True,
-    help=f"{', '.join(TOKENIZERS)}.",
-    heading="Tokenizer",
-)
-@settings_options("Tokenizer", {name: kind.Config for name, kind in TOKENIZERS.items()})
-@settings_options(
-    "Architecture (given to those that have it; --size decides the rest)",
-    {name: kind.Config for name, kind in ARCHITECTURES.items()},
-)
+@apply(run_options)
 def command(corpora: tuple[str, ...], pairs: bool, **values: Any) -> int:
     """Train every architecture on one text and say which predicts the rest of it best, in bits per character.
 

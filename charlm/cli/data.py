@@ -16,22 +16,27 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_corpora(as_json: bool) -> None:
     """Show every corpus that has a name: size, licence, what it is, whether it is here."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from charlm.cli.tables import Column, print_table
     from charlm.corpus import catalogue
 
     entries = catalogue()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2))
         return
-    table = Table("name", "MB", "here", "SHA-256", "licence", "what it is", box=None)
-    table.columns[0].no_wrap, table.columns[1].justify = True, "right"
+    columns = [
+        Column("name"),
+        Column("MB", number=True),
+        Column("here"),
+        Column("SHA-256", dispensable=2),
+        Column("licence", dispensable=1),
+        Column("what it is"),
+    ]
+    rows = []
     for entry in entries:
         known = {"catalogue": "known", "download": "pinned", None: ""}[entry.sha256_from]
         here = entry.path or ("built in" if entry.here else "no")
-        table.add_row(entry.name, f"{entry.bytes / 1e6:.1f}", here, known, entry.licence, entry.about)
-    Console().print(table)
+        rows.append([entry.name, f"{entry.bytes / 1e6:.1f}", here, known, entry.licence, entry.about])
+    print_table(columns, rows)
 
 
 @command.command()
@@ -44,13 +49,14 @@ def list_corpora(as_json: bool) -> None:
 def get(name: str, to: Path | None) -> None:
     """Download the corpus NAME, verify it, and say where it is; `charlm train NAME` then finds it."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
+    from charlm.cli.terminal import TimeLeft, keys_unseen
     from charlm.corpus import downloaded, fetch
 
     console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
+    with keys_unseen(), Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
         fetched = fetch(name, to, lambda done, total: bar.update(task, completed=done, total=total))
     word = "already here" if fetched.was_there else "downloaded"

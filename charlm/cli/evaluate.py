@@ -3,28 +3,40 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, apply, moved_options, option, text_options, threads_option
+from charlm.cli.options import (
+    CONTEXT,
+    GroupedCommand,
+    apply,
+    device_option,
+    moved_options,
+    option,
+    text_options,
+    threads_option,
+)
 from charlm.cli.runs import RUN
+from charlm.cli.tables import Cell, Column, print_facts, print_line, print_table
 from charlm.cli.texts import learned_words, named_text, note_learned, note_line_ends, own_text, tell
+from charlm.comparison import listed, short
 from charlm.corpus import ReadingLog
-from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, learned_share
+from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, learned_share, record
 from charlm.training import choose_device
+
+DYNAMIC = "it learned on the way: compares with such figures only"
+ADAPTS = "it counts what it reads, too; `charlm compare` shows it frozen as well"
+UPPER_BOUND = "an upper bound: one segmentation of many is scored"
 
 
 @click.command("evaluate", cls=GroupedCommand)
 @click.argument("runs", nargs=-1, type=RUN)
 @text_options("Evaluate on this file, - for standard input.  [default: the text each run held out]")
 @apply(moved_options)
-@option("--context", type=int, default=None, help="Let the model see only the last so many characters.")
+@option("--context", type=int, default=None, help=CONTEXT)
 @option("--dynamic", is_flag=True, help="A copy of the model goes on learning from what it has been asked.")
 @option(
     "--dynamic-rate",
@@ -32,7 +44,7 @@ from charlm.training import choose_device
     default=None,
     help=f"How fast; implies --dynamic.  [default: {Dynamic.rate}]",
 )
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@device_option()
 @threads_option()
 @option("--json", "as_json", is_flag=True, help="Print JSON: an object a run.")
 def command(
@@ -59,8 +71,7 @@ def command(
     found: list[tuple[str, Evaluation, str, LearnedShare]] = []
     logs: list[ReadingLog] = []
     for path in runs or (checkpoint.newest(),):
-        run = checkpoint.load(path)
-        log = ReadingLog()
+        run, weights, log = checkpoint.load(path), checkpoint.weights_digest(path), ReadingLog()
         corpus = None if named else own_text(run, (corpus_moved, held_out_moved), log)
         held_out = corpus.held_out if corpus else named
         assert held_out is not None
@@ -71,6 +82,7 @@ def command(
             result = evaluate(
                 run.model.to(target), run.tokenizer, held_out, context=context, dynamic=learning, progress=progress
             )
+        record(path, weights, result)
         note_learned(held_out, learned, f"the text that {path} learned from")
         found.append((str(path), result, run.tokenizer.kind, learned))
     tell(*logs)
@@ -81,17 +93,16 @@ def command(
         ]
         click.echo(json.dumps(rows if len(rows) > 1 else rows[0]))
         return
-    console = Console(highlight=False)
-    for name, result, kind, learned in found:
-        console.print(_table(name, result, kind, learned))
+    if len(found) > 1:
+        _print_several(found)
+    for name, result, kind, learned in found if len(found) == 1 else ():
+        _print_one(name, result, kind, learned)
 
 
-def _table(name: str, e: Evaluation, kind: str, learned: LearnedShare) -> Table:
-    low, high = e.interval
-    sure = f"95 % interval {low:.3f} to {high:.3f}" if math.isfinite(low) else "too short a text for an interval"
+def _print_one(name: str, e: Evaluation, kind: str, learned: LearnedShare) -> None:
     seen = "all that the model can use" if e.context is None else f"the last {e.context:,} characters"
-    rows: list[tuple[str, Any]] = [
-        ("bits per character", f"[bold]{e.bits_per_character:.4f}[/]  ({sure})"),
+    facts: list[tuple[str, Cell]] = [
+        ("bits per character", Text.assemble((f"{e.bits_per_character:.4f}", "bold"), f"  ({_interval(e)})")),
         ("bits per byte", f"{e.bits_per_byte:.4f}"),
         ("nats per character", f"{e.nats_per_character:.4f}"),
         ("perplexity per character", f"{e.perplexity:.3f}"),
@@ -103,15 +114,65 @@ def _table(name: str, e: Evaluation, kind: str, learned: LearnedShare) -> Table:
         ("speed", f"{e.characters / max(e.seconds, 1e-9):,.0f} characters/s"),
     ]
     if e.adapt == "counts":
-        rows.append(("adapts", "it counts what it reads, too; `charlm compare` shows it frozen as well"))
+        facts.append(("adapts", ADAPTS))
     if e.dynamic is not None:
-        rows.append(("dynamic evaluation", "it learned on the way: compares with such figures only"))
+        facts.append(("dynamic evaluation", DYNAMIC))
     if kind == "sentencepiece":
-        rows.append(("note", "an upper bound: one segmentation of many is scored"))
-    table = Table(title=Text(f"{name} on {e.text_name}"), title_justify="left", box=None, show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    return table
+        facts.append(("note", UPPER_BOUND))
+    print_facts(facts, f"{name} on {e.text_name}")
+
+
+def _print_several(found: list[tuple[str, Evaluation, str, LearnedShare]]) -> None:
+    """A line a run, in the order in which they were named; what holds for some or all of them is said below."""
+    columns = [
+        Column("run"),
+        Column("bits/char", number=True),
+        Column("95 % interval", number=True, dispensable=1),
+        Column("bits/byte", number=True, dispensable=3),
+        Column("nats/char", number=True, dispensable=5),
+        Column("perplexity", number=True, dispensable=2),
+        Column("chars/s", number=True, dispensable=4),
+        Column("text"),
+    ]
+    rows = []
+    for name, e, kind, _ in found:
+        low, high = e.interval
+        bound = "≤" if kind == "sentencepiece" else ""
+        interval = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "–"
+        figures = (
+            f"{bound}{e.bits_per_character:.4f}",
+            interval,
+            f"{e.bits_per_byte:.4f}",
+            f"{e.nats_per_character:.4f}",
+        )
+        speed = short(e.characters / max(e.seconds, 1e-9))
+        rows.append([name, *figures, f"{e.perplexity:.3f}", speed, e.text_name])
+    texts = {e.text_sha256: e for _, e, *_ in found}
+    if len(texts) == 1:
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    print_table(columns, rows)
+    for e in texts.values():
+        print_line(f"{e.text_name}: {e.characters:,} characters, each scored once{_context(e)}.", "dim")
+    for name, e, *_ in found:
+        if e.unseen_characters:
+            print_line(f"{name}: unseen in training: {_unseen(e)}.", "dim")
+    if len(texts) > 1:
+        print_line("These are different texts: their figures do not compare.", "dim")
+    if found[0][1].dynamic is not None:
+        print_line(f"Dynamic evaluation: {DYNAMIC}.", "dim")
+    if adapting := [name for name, e, *_ in found if e.adapt == "counts"]:
+        print_line(f"{listed(adapting)}: {ADAPTS}.", "dim")
+    if any(kind == "sentencepiece" for _, _, kind, _ in found):
+        print_line(f"≤: {UPPER_BOUND}.", "dim")
+
+
+def _interval(e: Evaluation) -> str:
+    low, high = e.interval
+    return f"95 % interval {low:.3f} to {high:.3f}" if math.isfinite(low) else "too short a text for an interval"
+
+
+def _context(e: Evaluation) -> str:
+    return "" if e.context is None else f" given the last {e.context:,} before it"
 
 
 def _unseen(e: Evaluation) -> str:

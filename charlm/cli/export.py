@@ -33,12 +33,14 @@ PACKED: dict[str, Callable[[IO[bytes]], Any]] = {
 
 @click.command("export", cls=GroupedCommand)
 @click.argument("run", type=RUN)
-@option("--format", "kind", type=click.Choice(list(FORMATS)), default="arpa", show_default=True, help="Of the file.")
+@option(
+    "--format", "kind", type=click.Choice(list(FORMATS)), default="arpa", show_default=True, help="Format of the file."
+)
 @option(
     "--output",
     "-o",
     type=click.Path(path_type=Path),
-    help="- for standard output; .gz, .bz2 and .xz pack.  [default: RUN.arpa]",
+    help="The file, - for standard output; .gz, .bz2 and .xz pack.  [default: RUN.arpa]",
 )
 @option("--force", is_flag=True, help="Replace the file.")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")

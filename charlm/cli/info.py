@@ -8,22 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.options import GroupedCommand, option
 from charlm.cli.runs import RUN
-from charlm.comparison import duration
+from charlm.cli.tables import Cell, Column, print_facts, print_line, print_table
+from charlm.comparison import duration, short
 from charlm.corpus import STANDARD_INPUT, encode, reopen
 from charlm.errors import CharlmError, UsageError
 from charlm.models.ngram import NGram
 from charlm.models.ngram.summary import summary
+from charlm.training import with_units
 
 LOOKED_UP = 1_000_000  # tokens of the text held out, at most, to see which n-grams match
-WIDE = 1000  # columns, where no terminal says how many there are
-HEADINGS = {"validation_bits_per_character": "bits/char", "age_seconds": "age"}  # where the name is too long
+PROGRESS = {  # of the counters, those that are not only for resuming, and what to call them
+    "finished": "finished",
+    "step": "step",
+    "steps": "of steps",
+    "seconds": "seconds",
+    "tokens": "tokens",
+    "joined": "slice joined at step",
+}
 
 
 @click.command("info", cls=GroupedCommand)
@@ -36,7 +41,7 @@ def command(run: Path | None, devices_wanted: bool, json_wanted: bool) -> None:
         raise UsageError("--device is about this machine, not about a run: give one of them")
     if devices_wanted:
         found = _devices()
-        click.echo(json.dumps(found)) if json_wanted else _print_table(found)
+        click.echo(json.dumps(found)) if json_wanted else _print_devices(found)
     elif run:
         content = _content(run)
         click.echo(json.dumps(content)) if json_wanted else _print_run(content)
@@ -45,7 +50,7 @@ def command(run: Path | None, devices_wanted: bool, json_wanted: bool) -> None:
         if json_wanted:
             click.echo(json.dumps(listed))
         elif listed:
-            _print_table(listed)
+            _print_runs(listed)
         else:
             click.echo(f"No run in {checkpoint.RUNS}/ yet; make one:  charlm train builtin:python-reference", err=True)
 
@@ -57,15 +62,24 @@ def _summary(path: Path) -> dict[str, Any]:
         card = checkpoint.read_card(path)
         return {
             "run": path.name,
+            **_result(path, card),
+            "corpus": _part(card, "corpus").get("name"),
             "architecture": card.get("architecture"),
             "parameters": card.get("parameters"),
-            "corpus": _part(card, "corpus").get("name"),
-            "validation_bits_per_character": _validation(path),
             "finished": _part(card, "progress").get("finished"),
             "age_seconds": age,
         }
     except CharlmError as problem:
         return {"run": path.name, "problem": str(problem), "age_seconds": age}
+
+
+def _result(path: Path, card: dict[str, Any]) -> dict[str, Any]:
+    """The run's one figure, and on what it was measured."""
+    result = checkpoint.result_of(path, card)
+    return {
+        "bits_per_character": result and result.bits_per_character,
+        "measured_on": result and result.measured_on,
+    }
 
 
 def _part(card: dict[str, Any], name: str) -> dict[str, Any]:
@@ -78,8 +92,11 @@ def _content(path: Path) -> dict[str, Any]:
     """All that a run's card says, after every file was checked; and of an n-gram, what it is made of."""
     run = checkpoint.load(path)
     card = checkpoint.read_card(path)
-    known = {"run": str(path), "validation_bits_per_character": _validation(path)}
-    return {**known, **card, **(_ngrams(run) if isinstance(run.model, NGram) else {})}
+    known = {"run": str(path), **_result(path, card)}
+    card.pop("result", None)
+    chosen = {"chosen": dict(run.model.chosen), "vocabulary": run.tokenizer.ids_in_words(run.tokenizer.vocab_size)}
+    progress = {"progress": with_units(_part(card, "progress"))}
+    return {**known, **card, **chosen, **progress, **(_ngrams(run) if isinstance(run.model, NGram) else {})}
 
 
 def _ngrams(run: checkpoint.Run) -> dict[str, Any]:
@@ -92,12 +109,6 @@ def _ngrams(run: checkpoint.Run) -> dict[str, Any]:
         ids, what = None, "unknown: the text that the run held out cannot be read again"
     lengths = summary(run.model, run.about.get("discounts") or (), ids)
     return {"ngrams": [asdict(length) for length in lengths], "matched": what}
-
-
-def _validation(path: Path) -> float | None:
-    """The best bits per character on the validation slice, from the run's metrics; None where none were made."""
-    found = [entry.get("best") for entry in checkpoint.read_metrics(path)]
-    return next((best for best in reversed(found) if isinstance(best, float)), None)
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -132,25 +143,27 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _print_run(content: dict[str, Any]) -> None:
-    lengths = content.pop("ngrams", [])
-    matched = content.pop("matched", "")
+    """What a person wants to know of a run; `--json` has the rest."""
+    lengths, matched, chosen = content.pop("ngrams", []), content.pop("matched", ""), content.pop("chosen")
+    bits, measured_on = content.pop("bits_per_character"), content.pop("measured_on")
+    figure = f"– (not measured: charlm evaluate {content['run']})" if bits is None else f"{bits:.4f} ({measured_on})"
+    progress = content["progress"]
+    facts: list[tuple[str, Cell]] = [("run", content.pop("run")), ("bits per character", figure)]
+    content["vocab_size"] = content.pop("vocabulary")
+    content["config"] = _settings(_part(content, "config"), chosen)
+    content["progress"] = {words: progress[name] for name, words in PROGRESS.items() if name in progress}
     content.pop("discounts", None)
     parents = [_parent(entry) for entry in checkpoint.parents(content)]
     content.pop(checkpoint.PARENTS, None)
     if parents:
         content["trained on from"] = parents
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
     for name, value in content.items():
         if isinstance(value, dict):
-            table.add_row()
-            table.add_row(Text(name))
-            for inner, entry in value.items():
-                table.add_row(Text(f"  {_words(inner)}"), Text(_plain(inner, entry)))
+            facts += [("", ""), (_words(name), "")]
+            facts += [(f"  {_words(inner)}", _plain(inner, entry)) for inner, entry in value.items()]
         else:
-            table.add_row(Text(_words(name)), Text(_plain(name, value)))
-    _console().print(table)
+            facts.append((_words(name), _plain(name, value)))
+    print_facts(facts)
     if lengths:
         _print_ngrams(lengths, matched)
 
@@ -162,32 +175,64 @@ def _parent(entry: dict[str, Any]) -> str:
     return f"{entry.get('run')} (weights {str(entry.get('weights'))[:12]}…), which learned from {sources}"
 
 
+def _settings(config: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a model, those that were left open as they were chosen."""
+    members = zip(config.get("members", ()), chosen.get("members", ()), strict=False)
+    named = {
+        f"{m['architecture']} {name}": value for m, c in members for name, value in _settings(m["config"], c).items()
+    }
+    own = {name: value for name, value in config.items() if name != "members"}
+    open_ones = {name: f"{_plain(name, value)} (chosen)" for name, value in chosen.items() if own.get(name, 0) is None}
+    return {**own, **open_ones, **named}
+
+
 def _print_ngrams(lengths: list[dict[str, Any]], matched: str) -> None:
     names = ("length", "n-grams", "D1", "D2", "D3+", "MB", "matched*")
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, justify="right")
+    ranks = {"MB": 1, "D1": 2, "D2": 3, "D3+": 4}
+    rows = []
     for entry in lengths:
         discounts = [f"{d:.4f}" for d in entry["discounts"] or ()] or ["–"] * 3
         share = "–" if entry["matched"] is None else f"{entry['matched']:.1%}"
-        table.add_row(str(entry["length"]), f"{entry['ngrams']:,}", *discounts, f"{entry['megabytes']:.1f}", share)
-    console = _console()
-    console.print("", table, f"* {matched}", sep="\n", soft_wrap=True)
+        rows.append([str(entry["length"]), f"{entry['ngrams']:,}", *discounts, f"{entry['megabytes']:.1f}", share])
+    print_line()
+    print_table([Column(name, number=True, dispensable=ranks.get(name, 0)) for name in names], rows)
+    print_line(f"* {matched}")
 
 
-def _print_table(entries: list[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for entry in entries for name in entry))
-    table = Table(*(HEADINGS.get(name, name) for name in names), box=None, pad_edge=False)
-    for entry in entries:
-        table.add_row(*(Text(_plain(name, entry.get(name, ""))) for name in names))
-    _console().print(table)
+def _print_runs(listed: list[dict[str, Any]]) -> None:
+    """A line a run; a damaged one says what is wrong with it."""
+    columns = [
+        Column("run"),
+        Column("bits/char", number=True),
+        Column("measured on"),
+        Column("corpus", dispensable=2),
+        Column("architecture", dispensable=1),
+        Column("params", number=True, dispensable=4),
+        Column("age", number=True, dispensable=3),
+    ]
+    damaged = any("problem" in entry for entry in listed)
+    rows = []
+    for entry in listed:
+        bits, parameters = entry.get("bits_per_character"), entry.get("parameters")
+        name = entry["run"] + (" (unfinished)" if entry.get("finished") is False else "")
+        rows.append(
+            [
+                name,
+                "–" if bits is None else f"{bits:.3f}",
+                _plain("measured_on", entry.get("measured_on")),
+                _plain("corpus", entry.get("corpus")),
+                _plain("architecture", entry.get("architecture")),
+                short(parameters) if isinstance(parameters, int) else "–",
+                _age(entry["age_seconds"]),
+                *([entry.get("problem", "")] if damaged else []),
+            ]
+        )
+    print_table(columns + [Column("problem")] * damaged, rows)
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    return console
+def _print_devices(devices: list[dict[str, Any]]) -> None:
+    columns = [Column(name, number=name == "speed") for name in devices[0]]
+    print_table(columns, [[_plain(name, value) for name, value in device.items()] for device in devices])
 
 
 def _words(name: str) -> str:

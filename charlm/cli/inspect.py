@@ -10,7 +10,6 @@ import click
 import numpy as np
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text as Line
 
 from charlm import checkpoint
@@ -25,8 +24,18 @@ from charlm.analysis import (
     predict,
 )
 from charlm.cli.glyphs import bar, label
-from charlm.cli.options import Decorator, GroupedCommand, apply, moved_options, option, refuse, threads_option
+from charlm.cli.options import (
+    Decorator,
+    GroupedCommand,
+    apply,
+    device_option,
+    moved_options,
+    option,
+    refuse,
+    threads_option,
+)
 from charlm.cli.runs import RUN
+from charlm.cli.tables import GAP, Cell, Column, print_line, print_table
 from charlm.cli.texts import MOVED, Moved, as_utf8, note_line_ends, own_text, tell, typed_or_piped
 from charlm.corpus import ReadingLog, Text
 from charlm.names import shell_quoted
@@ -51,7 +60,7 @@ def common(*more: Decorator) -> Decorator:
         [
             click.argument("run", required=False, type=RUN),
             *more,
-            option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
+            device_option(),
             threads_option(),
             option("--json", "as_json", is_flag=True, help="Print JSON."),
         ]
@@ -121,18 +130,21 @@ def _draw_gradients(console: Console, name: str, found: Gradients) -> None:
     top = math.ceil(math.log10(norms.max() or 1.0))
     least = norms[norms > 0].min(initial=norms.max() or 1.0)
     bottom = max(math.floor(math.log10(least)), top - DECADES)
-    table = Table(box=None, pad_edge=False, title=Line(f"{name}: gradient of the loss by the input k tokens ago"),
-                  title_justify="left")  # fmt: skip
-    for heading in ("k", "norm"):
-        table.add_column(heading, justify="right")
-    table.add_column(Line(f"from 1e{bottom} to 1e{top}, logarithmic"))
+    columns = [
+        Column("k", number=True),
+        Column("norm", number=True),
+        Column(f"from 1e{bottom} to 1e{top}, logarithmic"),
+    ]
+    cells = _bar_cells(console, len(str(len(norms))) + len("1.0e-12"))
+    rows: list[list[Cell]] = []
     for k in _spread(len(norms)):
         height = (math.log10(norms[k]) - bottom) / max(1, top - bottom) if norms[k] else 0.0
-        table.add_row(str(k), f"{norms[k]:.1e}" if norms[k] else "0", Line(bar(height, BAR), "cyan"))
-    console.print(table)
+        rows.append([str(k), f"{norms[k]:.1e}" if norms[k] else "0", Line(bar(height, cells), "cyan")])
+    print_line(f"{name}: gradient of the loss by the input k tokens ago")
+    print_table(columns, rows)
     strong = int(np.flatnonzero(norms >= norms.max() / 100)[-1])
     far = f"at least {strong}" if strong == len(norms) - 1 else str(strong)
-    console.print(f"Above a hundredth of the largest for {far} tokens; mean over {found.positions} positions.")
+    print_line(f"Above a hundredth of the largest for {far} tokens; mean over {found.positions} positions.")
 
 
 def _spread(count: int) -> Iterator[int]:
@@ -260,18 +272,18 @@ def predictions(run: Path | None, text: str, top: int, device: str, as_json: boo
 
 
 def _draw_predictions(console: Console, found: tuple[Prediction, ...]) -> None:
-    table = Table.grid(padding=(0, 1))
-    table.add_column(justify="right")
-    table.add_column(justify="right")
-    table.add_column()
+    labels = [label(prediction.text) for prediction in found]
     largest = max((prediction.probability for prediction in found), default=1.0)
-    for prediction in found:
+    cells = _bar_cells(console, max(map(cell_len, [*labels, "others"])) + len("100.0%"))
+    rows: list[list[Cell]] = []
+    for name, prediction in zip(labels, found, strict=True):
         share = prediction.probability
-        table.add_row(
-            Line(label(prediction.text)),
-            f"{share:.1%}" if share >= 5e-4 else "<0.1%",
-            Line(bar(share / largest, BAR), "cyan"),
-        )
+        percent = f"{share:.1%}" if share >= 5e-4 else "<0.1%"
+        rows.append([name, percent, Line(bar(share / largest, cells), "cyan")])
     rest = max(0.0, 1 - sum(prediction.probability for prediction in found))
-    table.add_row(Line("others", "dim"), f"{rest:.1%}")
-    console.print(table)
+    print_table([Column("", number=True), Column("", number=True), Column("")], [*rows, ["others", f"{rest:.1%}", ""]])
+
+
+def _bar_cells(console: Console, taken: int) -> int:
+    """The longest bar, in cells, beside two columns that have `taken` so many."""
+    return min(BAR, max(1, console.width - taken - 2 * GAP)) if console.is_terminal else BAR

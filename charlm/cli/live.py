@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -12,18 +12,22 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as ProgressBars
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from charlm.cli import Interrupted
 from charlm.cli.glyphs import shown
-from charlm.comparison import duration
-from charlm.progress import Listener, silent
+from charlm.cli.terminal import TimeLeft, keys_unseen
+from charlm.progress import Listener, duration, silent
 from charlm.training import Progress, Watcher
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_POINTS = 60
+WIDE_PANEL = 80  # columns of a terminal where the figures have room
+TITLE_MARGIN = 6  # cells of the frame beside its title
 LINE_SECONDS = 5.0  # between two plain lines, at least
 
 errors = Console(stderr=True, highlight=False, markup=False)  # names of files are not markup
@@ -54,14 +58,16 @@ class TrainingView:
         sample = None if quiet else self._sample
         self.watcher = Watcher(self._progress, self._stage, sample, should_stop, self._notice)
         self.live = Live(console=errors, get_renderable=self._panel, refresh_per_second=4, transient=True)
+        self.opened = ExitStack()
 
     def __enter__(self) -> "TrainingView":
         if errors.is_terminal and not self.quiet:
-            self.live.start()
+            self.opened.enter_context(keys_unseen())
+            self.opened.enter_context(self.live)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.live.stop()
+        self.opened.close()
 
     def _stage(self, what: str, done: float) -> None:
         self.stage = (what, done)
@@ -96,14 +102,13 @@ class TrainingView:
         return f"{step}  bits/char train {p.training:.3f}{validation}  {p.characters_per_second:,.0f} chars/s  {left}"
 
     def _panel(self) -> Panel:
-        if (p := self.last) is None:
+        if self.last is None:
             what, done = self.stage
-            return Panel(
-                Group(Text(what), _line_of(ProgressBar(total=1.0, completed=done))),
-                title=self.title,
-                title_align="left",
-            )
-        figures = Table.grid(padding=(0, 3))
+            return self._framed([Text(what), _line_of(ProgressBar(total=1.0, completed=done))])
+        p = self.last
+        figures = Table.grid(padding=(0, 3 if errors.width >= WIDE_PANEL else 1))
+        for heading in ("step", "train", "validation", "chars/s", "time left"):
+            figures.add_column(min_width=len(heading), overflow="fold")
         validation = "–" if self.validation is None else f"{self.validation:.3f}"
         figures.add_row("step", "bits/char train", "validation", "chars/s", "time left")
         figures.add_row(
@@ -115,16 +120,17 @@ class TrainingView:
         )
         rows: list[Any] = [_line_of(ProgressBar(total=p.steps or 1, completed=p.step if p.steps else 0)), figures]
         if len(self.curve) > 1:
-            rows.append(Text(curve(self.curve), "cyan"))
+            rows.append(Text(curve(self.curve), "cyan", overflow="crop", no_wrap=True))
         if self.text:
             rows.append(Text(self.text, "italic dim", overflow="ellipsis", no_wrap=True))
-        return Panel(
-            Group(*rows),
-            title=self.title,
-            title_align="left",
-            subtitle="Ctrl-C saves and stops",
-            subtitle_align="right",
-        )
+        return self._framed(rows, "Ctrl-C saves and stops")
+
+    def _framed(self, rows: list[Any], subtitle: str | None = None) -> Panel:
+        """In a frame; a title that is wider than that is its first line, folded."""
+        fits = self.title.cell_len + TITLE_MARGIN <= errors.width
+        rows = rows if fits else [Text(self.title.plain, overflow="fold"), *rows]
+        title = self.title if fits else None
+        return Panel(Group(*rows), title=title, title_align="left", subtitle=subtitle, subtitle_align="right")
 
 
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a terminal that is closed (none on Windows)
@@ -177,9 +183,15 @@ def bar(title: str) -> Iterator[Listener]:
     if not errors.is_terminal:
         yield silent
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True) as shown:
+    columns, doing = (TextColumn("{task.description}", markup=False), BarColumn(), TimeLeft()), ""
+    with keys_unseen(), ProgressBars(*columns, console=errors, transient=True) as shown:
         task = shown.add_task(title, total=1.0)
-        yield lambda what, done: shown.update(task, description=f"{title}: {what}", completed=done)
+
+        def move(what: str, done: float) -> None:
+            nonlocal doing
+            if what != doing:  # how fast the last stage went tells nothing of this one
+                shown.reset(task, description=f"{title}: {what}")
+                doing = what
+            shown.update(task, completed=done)
+
+        yield move

@@ -5,14 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
 from charlm.cli.options import GroupedCommand, apply, moved_options, option, text_options, threads_option
 from charlm.cli.runs import RUN
+from charlm.cli.tables import Column, print_table
 from charlm.cli.texts import named_text, note_learned, note_line_ends, tell
 from charlm.corpus import ReadingLog
 from charlm.errors import UsageError
@@ -87,9 +85,5 @@ def command(
 
 
 def _print(mixed: Mixed) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("weighed on a text that was kept apart")
-    table.add_column("bits/char", justify="right")
-    for name, bits in mixed.bits_per_character.items():
-        table.add_row(name, f"{bits:.3f}")
-    Console(highlight=False, markup=False).print(table)
+    columns = [Column("weighed on a text that was kept apart"), Column("bits/char", number=True)]
+    print_table(columns, [[name, f"{bits:.3f}"] for name, bits in mixed.bits_per_character.items()])

@@ -9,18 +9,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from charlm.cli.tables import Column, output, print_line, print_table
 from charlm.comparison import Comparison, Line, lead, notes, pairs_table, table
 from charlm.machine import environment
 
 PAIRS = "Each interval (95 %) is that of its pair: of 20 pairs of equal models about one looks different."
 PAIR_COLUMNS = ("name", "against", "mean", "low", "high")
 STYLES = {"best": "bold", "model": "", "baseline": "dim"}
-WIDE = 1000  # columns, where no terminal says how many there are: nothing is cut
+LEFT_OUT = ("perplexity", "params", "trained", "chars/s")  # where a terminal is too narrow, the last first
 
 
 def as_json(result: Comparison) -> None:
@@ -102,31 +100,30 @@ def as_table(result: Comparison, pairs: bool) -> None:
     """A table, what it means, if wanted the differences of every two rows, and a sample line a row."""
     if not result.rows:
         return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(_table(*table(result)))
+    _print_table(*table(result))
     for line in lead(result):
-        console.print(Text(line))
+        print_line(line)
     for line in notes(result):
-        console.print(Text(line, "dim"))
+        print_line(line, "dim")
     if pairs and len(result.rows) > 1:
-        console.print()
-        console.print(_table(*pairs_table(result), words=(1, 4)))
-        console.print(Text(PAIRS, "dim"))
-    console.print("\nWhat each writes (temperature 0.8, the same seed):")
-    width = max(map(len, result.names))
+        print_line()
+        _print_table(*pairs_table(result), words=(1, 4))
+        print_line(PAIRS, "dim")
+    print_line("\nWhat each writes (temperature 0.8, the same seed):")
+    width, console = max(map(len, result.names)), output()
     for name, row in zip(result.names, result.rows, strict=True):
         sample = Text.assemble((f"{name:{width}}  ", "cyan"), row.sample)
-        console.print(sample, no_wrap=True, overflow="ellipsis")
+        console.print(sample, no_wrap=True, overflow="ellipsis", soft_wrap=not console.is_terminal)
 
 
-def _table(headings: list[str], lines: list[Line], words: Sequence[int] = ()) -> Table:
+def _print_table(headings: list[str], lines: list[Line], words: Sequence[int] = ()) -> None:
     """`words`: which columns, besides the first, hold no numbers."""
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    shown.add_column(headings[0], overflow="fold")
-    for n, heading in enumerate(headings[1:], 1):
-        shown.add_column(heading, justify="left" if n in words else "right", no_wrap=n not in words)
-    for line in lines:
-        shown.add_row(*(Text(cell.text) for cell in line.cells), style=STYLES[line.kind])
-    return shown
+    columns = [
+        Column(heading, number=n > 0 and n not in words, dispensable=_dispensable(heading))
+        for n, heading in enumerate(headings)
+    ]
+    print_table(columns, [[cell.text for cell in line.cells] for line in lines], [STYLES[line.kind] for line in lines])
+
+
+def _dispensable(heading: str) -> int:
+    return LEFT_OUT.index(heading) + 1 if heading in LEFT_OUT else 0

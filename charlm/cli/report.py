@@ -8,7 +8,15 @@ import click
 
 from charlm.checkpoint import newest
 from charlm.cli.live import bar, errors, stop_on_signal
-from charlm.cli.options import GroupedCommand, apply, moved_options, option, threads_option
+from charlm.cli.options import (
+    CONTEXT,
+    GroupedCommand,
+    apply,
+    device_option,
+    moved_options,
+    option,
+    threads_option,
+)
 from charlm.cli.runs import RUN
 from charlm.cli.texts import tell
 from charlm.comparison import Comparison, Observer, compare, trained_already
@@ -27,10 +35,10 @@ from charlm.training import choose_device
     show_default=True,
     help="The page; an earlier report there is replaced.",
 )
-@option("--context", type=int, default=None, help="Let every model see only the last so many characters (the table).")
-@option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Of the samples.")
+@option("--context", type=int, default=None, help=CONTEXT)
+@option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the samples.")
 @apply(moved_options)
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps: evaluates the table.")
+@device_option()
 @threads_option()
 def command(
     runs: tuple[Path, ...],

@@ -1,6 +1,7 @@
 """`charlm sample`: text out of a run."""
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from charlm.cli.glyphs import harmless
-from charlm.cli.options import GroupedCommand, given, option, refuse, settings_options, threads_option
+from charlm.cli.options import GroupedCommand, device_option, given, option, refuse, settings_options, threads_option
 from charlm.cli.runs import RUN
 from charlm.cli.texts import as_utf8, note_file, note_line_ends
 from charlm.corpus import Text
@@ -21,9 +22,11 @@ PIPED_IDS = 64  # drawn before they are written where nobody watches: one write 
 
 @click.command("sample", cls=GroupedCommand)
 @click.argument("run", required=False, type=RUN)
-@option("--prompt", "-p", default=None, callback=as_utf8, help="What to continue; without one, a line begins.")
+@option("--prompt", "-p", default=None, callback=as_utf8, help="What to continue.  [default: a line begins]")
 @option(
-    "--prompt-file", type=click.Path(path_type=Path), help="Continue the content of this file (- for standard input)."
+    "--prompt-file",
+    type=click.Path(path_type=Path),
+    help="Continue the content of this file, - for standard input.  [default: none]",
 )
 @option(
     "--length", "-l", type=click.IntRange(min=0), default=500, show_default=True, help="Characters, without the prompt."
@@ -40,13 +43,18 @@ PIPED_IDS = 64  # drawn before they are written where nobody watches: one write 
     "--stop",
     multiple=True,
     callback=as_utf8,
-    help="End before this string, taken as it stands; may be given several times.",
+    help="End before this string, taken as it stands; may be given several times.  [default: none]",
 )
-@option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=None, help="The same seed draws the same text.")
-@option("--stream/--no-stream", default=None, help="Write characters as they come.  [default: for one text]")
-@option("--json", "as_json", is_flag=True, help="Print JSON: prompt, texts and, with beams, their log-probabilities.")
-@option("--device", default="auto", help="auto, cpu, cuda or mps.")
-@threads_option()
+@option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**63 - 1),
+    default=None,
+    help="The same seed draws the same text.  [default: another each time]",
+)
+@option("--stream/--no-stream", default=None, help="Write characters as they come.  [default: for one text]", rare=True)
+@option("--json", "as_json", is_flag=True, help="Print JSON: prompt, texts and, with beams, their bits.")
+@device_option(rare=True)
+@threads_option(rare=True)
 @settings_options(
     "Drawing, in this order: temperature, then top-k, top-p, min-p", {"sampling": Sampling}, short={"temperature": "-t"}
 )
@@ -55,7 +63,7 @@ PIPED_IDS = 64  # drawn before they are written where nobody watches: one write 
     "--beams",
     type=click.IntRange(min=1),
     default=None,
-    help="Beam search of this width; prints the -n best.",
+    help="Beam search of this width; prints the -n best.  [default: none]",
     heading="Searching instead of drawing",
 )
 @option(
@@ -63,7 +71,8 @@ PIPED_IDS = 64  # drawn before they are written where nobody watches: one write 
     type=float,
     default=0.0,
     show_default=True,
-    help="Above 0 favours longer texts (with --stop).",
+    help="Above 0 favours longer texts (with --beams and --stop).",
+    rare=True,
     heading="Searching instead of drawing",
 )
 def command(run: Path | None, **values: Any) -> None:
@@ -84,7 +93,9 @@ def command(run: Path | None, **values: Any) -> None:
             model, loaded.tokenizer, prompt or None, length=length, beams=values["beams"], stop=stop,
             hypotheses=count, length_penalty=values["length_penalty"],
         )  # fmt: skip
-        texts = [{"text": h.text, "log_prob": h.log_prob, "score": h.score} for h in found]
+        texts = [
+            {"text": h.text, "bits": -h.log_prob / math.log(2), "log_prob": h.log_prob, "score": h.score} for h in found
+        ]
     else:
         generator = _generator(values["seed"])
         live = values["stream"] is not False and count == 1 and not values["as_json"]
@@ -103,7 +114,7 @@ def command(run: Path | None, **values: Any) -> None:
         return None
     for number, entry in enumerate(texts, 1):
         if len(texts) > 1:
-            note = f", log-probability {entry['log_prob']:.2f} nats" if "log_prob" in entry else ""
+            note = f", {entry['bits']:.2f} bits" if "bits" in entry else ""
             click.echo(click.style(f"── {number}{note}", dim=True), err=True)
         output.write(f"{prompt}{entry['text']}\n")
     return None

@@ -14,7 +14,15 @@ from rich.text import Text as Line
 from charlm import checkpoint
 from charlm.analysis import Character, lens
 from charlm.cli.glyphs import escaped, shown
-from charlm.cli.options import GroupedCommand, apply, decoding_options, option, refuse, threads_option
+from charlm.cli.options import (
+    GroupedCommand,
+    apply,
+    decoding_options,
+    device_option,
+    option,
+    refuse,
+    threads_option,
+)
 from charlm.cli.runs import offered
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text
@@ -38,8 +46,8 @@ HEIGHTS = " ▁▂▃▄▅▆▇█"  # a bit each, where there is no colour
 @click.command("score", cls=GroupedCommand)
 @click.argument("arguments", nargs=-1, required=True, callback=as_utf8, metavar="[RUN] TEXT", shell_complete=offered)
 @option("--top", type=click.IntRange(min=0), default=5, show_default=True, help="Predictions shown of each character.")
-@apply(decoding_options("Of standard input"))
-@option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@apply(decoding_options("Encoding of standard input"))
+@device_option()
 @threads_option()
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(arguments: tuple[str, ...], top: int, encoding: str, wrong_bytes: str, device: str, as_json: bool) -> None:

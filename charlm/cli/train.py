@@ -22,10 +22,9 @@ from charlm.cli.options import (
     option,
     refuse,
     refuse_all_but,
-    settings_options,
-    threads_option,
 )
 from charlm.cli.runs import RUN
+from charlm.cli.settings import run_options
 from charlm.cli.texts import note_held_out, origin_of, tell
 from charlm.comparison import PLAN, duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
@@ -45,33 +44,10 @@ from charlm.training import (
     resume,
     speed,
     train,
+    with_units,
 )
 
 EXAMPLE, EXAMPLE_WITHIN = 12, 2000  # characters of a prompt that is suggested; of the text where one is looked for
-
-model_options = [
-    option(
-        "--size",
-        type=click.Choice(SIZES),
-        default="auto",
-        show_default=True,
-        help="Of the model; auto looks at text, budget and processor.",
-    ),
-    settings_options("Training", {"training": TrainingConfig}, skip=("budget",)),
-    option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.", heading="Training"),
-    threads_option("Training", expose_value=True),
-    option(
-        "--tokenizer",
-        default="characters",
-        show_default=True,
-        help="characters, bytes or sentencepiece.",
-        heading="Tokenizer",
-    ),
-    settings_options("Tokenizer", {name: kind.Config for name, kind in TOKENIZERS.items()}),
-    settings_options(
-        "Architecture (--size decides what is not given)", {name: kind.Config for name, kind in ARCHITECTURES.items()}
-    ),
-]
 
 
 MODEL_SETTINGS = {
@@ -113,8 +89,20 @@ def check_threads(threads: str, training: TrainingConfig) -> None:
 
 @click.command("train", cls=GroupedCommand)
 @click.argument("corpus", nargs=-1)
-@option("--arch", default="lstm", show_default=True, help=f"{', '.join(ARCHITECTURES)}.")
-@option("--budget", default=None, help="How long: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.  [default: 2m]")
+@option("--arch", default="lstm", show_default=True, help=f"Kind of model: {', '.join(ARCHITECTURES)}.")
+@option(
+    "--budget",
+    default=None,
+    help=f"How long: 90s, 5m, 2h, 10epochs, 50Mtokens, 3000steps.  [default: {TrainingConfig.budget}]",
+)
+@option(
+    "--size",
+    type=click.Choice(SIZES),
+    default="auto",
+    show_default=True,
+    help="Size of the model; auto goes by text, budget and processor.",
+)
+@apply(corpus_options)
 @option(
     "--output", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [default: checkpoints/CORPUS-ARCH]"
 )
@@ -123,18 +111,18 @@ def check_threads(threads: str, training: TrainingConfig) -> None:
     "--from",
     "start",
     type=RUN,
-    help="Start from this run's weights and tokenizer (fine-tuning).",
+    help="Start from this run's weights and tokenizer (fine-tuning).  [default: none]",
 )
 @option(
     "--resume",
     "resumed",
     type=RUN,
-    help="Go on with this interrupted run; with a larger --budget, for the whole, also with a finished one.",
+    help="Go on with this interrupted run; with a larger --budget, for the whole, also with a finished one.  "
+    "[default: none]",
 )
-@option("--quiet", "-q", is_flag=True, help="Show nothing while it trains.")
+@option("--quiet", "-q", is_flag=True, help="Show nothing unless something goes wrong.")
 @option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
-@apply(corpus_options)
-@apply(model_options)
+@apply(run_options)
 def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path | None, **values: Any) -> int:
     """Train a model on CORPUS: files, a folder of texts, - for standard input, builtin:NAME, or a downloaded NAME.
 
@@ -149,7 +137,7 @@ def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path |
             trained, text = _resume(resumed, corpus, values, quiet, stopping)
         else:
             trained, text = _train(corpus, values, quiet, stopping)
-        return show_outcome(trained, text, as_json, stopping())
+        return show_outcome(trained, text, as_json, stopping(), quiet=quiet)
 
 
 def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> tuple[Trained, Text]:
@@ -260,12 +248,17 @@ def example_prompt(text: Text) -> str:
     return shlex.quote(begin + space or line[:EXAMPLE]) if line else ""
 
 
-def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int) -> int:
-    """Say how a run ended and what to do next; the exit code."""
+def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int, *, quiet: bool = False) -> int:
+    """Say how a run ended, what it was last measured at and what to do next; the exit code.
+
+    Quiet: nothing of a run that came to its end.
+    """
     card = checkpoint.read_card(trained.path)
+    result = checkpoint.result_of(trained.path, card)
     if as_json:
         figures = {"run": str(trained.path), "parameters": trained.model.parameters_count, "seconds": trained.seconds}
-        click.echo(json.dumps({**figures, "finished": trained.finished, "progress": card["progress"]}))
+        measured = {"result": result and result.to_json(), "progress": with_units(card["progress"])}
+        click.echo(json.dumps({**figures, "finished": trained.finished, **measured}))
     size = f"{trained.model.parameters_count:,} {'n-grams' if not list(trained.model.parameters()) else 'parameters'}"
     if trained.warning:
         errors.print(trained.warning, style="red", soft_wrap=True)
@@ -273,10 +266,12 @@ def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int) ->
         errors.print(f"stopped and saved after {duration(trained.seconds)}; go on with", style="yellow", soft_wrap=True)
         errors.print(f"  charlm train --resume {shell_quoted(trained.path)}", soft_wrap=True)
         return 128 + signalled
-    errors.print(
-        f"{trained.path}: {size}, trained in {duration(trained.seconds)}. Now try", style="green", soft_wrap=True
-    )
+    if quiet:
+        return 0
+    errors.print(f"{trained.path}: {size}, trained in {duration(trained.seconds)}", style="green", soft_wrap=True)
+    if result:
+        errors.print(str(result), style="green", soft_wrap=True)
     name = shell_quoted(trained.path)
     prompt = f" --prompt {example}" if (example := example_prompt(text)) else ""
-    errors.print(f"  charlm evaluate {name}\n  charlm sample {name}{prompt}", soft_wrap=True)
+    errors.print(f"Now try\n  charlm evaluate {name}\n  charlm sample {name}{prompt}", soft_wrap=True)
     return 0

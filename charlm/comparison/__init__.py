@@ -12,7 +12,8 @@ from charlm.comparison.comparing import SAMPLE_CHARACTERS, SAMPLING, compare, sa
 from charlm.comparison.planning import MATCHES, Plan, budget_for, plan
 from charlm.comparison.result import Comparison, Conditions, Pair, Row
 from charlm.comparison.sources import PLAN, Contender, Observer, Source, to_train, trained_already
-from charlm.comparison.words import Cell, Line, differing, duration, lead, listed, notes, pairs_table, short, table
+from charlm.comparison.words import Cell, Line, differing, lead, listed, notes, pairs_table, short, table
+from charlm.progress import duration
 
 __all__ = [
     "MATCHES",

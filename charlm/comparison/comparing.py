@@ -13,7 +13,7 @@ from charlm.comparison.sources import FROZEN, Contender, Observer, Source
 from charlm.corpus import Split, Text
 from charlm.decoding import Sampling, sample
 from charlm.errors import TrainingFault
-from charlm.evaluation import Difference, Evaluation, baselines, evaluate
+from charlm.evaluation import Difference, Evaluation, baselines, evaluate, record
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
 from charlm.training import Unsaved
@@ -87,6 +87,7 @@ def _as_it_is_and_frozen(contender: Contender) -> list[Contender]:
 
 
 def _evaluated(name: str, contender: Contender, text: Text, context: int | None, observer: Observer) -> Evaluation:
+    weights = checkpoint.weights_digest(contender.path)
     with observer.evaluating(name) as show:
 
         def progress(what: str, done: float) -> None:
@@ -95,6 +96,8 @@ def _evaluated(name: str, contender: Contender, text: Text, context: int | None,
             show(what, done)
 
         evaluation = evaluate(contender.model, contender.tokenizer, text, context=context, progress=progress)
+    if not contender.frozen:  # the run's own figure is that of the model as it is
+        record(contender.path, weights, evaluation)
     observer.measured(contender, evaluation)
     return evaluation
 

@@ -45,7 +45,8 @@ def _training_text(corpus: Any) -> str | None:
 
 def _vocabulary(tokenizer: Tokenizer) -> str:
     """All that decides an id; not which characters training showed, which may differ where that does not."""
-    return f"{tokenizer.kind} of {tokenizer.vocab_size:,} ids (SHA-256 {tokenizer.fingerprint[:8]}…)"
+    ids = tokenizer.ids_in_words(tokenizer.vocab_size)
+    return f"{tokenizer.kind}, {ids} (SHA-256 {tokenizer.fingerprint[:8]}…)"
 
 
 def _budget(training: Any) -> str | None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from charlm.comparison.result import Comparison, Row
 from charlm.models import ARCHITECTURES, CountingModel, Network
+from charlm.progress import duration
 from charlm.training import Budget
 
 
@@ -203,11 +204,3 @@ def short(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.3g}{name}"
     return f"{number:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 8 s, 1:30, 2:05:00."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"

@@ -7,11 +7,13 @@ result     the figures, and the difference of two
 bootstrap  how sure they are
 reference  what needs no model
 learned    how much of a text was learned from
+recording  a figure into the card of its run
 """
 
 from charlm.evaluation.bootstrap import with_seeds
 from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.learned import WEIGHED_ON, LearnedShare, learned_share
+from charlm.evaluation.recording import record
 from charlm.evaluation.reference import baselines
 from charlm.evaluation.result import Difference, Evaluation, paired_difference
 from charlm.evaluation.scoring import token_bits, windowed_token_bits
@@ -28,6 +30,7 @@ __all__ = [
     "evaluate",
     "learned_share",
     "paired_difference",
+    "record",
     "token_bits",
     "windowed_token_bits",
     "with_seeds",

@@ -61,10 +61,13 @@ class Places:
         rest = log_probs.index_select(2, self.others).logsumexp(2, keepdim=True) - math.log(len(self.others))
         return torch.cat([occurring, rest], 2)
 
-    def tune(self, mixture: Mixture, said: Sequence[Tensor], tell: Tell = lambda _: None) -> None:
-        """Weigh the members by what each of them `said` here."""
-        mixture.combination.cpu().tune(torch.stack(list(said), 1), self.targets, self.copies, tell)
+    def tune(self, mixture: Mixture, said: Sequence[Tensor], tell: Tell = lambda _: None) -> float:
+        """Weigh the members by what each of them `said` here; returns the mixture's nats per token."""
+        voices = torch.stack(list(said), 1)
+        mixture.combination.cpu().tune(voices, self.targets, self.copies, tell)
+        nats = self.nats(mixture.combined(voices, self.copies))
         mixture.combination.to(device_of(mixture))
+        return nats / max(1, len(self.targets))
 
     def nats(self, said: Tensor) -> float:
         """What the places cost, in all, to who says so (N, A)."""

@@ -76,6 +76,8 @@ def mix(
     if text is not None:
         about[WEIGHED_ON] = {"name": text.name, "characters": text.characters, "sha256": text.sha256}
     found = {name: bits * places.nats(voice) for name, voice in zip([*names, "mixture"], said, strict=True)}
+    if text is None:
+        about["result"] = checkpoint.Result(found["mixture"], checkpoint.VALIDATION).to_json()
     return Mixed(model.eval(), tokenizer, about, found)
 
 

@@ -104,6 +104,11 @@ class LanguageModel(nn.Module, ABC):
         return self
 
     @property
+    def chosen(self) -> Mapping[str, Any]:
+        """What this model has where its settings may be left open, by the names of the settings."""
+        return {}
+
+    @property
     def parameters_count(self) -> int:
         """How many numbers were learned: weights for a network, counts for a counting model."""
         return sum(p.numel() for p in self.parameters())
@@ -139,9 +144,11 @@ class CountingModel(LanguageModel):
     """A model that is fitted by counting its training text once, not by gradient descent.
 
     `found` is what `fit` learned that the tensors do not tell: JSON values by name, for the run's card.
+    `validation_nats`: what a token of `validation` cost before it was counted, if `fit` looked; nats.
     """
 
     found: Mapping[str, Any] = {}
+    validation_nats: float | None = None
 
     @abstractmethod
     def fit(

@@ -35,6 +35,7 @@ class Tokenizer(ABC):
 
     Config: ClassVar[type[Settings]]
     kind: ClassVar[str]  # its name in TOKENIZERS, on the command line and in the checkpoint
+    unit: ClassVar[str] = "pieces"  # what it learns
 
     seen: Integers
     """The code points of the training part, ascending: its alphabet, with or without an id of their own."""
@@ -102,6 +103,13 @@ class Tokenizer(ABC):
     def vocab_size(self) -> int:
         """V: the number of ids, boundary and bytes included."""
         return len(self._pieces)
+
+    @classmethod
+    def ids_in_words(cls, vocab_size: int) -> str:
+        """What so many ids are: those that were learned, and those that every tokenizer of ours has."""
+        learned = vocab_size - FIRST_PIECE
+        bytes_ = "256 bytes for all others" if learned else "256 bytes"
+        return f"{vocab_size:,} ids: " + (f"{learned:,} {cls.unit}, " if learned else "") + f"{bytes_}, 1 boundary"
 
     def pieces(self) -> list[bytes]:
         """The UTF-8 bytes that each id stands for, (V,): b"" for the boundary, one byte for a byte id."""

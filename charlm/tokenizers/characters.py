@@ -36,6 +36,7 @@ class Characters(Tokenizer):
 
     Config: ClassVar[type[Settings]] = CharactersConfig
     kind = "characters"
+    unit = "characters"
 
     def __init__(self, characters: Integers, seen: Integers) -> None:
         """The code points that have an id, and those of the training part; both ascend."""

@@ -11,7 +11,7 @@ run         from text and settings to a saved run
 
 from charlm.training.budget import Budget
 from charlm.training.computing import speed
-from charlm.training.counters import Progress
+from charlm.training.counters import Progress, with_units
 from charlm.training.recipe import SIZES, assumptions, complete, model_config
 from charlm.training.run import choose_device, resume, train
 from charlm.training.session import Trained, Unsaved, Watcher
@@ -32,4 +32,5 @@ __all__ = [
     "resume",
     "speed",
     "train",
+    "with_units",
 ]

@@ -81,3 +81,11 @@ class Counters:
         ):
             raise ValueError("the counters contradict each other")
         return counters
+
+
+NAMES_WITH_UNITS = {"training": "training_nats_per_token", "best": "best_validation_nats_per_token"}
+
+
+def with_units(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """The counters as a card has them, under names that say what they count."""
+    return {NAMES_WITH_UNITS.get(name, name): value for name, value in progress.items()}

@@ -38,7 +38,8 @@ REPORT_SECONDS = 0.25
 JOIN = 0.5  # of the steps; then the run learns from the validation slice too
 OVERFITTED = 2  # validations without a new best
 LOST = 2.0  # nats per token above guessing evenly: weights from there on are not worth saving
-SMOOTHING = 0.98  # of the training loss that is reported
+SMOOTHING = 0.98  # of the training loss that is reported: a running mean, at first over the last 1/4 of the steps only:
+RECENT = 4  # weights of 4 / (t + 3), polynomial-decay averaging (Shamir & Zhang 2013), which has no bias at the start
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -193,7 +194,7 @@ class Trainer:
         torch.autograd.backward(loss)
         self.state = detach(state)
         nats = self._update(loss)
-        c.training = nats if not c.step else SMOOTHING * c.training + (1 - SMOOTHING) * nats
+        c.training += max(1 - SMOOTHING, RECENT / (c.step + RECENT)) * (nats - c.training)
         self._losses.append(nats)
         c.step, self._made = c.step + 1, self._made + 1
         c.seconds = time.monotonic() - self._began
@@ -327,7 +328,7 @@ class Trainer:
         c = self.counters
         per_step = (c.seconds - c.prepared) / (c.step - c.begun)
         characters = c.step * self.streams.batch * self.streams.segment_length * self.characters_per_token
-        bits = 1 / (math.log(2) * self.characters_per_token)  # of one nat per token, in bits per character
+        bits = self.bits_per_nat
         losses, self._losses = self._losses, []
         return Progress(
             step=c.step,
@@ -341,6 +342,11 @@ class Trainer:
             best=None if c.best is None else c.best * bits,
             loss=fmean(losses) * bits if losses else None,
         )
+
+    @property
+    def bits_per_nat(self) -> float:
+        """What one nat per token is in bits per character."""
+        return 1 / (math.log(2) * self.characters_per_token)
 
     def tensors(self) -> dict[str, Tensor]:
         """All that changes as training goes on, for `resume`: weights, optimizers, carried state, random state.

@@ -52,6 +52,7 @@ class Weighing:
         self.mixture = mixture
         self.places = Places(validation, mixture.vocab_size)
         self.said: dict[int, Tensor] = {}
+        self.nats_per_token: float | None = None  # of the weighed mixture on the validation slice
         for number, member in enumerate(mixture.each()):
             if isinstance(member, CountingModel):
                 member.fit(ids, validation, stage, partial(self._ask, number))
@@ -71,4 +72,4 @@ class Weighing:
             self.said[number] if number in self.said else self.places.said(member)
             for number, member in enumerate(self.mixture.each())
         ]
-        self.places.tune(self.mixture, voices)
+        self.nats_per_token = self.places.tune(self.mixture, voices)

@@ -1,5 +1,6 @@
 """A whole training run: text and settings in, a saved run out. Interrupt it, resume it, go on from another."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -225,11 +226,15 @@ def _count(
 ) -> Trained:
     began, meter = time.monotonic(), MachineMeter()
     ids = encode(split.train, tokenizer, progress=watcher.stage)
+    validation = encode(split.validation, tokenizer)
     _warn_of_counting([model], ids, training, watcher)
-    model.fit(ids, encode(split.validation, tokenizer), watcher.stage)
+    model.fit(ids, validation, watcher.stage)
     seconds = time.monotonic() - began
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
     about = {**about, **model.found, "progress": progress, PROCESSOR_USE: meter.use().to_json()}
+    if (nats := model.validation_nats) is not None and math.isfinite(nats):
+        bits = nats / math.log(2) * len(validation) / split.validation.characters
+        about["result"] = checkpoint.Result(bits, checkpoint.VALIDATION, before_joining=True).to_json()
     checkpoint.save(path, architecture, model, tokenizer, about)
     checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     return Trained(path, model, True, seconds)

@@ -25,6 +25,7 @@ from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
 from charlm.training.counters import Progress
 from charlm.training.loop import Stopped, Trainer
+from charlm.training.mixture import Weighing
 from charlm.training.settings import TrainingConfig
 
 SAVE_SECONDS = 60.0  # where nothing else is asked for
@@ -84,7 +85,7 @@ class Session:
     trainer: Trainer
     about: Mapping[str, Any]
     watcher: Watcher
-    settle: Callable[[], None] | None = None
+    settle: Weighing | None = None
     due: float = -math.inf  # when to save next, by the monotonic clock
     written: int = -1
     meter: MachineMeter = field(default_factory=MachineMeter)  # of all of this stretch
@@ -202,6 +203,7 @@ class Session:
         progress = {"finished": finished, **asdict(trainer.counters)}
         use = self.meter.use().to_json()
         about = {**self.about, "training": trainer.config.to_json(), "progress": progress, PROCESSOR_USE: use}
+        about |= self._result(faulty=faulty)
         best = self._best() if faulty or trainer.counters.joined is None else None
         checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, best)
         if not self._resumable():
@@ -209,6 +211,23 @@ class Session:
         self.saved_step = trainer.counters.step
         self._wait(time.monotonic() - began)
         self._write_metrics()
+
+    def _result(self, *, faulty: bool) -> dict[str, Any]:
+        """What the validation slice last gave, for the card; as it is there where nothing was measured since.
+
+        In a `faulty` run the best weights are saved, which are those that were measured.
+        """
+        trainer, c = self.trainer, self.trainer.counters
+        nats = c.best
+        if self.model is not trainer.model:  # the network's own figure is not that of the mixture
+            nats = self.settle.nats_per_token if self.settle else None
+        if nats is None:
+            earlier = self.about.get("result")
+            still_true = isinstance(earlier, Mapping) and earlier.get("text") == checkpoint.VALIDATION
+            return {} if still_true else {"result": None}
+        bits = nats * trainer.bits_per_nat
+        result = checkpoint.Result(bits, checkpoint.VALIDATION, before_joining=c.joined is not None and not faulty)
+        return {"result": result.to_json()}
 
     def _best(self) -> dict[str, Tensor] | None:
         """The numbers of the model with the network's best weights; None where none were validated."""

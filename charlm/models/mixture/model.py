@@ -128,6 +128,11 @@ class Mixture(LanguageModel):
         self.combination: Combination = COMBINATIONS[config.combine](len(self.members))
 
     @property
+    def chosen(self) -> Mapping[str, Any]:
+        """What each member has chosen."""
+        return {"members": [dict(member.chosen) for member in self.each()]}
+
+    @property
     def parameters_count(self) -> int:
         """What the members have learned, and how to weigh them."""
         own = sum(weight.numel() for weight in self.combination.parameters())

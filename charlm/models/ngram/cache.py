@@ -44,6 +44,7 @@ BATCH = 2048
 RATE = 2e-2
 DECAY = 5  # on the squared weights: worth so many nats over the whole slice
 CELLS = 1 << 20  # places times window compared at a time
+CHUNK = 1 << 15  # places answered for at once
 
 
 class Echoes(NamedTuple):
@@ -139,14 +140,15 @@ class Cache:
         probability: Numbers,
         static: Static,
         tell: Tell,
-    ) -> "Cache":
+    ) -> tuple["Cache", Numbers]:
         """The cache that predicts best, with the counts, a text (N,) that begins with the boundary.
 
-        Learned from symbols[begin:end] for each of `places`, R in all, of which the counts say `probability` (R,).
+        Learned from symbols[begin:end] for each of `places`, R in all, of which the counts say `probability` (R,);
+        returned with it is what it makes of those.
         """
         cache = cls.untrained(window)
         if not len(probability):
-            return cache
+            return cache, probability
         counts, right = (np.concatenate(c) for c in zip(*_observed(symbols, window, places), strict=True))
         often = counts[:, 1:].sum(2)
         sizes = (torch.from_numpy(column) for column in (often, static.matched))
@@ -160,7 +162,8 @@ class Cache:
             return probability
 
         descend(weights, (*[DECAY] * 5, 0), predicted, len(base), steps=STEPS, batch=BATCH, rate=RATE, tell=tell)
-        return cache
+        pieces = torch.split(torch.arange(len(base)), CHUNK)
+        return cache, np.concatenate([predicted(piece).numpy() for piece in pieces])
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Cache":

@@ -54,11 +54,16 @@ class Slice(NamedTuple):
 
     def nats(self, estimates: Sequence[Estimate]) -> float:
         """Cross-entropy per place."""
-        return -float(np.log(self.probability(*self.looked_up(estimates))).sum()) / max(1, len(self.contexts))
+        return nats_per_place(self.probability(*self.looked_up(estimates)))
 
     def shortened(self, order: int) -> "Slice":
         """The same places, seen by n-grams of up to `order` only."""
         return Slice(self.levels[:order], self.base, self.contexts[:, :order], self.ngrams[:, :order])
+
+
+def nats_per_place(probability: Numbers) -> float:
+    """Cross-entropy of what stands at the places, each of `probability` (P,)."""
+    return -float(np.log(probability, dtype=np.float64).sum()) / max(1, len(probability))
 
 
 def tune_gate(held: Slice, tell: Tell) -> tuple[Estimator, tuple[Numbers, Numbers]]:
@@ -118,14 +123,18 @@ FIXED: dict[str, Estimator] = {
 SMOOTHERS = (*LEARNED, *FIXED)
 
 
-def tune_cache(window: int, symbols: Integers, held: Slice, mass: Numbers, backoff: Numbers, tell: Tell) -> Cache:
+def tune_cache(
+    window: int, symbols: Integers, held: Slice, mass: Numbers, backoff: Numbers, tell: Tell
+) -> tuple[Cache, float]:
     """A cache of `window` tokens for counts that say so much of the slice: mass and back-off (P, K) at its places.
 
-    `symbols` is the slice itself, the boundary first.
+    With the nats per token that the slice costs then. `symbols` is the slice itself, the boundary first.
     """
     matched = (held.contexts >= 0).sum(1) - 1
     static = Static(matched, backoff[np.arange(len(matched)), matched])
-    return Cache.trained(window, symbols, sampled(1, len(symbols)), held.probability(mass, backoff), static, tell)
+    probability = held.probability(mass, backoff)
+    cache, probability = Cache.trained(window, symbols, sampled(1, len(symbols)), probability, static, tell)
+    return cache, nats_per_place(probability)
 
 
 def best_order(held: Slice, estimator: Estimator) -> int:

@@ -3,6 +3,7 @@
 Shapes: K = order - 1 contexts.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,16 @@ import numpy as np
 from charlm.config import Settings, setting
 from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache
 from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
-from charlm.models.ngram.estimation import FIXED, LEARNED, SMOOTHERS, Estimator, Slice, best_order, tune_cache
+from charlm.models.ngram.estimation import (
+    FIXED,
+    LEARNED,
+    SMOOTHERS,
+    Estimator,
+    Slice,
+    best_order,
+    nats_per_place,
+    tune_cache,
+)
 from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Numbers
 from charlm.progress import Listener
@@ -29,23 +39,24 @@ class NGramConfig(Settings):
 
     order: int | None = setting(
         None,
-        f"n-gram length, context and prediction; open: chosen on the validation slice, up to {LONGEST}",
+        "n-gram length, context and prediction",
         min=1,
         max=16,
+        unset=f"chosen on the validation slice, up to {LONGEST}",
     )
     smoothing: str | None = setting(  # None: nothing was counted here, the table was imported
         "gated", "how counts become probabilities", choices=SMOOTHERS
     )
     cache: int | None = setting(
         None,
-        "last tokens of the text being read in which earlier cases of the context are looked for; 0: none; "
-        f"open: {RECENT} with gated smoothing, else 0",
+        "last tokens of the text being read in which earlier cases of the context are looked for; 0: none",
         min=0,
         max=LARGEST_WINDOW,
+        unset=f"{RECENT} with gated smoothing, else 0",
     )
     memory: float = setting(
         2.0,
-        "gigabytes that counting may take besides the text; sets how long n-grams get where that is open",
+        "gigabytes that counting may take besides the text; without --order sets how long n-grams get",
         min=0.1,
     )
 
@@ -93,14 +104,17 @@ def counted(
 
 def tuned(
     config: NGramConfig, vocab_size: int, symbols: Integers, alphabet: int, split: int, tell: Listener
-) -> tuple[Estimator, int, Cache | None]:
-    """What the validation slice, symbols[split:], teaches: how to estimate, up to which order, the cache if any."""
+) -> tuple[Estimator, int, Cache | None, float | None]:
+    """What the validation slice, symbols[split:], teaches: how to estimate, up to which order, the cache if any.
+
+    And the nats per token that the slice costs with that; None where there was nothing to learn, or no slice.
+    """
     smoothing, order = config.smoothing, config.order
     assert smoothing is not None
     window = config.cache if config.cache is not None else RECENT * (smoothing == "gated")
     estimator, steps = FIXED.get(smoothing), None
     if estimator and order and not window:
-        return estimator, order, None
+        return estimator, order, None, None
     size = LEARNED_FROM if smoothing == "gated" else COUNTED
     levels = counted(config, symbols[:split], alphabet, order or LONGEST, size, tell)
     contexts, ngrams = matches(levels, alphabet, symbols, split)
@@ -110,10 +124,13 @@ def tuned(
     if not order and len(contexts):  # the gate itself decides what long contexts count
         order = len(levels) if smoothing == "gated" else best_order(held, estimator)
     order = order or LONGEST
-    if not window:
-        return estimator, order, None
     held = held.shortened(order)
     mass, backoff = steps or held.looked_up(estimator(held.levels, held.base))
-    text = np.append(symbols[:1], symbols[split:])
-    cache = tune_cache(window, text, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction))
-    return estimator, order, cache
+    cache, nats = None, nats_per_place(held.probability(mass, backoff))
+    if window:
+        text = np.append(symbols[:1], symbols[split:])
+        cache, nats = tune_cache(window, text, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction))
+    if not len(contexts):
+        return estimator, order, cache, None
+    unseen = float((ngrams[:, 0] < 0).mean()) * math.log(max(1, vocab_size - len(levels[0])))  # they share one symbol's
+    return estimator, order, cache, nats + unseen

@@ -80,6 +80,11 @@ class NGram(CountingModel):
         return max(1, len(self.levels) - 1)
 
     @property
+    def chosen(self) -> Mapping[str, Any]:
+        """The order and the cache's window, in tokens."""
+        return {"order": self.order, "cache": int(self.cache.window[0]) if self.cache else 0}
+
+    @property
     def parameters_count(self) -> int:
         """How many n-grams are stored."""
         return len(self.symbol)
@@ -113,7 +118,8 @@ class NGram(CountingModel):
         parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
         progress("counting", 0.0)
         ids, symbols = symbols_of(parts, self.vocab_size)
-        estimator, order, cache = tuned(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), progress)
+        learned = tuned(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), progress)
+        estimator, order, cache, self.validation_nats = learned
         self._remember(cache)
         if before is not None:
             self._estimate(ids, complete(symbols[: 1 + len(tokens)], len(ids)), estimator, order, progress)
