@@ -20,12 +20,18 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", "'": "\\'"}
 def shell_quoted(name: str | Path) -> str:
     """The name as one word of a command that is to be typed: every command in a message quotes its names by this.
 
-    A plain name stays as it is, others are quoted, and one that begins with a dash, so that it would be an option, gets
-    ./ before it. What cannot be seen, or is not UTF-8, is spelled in $'...', which bash, zsh and ksh read
-    (POSIX.1-2024, section 2.2.4); octal, because digits may follow. On Windows: double quotes.
+    One that begins with a dash, so that it would be an option, gets ./ before it; see `quoted_word`.
     """
     word = os.fspath(name)
-    word = f"./{word}" if word.startswith("-") else word
+    return quoted_word(f"./{word}" if word.startswith("-") else word)
+
+
+def quoted_word(word: str) -> str:
+    """Any text as one word of a command: a plain one as it is, others in quotes, on Windows in double ones.
+
+    What cannot be seen, or is not UTF-8, is spelled in $'...', which bash, zsh and ksh read (POSIX.1-2024, section
+    2.2.4); octal, because digits may follow.
+    """
     if sys.platform == "win32":
         return subprocess.list2cmdline([word])
     return shlex.quote(word) if word.isprintable() else f"$'{''.join(map(_spelled, word))}'"

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from charlm.cli.texts import as_utf8, note_file, note_line_ends
 from charlm.corpus import Text
 from charlm.decoding import AllowedIds, Sampling, beam_search, sample
 from charlm.errors import DataError, UsageError
+from charlm.names import quoted_word
 
 PIPED_IDS = 64  # drawn before they are written where nobody watches: one write costs as much as several draws
 
@@ -142,7 +142,7 @@ def _check_characters(run: Any, prompt: str, stop: tuple[str, ...]) -> None:
 
 def _typed(text: str) -> str:
     """A text as a shell takes it, shortened, with nothing that a terminal obeys."""
-    return harmless(shlex.quote(text if len(text) <= 40 else f"{text[:37]}..."))
+    return quoted_word(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def _advice(text: str) -> str:

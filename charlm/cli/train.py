@@ -1,7 +1,6 @@
 """`charlm train`: a text in, a run out."""
 
 import json
-import shlex
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +29,7 @@ from charlm.comparison import PLAN, duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, CountingModel, Network
-from charlm.names import shell_quoted
+from charlm.names import quoted_word, shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
 from charlm.training import (
     SIZES,
@@ -245,7 +244,7 @@ def example_prompt(text: Text) -> str:
     lines = (line.strip() for line in text.slice(0, EXAMPLE_WITHIN).read().splitlines())
     line = next((line for line in lines if line and line[:EXAMPLE].isprintable() and not line.startswith("-")), "")
     begin, space, _ = line[: EXAMPLE + 1].rpartition(" ")
-    return shlex.quote(begin + space or line[:EXAMPLE]) if line else ""
+    return quoted_word(begin + space or line[:EXAMPLE]) if line else ""
 
 
 def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int, *, quiet: bool = False) -> int:
