@@ -40,7 +40,7 @@ class Result:
     def __str__(self) -> str:
         """The figure in a sentence."""
         text = "the held-out text" if self.text == HELD_OUT else "the validation slice"
-        before = " before that joined the training text" if self.before_joining else ""
+        before = ", before it joined the training text" if self.before_joining else ""
         return f"{self.bits_per_character:.3f} bits per character of {text}{before}"
 
     def to_json(self) -> dict[str, Any]:
