@@ -271,9 +271,18 @@ corpus_options: list[Decorator] = [
 ]
 moved_options: list[Decorator] = [
     option(
-        "--corpus", "corpus_moved", multiple=True, help="Where the runs' corpus is now, if it has moved.", rare=True
+        "--corpus",
+        "corpus_moved",
+        multiple=True,
+        rare=True,
+        help="Where the runs' corpus is now, if it has moved.  [default: where it was]",
     ),
-    option("--held-out", "held_out_moved", help="Where their held-out file is now, if it has moved.", rare=True),
+    option(
+        "--held-out",
+        "held_out_moved",
+        help="Where their held-out file is now, if it has moved.  [default: where it was]",
+        rare=True,
+    ),
 ]
 
 
