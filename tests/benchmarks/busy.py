@@ -2,8 +2,8 @@
 
     python tests/benchmarks/busy.py TEXT name=CHARLM [name=CHARLM …] [--loads 0,1,4] [--seconds 8]
 
-Each CHARLM is a `charlm` command, so that two versions can be timed in turns; VARIABLE=value before it, split by commas,
-goes into its environment: `one=OMP_NUM_THREADS=1,charlm`. Prints steps done and seconds, a line each.
+Each CHARLM is a `charlm` command, so that two versions can be timed in turns; VARIABLE=value before it, split by
+commas, goes into its environment: `one=OMP_NUM_THREADS=1,charlm`. Prints steps done and seconds, a line each.
 """
 
 import argparse
