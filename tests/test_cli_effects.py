@@ -16,6 +16,8 @@ from test_cli_runs import leaves
 
 from charlm.cli import cli
 from charlm.cli.compare import FOR_RUNS
+from charlm.cli.options import DECODING
+from charlm.cli.texts import MOVED
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 from charlm.training import TrainingConfig
@@ -32,7 +34,7 @@ HEEDED = {
     "sample": {"prompt", "prompt_file", "length", "num_samples", "stop", "as_json", "device", "beams"},
     "evaluate": {"text", "context", "dynamic", "dynamic_rate", "device", "as_json"},
     "compare": FOR_RUNS,
-    "report": {"output", "context", "seed", "device"},
+    "report": {"output", "context", "seed", "device", "corpus_moved", "held_out_moved"},
     "mix": {"output", "force", "combine", "text", "as_json"},
     "score": {"device", "as_json"},
     "inspect gradients": {"text", "reach", "device", "as_json"},
@@ -42,7 +44,7 @@ HEEDED = {
     "bench": {"arch", "seconds", "device", "as_json"},
     "info": {"json_wanted"},
     "export": {"kind", "output", "as_json"},
-    "import": {"output", "force", "space", "newline", "as_json"},
+    "import": {"output", "force", "space", "newline", "renormalize", "as_json"},
     "data list": {"as_json"},
     "data get": {"to"},
     "data clear": set(),
@@ -71,7 +73,7 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("train", "--resume begun", set(parameters("train")) - RESUMABLE - EVERYWHERE),
     ("train", "corpus.txt --from begun", OF_MODELS),
     ("train", "corpus.txt --arch ngram", TRAINING | {"size", "device"}),
-    ("train", "builtin:python-reference", {"encoding"}),
+    ("train", "builtin:python-reference", DECODING),
     ("train", "corpus.txt --arch transformer --attention dot", {"kv_heads"}),
     ("train", "corpus.txt --arch transformer --attention mean", {"kv_heads", "heads", "positions"}),
     *(
@@ -85,15 +87,20 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("compare", "begun counted", set(parameters("compare")) - FOR_RUNS),
     ("compare", "corpus.txt --arch ngram", TRAINING - {"seed"} | {"size", "seeds"}),
     ("compare", "corpus.txt --arch rnn,gru", OF_ARCHITECTURES - {"width", "layers", "dropout", "tie", "activation"}),
-    ("compare", "builtin:python-reference", {"encoding"}),
+    ("compare", "builtin:python-reference", DECODING),
     ("sample", "begun", {"length_penalty"}),
     ("sample", "begun --beams 2", DRAWING | {"greedy", "stream", "length_penalty"}),
     ("sample", "begun --greedy", DRAWING),
     ("sample", "begun --temperature 0", DRAWING - {"temperature"}),
     ("sample", "begun --json", {"stream"}),
     ("sample", "begun -n 2", {"stream"}),
-    ("evaluate", "begun", {"encoding"}),
-    ("mix", "begun counted", {"encoding"}),
+    ("evaluate", "begun", DECODING),
+    ("evaluate", "begun --text corpus.txt", MOVED),
+    ("mix", "begun counted", DECODING),
+    ("mix", "begun counted --text corpus.txt", {"corpus_moved"}),
+    ("score", "begun abc", DECODING),
+    ("inspect gradients", "begun --text abc", MOVED),
+    ("inspect attention", "begun --text abc", MOVED),
     ("export", "counted -o -", {"force"}),
     ("bench", "--arch ngram", {"size"}),
     ("info", "begun", {"devices_wanted"}),

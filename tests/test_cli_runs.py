@@ -60,7 +60,7 @@ def test_every_parameter_that_takes_a_run_finds_it_the_same_way() -> None:
     "command",
     [
         "sample {} -l 5 --seed 1",
-        "evaluate {} counted --context 3",
+        "evaluate {} --context 3",
         "score {} abc",
         "info {}",
         "inspect predict {} --text a",

@@ -192,7 +192,7 @@ SETTINGS: list[Case] = [
     ("searched and drawn", "sample done --beams 3 -t 0.5", 2, "--beams searches instead of drawing"),
     ("more texts than beams", "sample done --beams 3 -n 5", 2, "no fewer than the 5 texts asked for, not 3"),
     ("too many beams", "sample done --beams 99999", 2, "--beams must be 1 to 4096"),
-    ("a length penalty below 0", "sample done --beams 2 --stop x --length-penalty -1", 2,
+    ("a length penalty below 0", "sample done --beams 2 --stop e --length-penalty -1", 2,
      "--length-penalty must be at least 0"),
     ("an empty stop string", "sample done --stop ''", 2, "--stop must not be empty"),
     ("two prompts", "sample done -p a --prompt-file b", 2, "--prompt and --prompt-file: give one of them"),
