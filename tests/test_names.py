@@ -53,7 +53,7 @@ PATHS = "resume|from|output|text|held-out|prompt-file"
 COMMAND = re.compile(rf"(charlm ({'|'.join(COMMANDS)})( [\w-]+)*|--({PATHS})) $")
 """What stands before a name in a command that is to be typed."""
 
-KNOWN = {"name"}  # of `charlm data get`: a key of CLASSICS
+KNOWN = {"source", "architecture"}  # keys of CLASSICS and ARCHITECTURES
 
 
 def test_every_command_in_a_message_quotes_its_names() -> None:
@@ -75,16 +75,19 @@ def test_every_command_in_a_message_quotes_its_names() -> None:
 def quoted_names(tree: ast.AST) -> set[str]:
     """The variables of a module that only ever hold a quoted name."""
     assigned: dict[str, set[bool]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            assigned.setdefault(node.targets[0].id, set()).add("shell_quoted" in ast.unparse(node.value))
+    for node in (node for node in ast.walk(tree) if isinstance(node, ast.Assign)):
+        pair = (node.targets[0], node.value)
+        both = all(isinstance(side, ast.Tuple) for side in pair)
+        for target, value in zip(*(side.elts for side in pair), strict=True) if both else [pair]:
+            if isinstance(target, ast.Name):
+                assigned.setdefault(target.id, set()).add("shell_quoted" in ast.unparse(value))
     return {name for name, quoted in assigned.items() if quoted == {True}}
 
 
 @pytest.mark.skipif(BASH is None, reason="no bash to ask")
 @pytest.mark.parametrize("name", ["two words", "it's", "-dash", "line\nend"])
 def test_the_advice_after_training_can_be_pasted(name: str, folder: Path, charlm: Charlm) -> None:
-    outcome = charlm("train", "corpus.txt", "--arch", "ngram", "--order", "2", "-q", "-o", f"./{name}")
+    outcome = charlm("train", "corpus.txt", "--arch", "ngram", "--order", "2", "-o", f"./{name}")
     assert outcome.code == 0, outcome.err
     (line,) = (line for line in outcome.err.splitlines() if "charlm evaluate" in line)
     command, *arguments = (os.fsdecode(word) for word in typed([line.strip()]))

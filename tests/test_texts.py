@@ -17,7 +17,7 @@ from charlm.evaluation import learned_share
 from charlm.tokenizers import TOKENIZERS, alphabet
 
 NGRAM = ("--arch", "ngram", "--order", "3", "-q")
-QUICK = ("--arch", "gru", "--budget", "2steps", "--size", "tiny", "-q")
+QUICK = ("--budget", "2steps", "-q")
 NEW = "Ünïcode – fine “text” of its own, and a ghost of number %d.\n"
 
 
@@ -41,8 +41,8 @@ PLACES = (
     ("mix", "run", "run", "-o", "mixed", "--force", "--text"),
     ("train", *NGRAM, "-o", "again", "--force", "--json"),
     ("train", "corpus.txt", *NGRAM, "-o", "again", "--force", "--json", "--held-out"),
-    ("compare", "--budget", "1steps", "--size", "tiny", "--arch", "ngram", "--again", "--json"),
-    ("compare", "corpus.txt", "--budget", "1steps", "--arch", "ngram", "--again", "--json", "--held-out"),
+    ("compare", "--arch", "ngram", "--again", "--json"),
+    ("compare", "corpus.txt", "--arch", "ngram", "--again", "--json", "--held-out"),
 )
 FIGURES = {"bits", "bits_per_character", "unseen_characters", "parameters", "tokens", "predictions"}
 
@@ -133,10 +133,10 @@ class TestFineTuning:
         assert unseen == [sum(character not in TEXT for character in NEW) + 1, 1]
 
     def test_a_run_knows_its_parents_and_what_they_saw(self, run: Path, charlm: Charlm) -> None:
-        assert charlm("train", "corpus.txt", *QUICK, "-o", "first").code == 0
+        assert charlm("train", "corpus.txt", "--arch", "gru", "--size", "tiny", *QUICK, "-o", "first").code == 0
         (run.parent / "third.txt").write_text("Ганнибал и слоны, страница %s.\n" * 40, encoding="utf-8")
-        assert charlm("train", "other.txt", "--from", "first", *QUICK[2:], "-o", "second").code == 0
-        assert charlm("train", "third.txt", "--from", "second", *QUICK[2:], "-o", "third").code == 0
+        assert charlm("train", "other.txt", "--from", "first", *QUICK, "-o", "second").code == 0
+        assert charlm("train", "third.txt", "--from", "second", *QUICK, "-o", "third").code == 0
         card = json.loads(charlm("info", "third", "--json").out)
         assert [Path(entry["run"]).name for entry in card["parents"]] == ["second", "first"]
         assert [entry["corpus"]["name"] for entry in card["parents"]] == ["other", "corpus"]
@@ -188,7 +188,7 @@ class TestOverlap:
 
     def test_a_held_out_text_that_is_learned_from_is_told(self, run: Path, charlm: Charlm) -> None:
         for command in ("train", "compare"):
-            more = NGRAM if command == "train" else ("--arch", "ngram", "--budget", "1steps", "-o", "runs")
+            more = NGRAM if command == "train" else ("--arch", "ngram", "-o", "runs")
             outcome = charlm(command, "corpus.txt", "--held-out", "corpus.txt", *more)
             assert "corpus: 100.0% of it stands word for word in the training text" in outcome.err
         assert "corpus: 9" in charlm("mix", "run", "run", "--text", "corpus.txt").err

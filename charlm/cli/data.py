@@ -53,6 +53,7 @@ def get(name: str, to: Path | None) -> None:
 
     from charlm.cli.terminal import TimeLeft, keys_unseen
     from charlm.corpus import downloaded, fetch
+    from charlm.names import shell_quoted
 
     console = Console(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
@@ -63,7 +64,7 @@ def get(name: str, to: Path | None) -> None:
     trust = "pinned now: nobody vouches for this first copy" if fetched.pinned else "as it must be"
     console.print(f"{name}: {word}; SHA-256 {fetched.sha256}, {trust}", highlight=False, soft_wrap=True)
     corpus = name if fetched.path == downloaded(name) else fetched.path
-    console.print(f"Now try\n  charlm train {corpus}", highlight=False, soft_wrap=True)
+    console.print(f"Now try\n  charlm train {shell_quoted(corpus)}", highlight=False, soft_wrap=True)
     click.echo(fetched.path)
 
 

@@ -18,6 +18,7 @@ from charlm.corpus import STANDARD_INPUT, encode, reopen
 from charlm.errors import CharlmError, UsageError
 from charlm.models.ngram import NGram
 from charlm.models.ngram.summary import summary
+from charlm.names import shell_quoted
 from charlm.training import with_units
 
 LOOKED_UP = 1_000_000  # tokens of the text held out, at most, to see which n-grams match
@@ -146,7 +147,8 @@ def _print_run(content: dict[str, Any]) -> None:
     """What a person wants to know of a run; `--json` has the rest."""
     lengths, matched, chosen = content.pop("ngrams", []), content.pop("matched", ""), content.pop("chosen")
     bits, measured_on = content.pop("bits_per_character"), content.pop("measured_on")
-    figure = f"– (not measured: charlm evaluate {content['run']})" if bits is None else f"{bits:.4f} ({measured_on})"
+    measure = f"charlm evaluate {shell_quoted(content['run'])}"
+    figure = f"– (not measured: {measure})" if bits is None else f"{bits:.4f} ({measured_on})"
     progress = content["progress"]
     facts: list[tuple[str, Cell]] = [("run", content.pop("run")), ("bits per character", figure)]
     content["vocab_size"] = content.pop("vocabulary")
