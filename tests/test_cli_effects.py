@@ -88,6 +88,7 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("compare", "corpus.txt --arch ngram", TRAINING - {"seed"} | {"size", "seeds"}),
     ("compare", "corpus.txt --arch rnn,gru", OF_ARCHITECTURES - {"width", "layers", "dropout", "tie", "activation"}),
     ("compare", "builtin:python-reference", DECODING),
+    ("compare", "corpus.txt", {"corpus_moved"}),
     ("sample", "begun", {"length_penalty"}),
     ("sample", "begun --beams 2", DRAWING | {"greedy", "stream", "length_penalty"}),
     ("sample", "begun --greedy", DRAWING),
