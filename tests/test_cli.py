@@ -279,9 +279,9 @@ def test_streams_that_are_closed_hold_nothing(folder: Path, monkeypatch: pytest.
 def test_a_signal_after_training_changes_nothing(folder: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch) -> None:
     show = train_command.show_outcome
 
-    def shown(*arguments: object) -> int:
+    def shown(*arguments: object, **options: object) -> int:
         os.kill(os.getpid(), signal.SIGTERM)
-        return show(*arguments)  # type: ignore[arg-type]
+        return show(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(train_command, "show_outcome", shown)
     outcome = charlm("train", "corpus.txt", "--arch", "ngram", "--order", "3")

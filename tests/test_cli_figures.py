@@ -62,7 +62,7 @@ class TestTheFigure:
         outcome = charlm("train", "corpus.txt", *QUICK, *size, "--arch", arch, "--json", "-o", f"checkpoints/{arch}")
         result = json.loads(outcome.out)["result"]
         assert listed(charlm, arch) == (result["bits_per_character"], "validation, before joining")
-        assert f"{result['bits_per_character']:.3f} bits per character of the validation slice before" in outcome.err
+        assert f"{result['bits_per_character']:.3f} bits per character of the validation slice, before" in outcome.err
         assert f"{result['bits_per_character']:.3f}" in charlm("info").out
 
     def test_a_mixture_has_its_own_figure_not_its_network_s(self, folder: Path, charlm: Charlm) -> None:

@@ -280,7 +280,7 @@ class Trainer:
     def _shorten(self) -> None:
         """As many steps as a budget of time still has room for at the pace of the last few."""
         c = self.counters
-        c.steps = c.step + max(0, int(self._seconds_left() / self._recent))
+        c.steps = c.step + max(0, int(self._seconds_left() / max(1e-6, self._recent)))
 
     def _validation_due(self) -> bool:
         c = self.counters
@@ -311,10 +311,8 @@ class Trainer:
         """
         working, total, count = self.working.eval(), 0.0, 0
         streams = max(1, min(VALIDATION_STREAMS, len(self.validation_ids) // 100))
-        state, most = (
-            working.initial_state(streams),
-            min(most, int(self.counters.validated * VALIDATION_TOKENS) // streams),
-        )
+        state = working.initial_state(streams)
+        most = min(most, int(self.counters.validated * VALIDATION_TOKENS) // streams)
         for tokens, targets in parallel(self.validation_ids, streams, VALIDATION_SEGMENT, max(LEAST_VALIDATED, most)):
             log_probs, state = working.score(tokens.to(self.device), targets.to(self.device), state)
             total, count = total - log_probs.double().sum().item(), count + targets.numel()
