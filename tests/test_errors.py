@@ -45,6 +45,7 @@ import charlm as package
 from charlm import checkpoint, training
 from charlm.checkpoint import CARD, corpus_files, loading, saving
 from charlm.corpus import BUILTINS, Origin, decoder
+from charlm.export import write_arpa
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 from charlm.training.loop import Trainer
@@ -79,6 +80,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def exported(name: str) -> Prepare:
+    """The n-gram as an ARPA file, with its tokenizer."""
+
+    def prepare(folder: Path, _: pytest.MonkeyPatch) -> None:
+        run = checkpoint.load(folder / "counted")
+        with (folder / name).open("wb") as file:
+            write_arpa(run.model, run.tokenizer, file)
+
+    return prepare
+
+
+TOO_MUCH = "\\data\\\nngram 1=4\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t</s>\n-0.5\ta\n-0.5\tb\n\n\\end\\\n"
 QUICK = "--budget 4steps --size tiny -q"
 NAN = b"\x00\x00\xc0\x7f"
 deep = b'{"a":' * 100_000
@@ -235,6 +248,21 @@ SETTINGS: list[Case] = [
     ("two things on standard output", "export counted -o - --json", 2, "both want standard output: name a file"),
     ("exporting over a file", "export counted -o corpus.txt", 2, "corpus.txt exists; choose another --output"),
     ("exporting a network", "export done -o done.arpa", 2, "only a fitted n-gram can be written as an ARPA file"),
+    ("an ARPA file that does not add up", "import x.arpa", 3, ": --renormalize scales them", write("x.arpa", TOO_MUCH)),
+    ("one word for two characters", "import x.arpa --space a --newline a", 2,
+     ": one word cannot stand for two characters", write("x.arpa", TOO_MUCH)),
+    ("a special word for a space", "import x.arpa --space '<unk>'", 2,
+     ": that is never a character of a text; name the word that stands for one", write("x.arpa", TOO_MUCH)),
+    ("a word for a space that is not there", "import x.arpa --space q", 2,
+     "has no such word; name one of its 1-grams", write("x.arpa", TOO_MUCH)),
+    ("a space for a file that says its own", "import own.arpa --space ▁", 2,
+     "brings its own tokenizer, which says it; leave --", exported("own.arpa")),
+    ("all anew, and some of them", "compare corpus.txt --again --again-disturbed", 2,
+     "--again trains all anew, those that were slowed down included: give one of the two"),
+    ("pairs in JSON", "compare corpus.txt --json --pairs", 2, "--pairs: JSON always has them; leave it out"),
+    ("a stop string that cannot come", "sample done --stop ≠", 2, ": never matches, the training text has no"),
+    ("threads for one thread", "train corpus.txt --deterministic --threads 2", 2,
+     "--deterministic trains on one thread: it goes with no --threads but 1"),
     ("importing over a run", "import missing.arpa -o done", 2, "done exists; choose another --output, or --force"),
     ("importing nothing", "import missing.arpa", 3, "missing.arpa: cannot be read: No such file"),
     ("importing what is no ARPA file", "import corpus.txt", 3, "not an ARPA file"),
@@ -475,6 +503,8 @@ UNREACHED = (  # within the commands; each has its test, or says what must not h
     "has more n-grams here than fit in --memory",  # the least that can be allowed holds a large text: test_ngram.py
     "a mixture is trained with one network",  # the command trains no other: test_mixing.py
     "members within members without end",  # JSON as deep as that is hardly read: test_mixing.py
+    ":1: cannot be read:",  # a file that changes while its beginning is read
+    "has no units; inspect",  # the page asks networks only
     "the system",  # of an OSError that nobody expected
 )
 

@@ -27,6 +27,7 @@ from charlm.training.recipe import complete
 from charlm.training.session import Session, Trained, Unsaved, Watcher, check_size, enough_memory
 from charlm.training.settings import TrainingConfig
 
+WITHIN_MIXTURE = 1.5  # times as long: there a model is estimated twice and reads the slice between
 COUNTING_SHARE = 0.5  # of a mixture's budget of time; what counting takes above that is worth a notice
 
 
@@ -202,6 +203,7 @@ def _warn_of_counting(
     """Say before counting that it takes most of a budget of time, or more: it is not cut short."""
     members, budget = list(members), Budget.parse(training.budget).seconds
     needed = sum(member.estimated_seconds(ids) for member in members if isinstance(member, CountingModel))
+    needed *= WITHIN_MIXTURE if len(members) > 1 else 1
     if budget is None or needed <= budget * (COUNTING_SHARE if len(members) > 1 else 1):
         return
     counting = f"counting takes about {needed:.0f} s here"

@@ -27,11 +27,10 @@ from charlm.progress import Listener, silent
 
 CACHE = "cache_"  # what the names of the cache's tensors begin with
 
-PROBED = 20_000  # tokens that are counted to estimate how long a whole text takes
-PASSES, TUNING_TOKENS = 2.7, 1_000_000
-"""What `fit` takes, in tokens counted once: for each token of the text, and for tuning gate and cache. Measured on
-plays of 50 KB, 300 KB and 1 MB, and on 4 MB of Python: 5.1, 8.3, 17 and 32 s of processor time, of which counting once
-took 0.26, 1.3, 4.9 and 11 s."""
+PROBED = 100_000  # tokens that are counted to estimate how long a whole text takes
+PASSES, TUNING_TOKENS = 4.7, 2_000_000
+"""What `fit` takes, in tokens counted once: for each token of the text, and for tuning gate and cache. Two quiet cores:
+5.8 and 11.4 s for plays of 300 KB and 1 MB, 1.7 us for each of the first 100,000 tokens counted once."""
 
 
 class NGram(CountingModel):
@@ -127,7 +126,7 @@ class NGram(CountingModel):
         self._estimate(ids, symbols, estimator, order, progress)
 
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:
-        """By counting the beginning of the text; right to about a quarter for 50 KB to 4 MB of English and Python."""
+        """By counting the beginning of the text; right within a factor of two."""
         piece = tokens[:PROBED]
         ids, symbols = symbols_of([piece], self.vocab_size)
         begun = time.perf_counter()
