@@ -202,9 +202,11 @@ def _warn_of_counting(
 ) -> None:
     """Say before counting that it takes most of a budget of time, or more: it is not cut short."""
     members, budget = list(members), Budget.parse(training.budget).seconds
+    if budget is None:
+        return
     needed = sum(member.estimated_seconds(ids) for member in members if isinstance(member, CountingModel))
     needed *= WITHIN_MIXTURE if len(members) > 1 else 1
-    if budget is None or needed <= budget * (COUNTING_SHARE if len(members) > 1 else 1):
+    if needed <= budget * (COUNTING_SHARE if len(members) > 1 else 1):
         return
     counting = f"counting takes about {needed:.0f} s here"
     if len(members) == 1:
