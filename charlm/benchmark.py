@@ -15,9 +15,9 @@ from charlm import __version__
 from charlm.corpus import Split, open_corpus, split
 from charlm.decoding import beam_search, sample
 from charlm.evaluation import evaluate
-from charlm.machine import processor
+from charlm.inference import open_engine
+from charlm.machine import numba_version, processor
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
-from charlm.models.stepping import compiler, load
 from charlm.progress import Listener, silent
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, speed, train
@@ -55,7 +55,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "training_precision": str(compute_type("auto", device)).removeprefix("torch."),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "numba": compiler(),
+        "numba": numba_version(),
         "charlm": __version__,
     }
 
@@ -71,10 +71,9 @@ def benchmark(
     """The speeds of each architecture, about `seconds` for each of the five; `progress` is told (what, fraction done).
 
     The text is `CORPUS`; a counting model counts all of it, however long that takes. Drawing and searching include
-    the reading of a prompt of one character; texts are drawn as the rest of long ones is, compiled if possible.
+    the reading of a prompt of one character.
     """
     names = list(architectures)
-    load()
     parts = split(open_corpus([CORPUS]))
     kind = TOKENIZERS["characters"]
     tokenizer = kind.train(parts.training.chunks(), kind.Config())
@@ -119,13 +118,14 @@ def _speeds(
     model: LanguageModel, tokenizer: Tokenizer, parts: Split, seconds: float, told: Listener
 ) -> Mapping[str, float]:
     text, draws = parts.held_out.slice(0, SCORED), torch.Generator().manual_seed(0)
+    engine = open_engine(model)
 
     def draw(length: int, streams: int) -> int:
-        sample(model, tokenizer, "\n", length=length, streams=streams, generator=draws)
+        sample(engine, tokenizer, "\n", length=length, streams=streams, generator=draws)
         return length * streams
 
     def search() -> int:
-        beam_search(model, tokenizer, "\n", length=LENGTH_OF_BEAMS, beams=BEAMS)
+        beam_search(engine, tokenizer, "\n", length=LENGTH_OF_BEAMS, beams=BEAMS)
         return LENGTH_OF_BEAMS
 
     work: dict[str, Callable[[], int]] = {

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }
+
+
+def numba_version() -> str:
+    """The version of the numba that compiles sampling, or how to have one."""
+    try:
+        return version("numba")
+    except PackageNotFoundError:
+        return "none (pip install numba)"
 
 
 def processor() -> str:

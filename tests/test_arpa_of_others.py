@@ -25,6 +25,7 @@ from charlm import checkpoint
 from charlm.errors import CharlmError, DataError, UsageError
 from charlm.export import read_arpa
 from charlm.export.words import meaning, spelled
+from charlm.inference import open_engine
 from charlm.models import NGram
 from charlm.tokenizers import Tokenizer
 
@@ -71,9 +72,10 @@ def test_what_is_imported_obeys_the_laws(name: str, tmp_path: Path) -> None:
             part_log_probs, state = model(part, state)
             parts.append(part_log_probs)
         torch.testing.assert_close(torch.cat(parts, 1), log_probs, atol=1e-5, rtol=1e-5)
-    step, state = model.stepper(model.initial_state(1))
+    engine = open_engine(model)
+    state = engine.start(1)
     for token, expected in zip(ids, log_probs[0], strict=True):
-        stepped, state = step(np.array([token]), state)
+        stepped, state = engine.step(np.array([token]), state)
         np.testing.assert_allclose(stepped[0], expected.numpy(), atol=1e-4)
     torch.testing.assert_close(
         model.score(stream[:, :-1], stream[:, 1:], model.initial_state(1))[0][0],

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from functools import cache
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -29,7 +30,9 @@ from charlm.checkpoint import (
     save,
     saving,
 )
+from charlm.corpus import open_corpus, split
 from charlm.errors import CharlmError, CheckpointError, UsageError
+from charlm.evaluation import evaluate
 from charlm.files import atomic_file, sha256_of, write_atomically
 from charlm.models import ARCHITECTURES, LSTM, CountingModel
 from charlm.tokenizers import TOKENIZERS, Characters
@@ -481,3 +484,15 @@ def test_an_atomic_file_is_whole_or_not_there(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+SAVED = Path(__file__).parent / "saved"
+"""Runs of an earlier version (7447f30), one of each architecture, and the bits per character it found them to have."""
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_runs_of_an_earlier_version_say_what_they_said(architecture):
+    run = load(SAVED / architecture)
+    held_out = split(open_corpus([str(SAVED / "corpus.txt")])).held_out
+    expected = json.loads((SAVED / "bits_per_character.json").read_text())[architecture]
+    assert evaluate(run.model, run.tokenizer, held_out).bits_per_character == pytest.approx(expected, rel=0, abs=1e-6)

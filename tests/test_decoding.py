@@ -9,12 +9,14 @@ from handmade import History, Words
 
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
-from charlm.decoding import Hypothesis, Sampling, beam_search, draw, filter_log_probs, sample
+from charlm.decoding import Hypothesis, Sampling, beam_search, draw, filter_log_probs, generate, sample
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import evaluate
-from charlm.models import ARCHITECTURES, SINGLE, CountingModel, compiled
+from charlm.inference import open_engine
+from charlm.inference.kernels import sampling as sampling_kernels
+from charlm.inference.kernels.arithmetic import load
+from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.models.base import LanguageModel
-from charlm.models.stepping import Compiled
 from charlm.tokenizers import Characters, StreamDecoder
 from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE
 from charlm.tokenizers.characters import CharactersConfig
@@ -107,13 +109,6 @@ def test_filters_of_temperature_zero_and_of_equals():
         assert np.exp(filter_log_probs(log_probs, Sampling(temperature))).tolist() == [[0, 0, 1, 0]]
 
 
-@pytest.fixture(params=["numpy", "compiled"])
-def draws(request, monkeypatch):
-    """What draws compute with."""
-    monkeypatch.setattr(Compiled, "kernels", compiled if request.param == "compiled" else None)
-
-
-@pytest.mark.usefixtures("draws")
 @pytest.mark.parametrize("settings", [Sampling(), Sampling(temperature=0.7), Sampling(0.9, 6, 0.9, 0.05)])
 def test_draws_follow_the_distribution(settings):
     N, log_probs = 40_000, random_log_probs(1, 12)
@@ -125,14 +120,12 @@ def test_draws_follow_the_distribution(settings):
     assert (np.abs(drawn - expected) <= 5 * np.sqrt(expected / N)).all()
 
 
-@pytest.mark.usefixtures("draws")
 def test_the_ends_of_the_unit_interval_draw_possible_tokens():
     log_probs = torch.tensor([[0.5, 0.0, 0.25, 0.25, 0.0]]).log().repeat(2, 1).numpy()
     assert draw(log_probs, Sampling(), np.array([0.0, 1 - 2.0**-53])).tolist() == [2, 3]
     assert draw(log_probs, Sampling(temperature=1e-30), np.array([0.0, 0.99])).tolist()[0] == 2
 
 
-@pytest.mark.usefixtures("draws")
 @pytest.mark.parametrize("settings", [GREEDY, Sampling(), Sampling(temperature=0.5), Sampling(top_k=3)])
 def test_a_row_alone_draws_as_among_others(settings):
     log_probs, uniforms = random_log_probs(40, 23), np.linspace(0, 1 - 2.0**-53, 40)
@@ -141,17 +134,18 @@ def test_a_row_alone_draws_as_among_others(settings):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0, 1e-30, 1e-310])
-def test_compiled_draws_are_the_same(temperature, monkeypatch):
+def test_compiled_draws_are_the_same(temperature):
     log_probs, uniforms = random_log_probs(500, 99), np.random.default_rng(0).random(500)
+    uniforms[:2] = 0, 1 - 2.0**-53
     log_probs[:, 3:60:2] = -math.inf
-    found = []
-    for kernels in (None, compiled):
-        monkeypatch.setattr(Compiled, "kernels", kernels)
-        found.append(draw(log_probs, Sampling(temperature), uniforms).tolist())
-    assert found[0] == found[1]
+    kernel = load(sampling_kernels.draw)
+    for ids in np.arange(1, 99), np.arange(40, 90, 7):
+        expected = draw(log_probs, Sampling(temperature), uniforms, ids).tolist()
+        assert kernel(log_probs, ids, uniforms, temperature).tolist() == expected
+    log_probs[7] = math.nan
+    assert (kernel(log_probs, ids, uniforms, temperature) < 0).nonzero()[0].tolist() == [7]
 
 
-@pytest.mark.usefixtures("draws")
 @pytest.mark.parametrize("settings", [GREEDY, Sampling(), Sampling(temperature=0.5), Sampling(top_k=3)])
 @pytest.mark.parametrize("rows", [1, 2])
 def test_probabilities_that_are_not_numbers_are_an_error(settings, rows):
@@ -223,28 +217,31 @@ def test_the_whole_prompt_counts():
 
 @pytest.mark.parametrize("stop", [["zz"], ["bc", "zz"], ["cab"], ["zz", "abcabd", "ca"], ["a"]])
 def test_stop_strings_end_the_text_and_are_not_part_of_it(stop):
-    pieces, told = Words("ab", "ca", "bc"), []
+    pieces = Words("ab", "ca", "bc")
     ab, ca, bc = range(FIRST_PIECE, FIRST_PIECE + 3)
     model = Bigram(pieces.vocab_size, {BOUNDARY: {ab: 1.0}, ab: {ca: 1.0}, ca: {bc: 1.0}, bc: {ab: 1.0}})
     whole = "abcabc" * 20
     ends = sorted((whole.find(s) + len(s), whole.find(s)) for s in stop if s in whole)
     expected = whole[: ends[0][1]] if ends else whole[:21]
-    assert sample(model, pieces, "", length=21, stop=stop, on_text=lambda *what: told.append(what)) == [expected]
-    assert "".join(text for _, text in told) == expected
-    assert all(stream == 0 and text for stream, text in told)
+    assert sample(model, pieces, "", length=21, stop=stop) == [expected]
+    *others, last = generate(open_engine(model), pieces, "", length=21, stop=stop)
+    assert {token.finish_reason for token in others} <= {None}
+    assert last.finish_reason == ("stop" if ends and len(expected) < 21 else "length")
+
+
+def told(model, **how):
+    """The texts of the tokens that make some certain."""
+    return [token.text for token in generate(open_engine(model), ABC, "", **how) if token.text]
 
 
 def test_text_that_cannot_be_a_stop_string_any_more_is_told_at_once():
-    told = []
-    sample(Bigram(ABC.vocab_size, CYCLE), ABC, "", length=8, stop=["bcx"], on_text=lambda _, text: told.append(text))
-    assert told == ["a", "bca", "bca", "b"]
+    assert told(Bigram(ABC.vocab_size, CYCLE), length=8, stop=["bcx"]) == ["a", "bca", "bca", "b"]
 
 
 def test_characters_are_whole_and_pieces_are_cut_at_the_length():
     e = [FIRST_BYTE + byte for byte in "é".encode()]
-    told, model = [], Bigram(ABC.vocab_size, {BOUNDARY: {A: 1.0}, A: {e[0]: 1.0}, e[0]: {e[1]: 1.0}, e[1]: {A: 1.0}})
-    assert sample(model, ABC, "", length=4, on_text=lambda _, text: told.append(text)) == ["aéaé"]
-    assert told == ["a", "é", "a", "é"]
+    model = Bigram(ABC.vocab_size, {BOUNDARY: {A: 1.0}, A: {e[0]: 1.0}, e[0]: {e[1]: 1.0}, e[1]: {A: 1.0}})
+    assert told(model, length=4) == ["a", "é", "a", "é"]
     pieces = Words("abc")
     assert sample(Bigram(pieces.vocab_size, {None: {FIRST_PIECE: 1.0}}), pieces, "", length=4) == ["abca"]
 

@@ -1,16 +1,13 @@
 """The laws of every architecture, before and after a save; and each network against its equations written out here."""
 
 import math
-import sys
-from functools import cache
-from itertools import cycle, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
+from variants import TOKENIZER, VARIANTS, V, built, drawn, loaded, small
 
 from charlm import checkpoint
 from charlm.errors import UsageError
@@ -19,66 +16,15 @@ from charlm.models import (
     GRU,
     LSTM,
     RNN,
-    CountingModel,
     FeedForward,
-    Member,
     Network,
     Transformer,
-    compiled,
     device_of,
-    stepping,
 )
 from charlm.models.base import UNSEEN, Dropout, detach, select
 from charlm.models.gru import Recurrence
 from charlm.models.recurrent import RecurrentConfig, RNNConfig
-from charlm.models.transformer import ACTIVATIONS, NORMS, rotate, turns
-from charlm.tokenizers import Characters
-from charlm.tokenizers.characters import CharactersConfig
-
-TEXT = "abracadabra, said the cat; the crab sat on a red cart and read.\n" * 8
-TOKENIZER = Characters.train([TEXT], CharactersConfig())
-V = TOKENIZER.vocab_size
-SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 3, "embedding": 4, "order": 4}
-
-
-def small(architecture, **options):
-    known = ARCHITECTURES[architecture].Config.names()
-    return architecture, {name: value for name, value in SMALL.items() if name in known} | options
-
-
-def mixed(combine, *members):
-    """A mixture of small models."""
-    made = (Member(name, ARCHITECTURES[name].Config().changed(small(name)[1])) for name in members)
-    return "mixture", {"combine": combine, "members": tuple(made)}
-
-
-VARIANTS = {
-    **{name: small(name) for name in ARCHITECTURES},
-    **{f"{name}-deep-tied": small(name, layers=2, tie=True, dropout=0.5) for name in ("rnn", "gru", "lstm")},
-    "rnn-relu": small("rnn", activation="relu", layers=2),
-    "ngram-kneser-ney": small("ngram", smoothing="kneser-ney"),
-    "ngram-short-cache": small("ngram", cache=5),
-    "ngram-kenlm-cache": small("ngram", smoothing="kenlm", cache=40, order=2),
-    "feedforward-direct-tanh": small("feedforward", direct=True, activation="tanh", layers=2, dropout=0.5),
-    "feedforward-bigram": small("feedforward", window=1),
-    "transformer-deep-tied": small("transformer", layers=3, tie=True, dropout=0.5),
-    "transformer-one-kv-head": small("transformer", heads=4, kv_heads=1, layers=2),
-    "transformer-two-kv-heads": small("transformer", heads=4, kv_heads=2, window=20),
-    "transformer-window-1": small("transformer", window=1),
-    "transformer-pairs": small("transformer", previous=True, layers=2),
-    "transformer-window-100": small("transformer", window=100, layers=2),
-    "mixture-linear": mixed("linear", "gru", "ngram"),
-    "mixture-log-linear": mixed("log-linear", "transformer", "ngram", "feedforward"),
-    "mixture-of-mixtures": mixed("gate", "mixture", "rnn"),
-    **{
-        "-".join(("transformer", *kinds, activation)): small(
-            "transformer", activation=activation, **dict(zip(("positions", "attention", "norm"), kinds, strict=True))
-        )
-        for kinds, activation in zip(
-            product(("rotary", "sinusoidal", "none"), ("qkv", "dot", "mean"), NORMS), cycle(ACTIVATIONS), strict=False
-        )
-    },
-}
+from charlm.models.transformer import rotate, turns
 
 
 @pytest.fixture(autouse=True)
@@ -90,41 +36,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@cache
-def built(variant):
-    architecture, options = VARIANTS[variant]
-    kind = ARCHITECTURES[architecture]
-    torch.manual_seed(1)
-    model = kind(kind.Config(**options) if "members" in options else kind.Config().changed(options), V)
-    for counting in model.modules():
-        if isinstance(counting, CountingModel):
-            ids = TOKENIZER.encode(TEXT)
-            counting.fit(ids[:-100], ids[-100:])
-    for weight in model.parameters():
-        if not weight.any():  # a zero that stands where learned numbers will hides what they do
-            nn.init.normal_(weight, std=0.3)
-    return model.eval()
-
-
-@cache
-def loaded(variant):
-    with TemporaryDirectory() as folder:
-        checkpoint.save(Path(folder), VARIANTS[variant][0], built(variant), TOKENIZER, {})
-        return checkpoint.load(Path(folder)).model
-
-
 @pytest.fixture(params=["built", "loaded"])
 def stage(request):
     return {"built": built, "loaded": loaded}[request.param]
-
-
-def drawn(streams, steps, seed=0):
-    letters = torch.as_tensor(TOKENIZER.encode(TEXT[:200]), dtype=torch.int64)
-    generator = torch.Generator().manual_seed(seed)
-    tokens = letters[torch.randint(len(letters), (streams, steps), generator=generator)]
-    tokens[:, 0] = 0
-    tokens[:, steps // 3] = 3  # a byte that training never saw
-    return tokens
 
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
@@ -551,94 +465,3 @@ def test_expected_frequencies_and_the_floor(architecture):
     assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR / V)] * 4)
     log_probs, _ = model(unknown, model.initial_state(1))
     assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR_AFTER_UNKNOWN / V)] * 4)
-
-
-@every_variant
-@pytest.mark.parametrize("streams", [1, 3, 21])
-@torch.no_grad()
-def test_a_stepper_says_what_forward_says(variant, stage, streams, monkeypatch):
-    monkeypatch.setattr(stepping, "LONG", 20)  # half of it by numpy or torch, the rest compiled
-    monkeypatch.setattr(stepping, "MANY", 1)
-    monkeypatch.setattr(stepping, "MOST", 6)  # 21 streams in parts of 5 and 6
-    monkeypatch.setattr(stepping.Compiled, "kernels", None)
-    model, tokens = stage(variant), drawn(streams, 40)
-    _, start = model(tokens[:, :5], model.initial_state(streams))
-    step, state = model.stepper(start)
-    expected, _ = model(tokens[:, 5:], start)
-    states = []
-    for column, row in zip(tokens[:, 5:].unbind(1), expected.unbind(1), strict=True):
-        states.append((state, [leaf.clone() for leaf in state], column.numpy(), row))
-        log_probs, state = step(column.numpy(), state)
-        assert log_probs.dtype == np.float32
-        np.testing.assert_allclose(log_probs, row, rtol=0, atol=1e-4)
-    for state, kept, column, row in [*states[::-7], *states[:3]]:  # values: stepping on from them changed nothing
-        assert all(torch.equal(leaf, old) for leaf, old in zip(state, kept, strict=True))
-        np.testing.assert_allclose(step(column, state)[0], row, rtol=0, atol=1e-4)
-
-
-@every_variant
-@pytest.mark.parametrize("loaded", [False, True])
-@torch.no_grad()
-def test_select_commutes_with_steps(variant, stage, loaded, monkeypatch):
-    monkeypatch.setattr(stepping.Compiled, "kernels", compiled if loaded else None)
-    model, tokens = stage(variant), drawn(3, 20).numpy()
-    # a gate within a gate makes more of how a product of three or four streams is rounded: as near as chunks, above
-    near = 1e-4 if variant == "mixture-of-mixtures" else 1e-5
-    step, state = model.stepper(model.initial_state(3))
-    for column in tokens[:, :10].T:
-        _, state = step(column, state)
-    for order in ([2, 0, 0, 1], [1]):
-        expected, selected = state, select(state, torch.tensor(order))
-        for column in tokens[:, 10:].T:
-            log_probs, expected = step(column, expected)
-            found, selected = step(column[order], selected)
-            np.testing.assert_allclose(found, log_probs[order], rtol=0, atol=near)
-
-
-@pytest.mark.parametrize("installed", [True, False])
-@pytest.mark.parametrize("streams", [1, 2])
-@torch.no_grad()
-def test_long_texts_go_on_compiled_where_numba_is(installed, streams, stage, monkeypatch):
-    calls, add_layers = [], compiled.add_layers
-    monkeypatch.setattr(stepping, "LONG", 2 if streams == 1 else 2 * stepping.MANY)
-    monkeypatch.setattr(stepping.Compiled, "kernels", None)
-    monkeypatch.setattr(compiled, "add_layers", lambda *given: calls.append(add_layers(*given)))
-    if not installed:
-        monkeypatch.delattr("charlm.models.compiled")
-        monkeypatch.setitem(sys.modules, "charlm.models.compiled", None)
-    model = stage("transformer-deep-tied")
-    for expected in (4, 10) if installed else (0, 0):  # of the second text all six
-        step, state = model.stepper(model.initial_state(streams))
-        for tokens in drawn(streams, 6).numpy().T:
-            _, state = step(tokens, state)
-        assert len(calls) == expected
-
-
-@pytest.mark.parametrize("shape", [(1, 5, 3), (2, 16, 4), (3, 7, 9), (1, 0, 2), (6, 33, 66)])
-def test_compiled_product(shape):
-    (B, D, H), numbers = shape, np.random.default_rng(0)
-    x, matrix, y = (numbers.standard_normal(size).astype(np.float32) for size in ((B, D), (H, D), (B, H)))
-    expected = y + x.astype(np.float64) @ matrix.T
-    compiled.add_product(x, matrix, y)
-    np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [1, 7, 65, 1000])
-def test_compiled_log_probs(size):
-    """Of logits that a product gives for every other id, in descending order; of whole numbers, so that it is exact."""
-    numbers = np.random.default_rng(size)
-    places, rest = np.arange(size)[::-2].copy(), 30 * numbers.standard_normal(size, np.float32)
-    shapes = (2, 5), (len(places), 5), (len(places),)
-    x, matrix, offset = (numbers.integers(-6, 7, shape).astype(np.float32) for shape in shapes)
-    logits = np.stack([rest, rest]).astype(np.float64)
-    logits[:, places] = x.astype(np.float64) @ matrix.T + offset
-    share = np.array([[1e-4], [0.1]])
-    expected = np.log(torch.from_numpy(logits).softmax(1).numpy() * (1 - share) + share / size)
-
-    def found():
-        return compiled.log_probs(x, matrix, offset, places, rest, share.astype(np.float32))
-
-    np.testing.assert_allclose(found(), expected, rtol=0, atol=2e-6)
-    for bad in (np.nan, np.inf):  # whoever draws must see it
-        x[1] = bad
-        assert np.isnan(found()).all(1).tolist() == [False, True]

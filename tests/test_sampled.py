@@ -21,11 +21,11 @@ from charlm.cli.sample import TextOutput
 from charlm.cli.train import EXAMPLE, example_prompt
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
-from charlm.decoding import AllowedIds, Sampling, beam_search, opening, sample
+from charlm.decoding import AllowedIds, Sampling, beam_search, generate, opening, sample
 from charlm.decoding.continuation import MAX_SKIPPED
-from charlm.models import ARCHITECTURES, CountingModel, Network, compiled
+from charlm.inference import open_engine
+from charlm.models import ARCHITECTURES, CountingModel, Network
 from charlm.models.mixture import Member, Mixture, MixtureConfig
-from charlm.models.stepping import Compiled
 from charlm.tokenizers import TOKENIZERS
 from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE
 
@@ -80,13 +80,12 @@ def model_of(name, tokenizer, text=TEXT):
 # --- only what training showed
 
 
-@pytest.mark.parametrize("kernels", [None, compiled], ids=["numpy", "compiled"])
+@pytest.mark.parametrize("backend", ["eager", "auto"])
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_only_characters_of_the_training_text_are_written(architecture, tokenizer, kernels, monkeypatch):
-    monkeypatch.setattr(Compiled, "kernels", kernels)
+def test_only_characters_of_the_training_text_are_written(architecture, tokenizer, backend):
     tokenizer = tokenizer_of(tokenizer)
-    model = model_of(architecture, tokenizer)
+    model = open_engine(model_of(architecture, tokenizer), backend)
     texts = []
     for number, settings in enumerate(SETTINGS):
         prompt, streams = ("the ", 1 + number % 3) if number < 4 else ("the caf\u00e8", 3)
@@ -202,18 +201,33 @@ def test_a_line_that_does_not_end_is_ended():
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 @pytest.mark.parametrize("prompt", [None, "the "])
 @pytest.mark.parametrize("stop", [(), ("\n",), ("gh", "漢")])
-def test_how_often_one_looks_changes_no_text(tokenizer, prompt, stop):
+def test_tokens_make_the_texts_and_cost_what_the_model_says(tokenizer, prompt, stop):
     tokenizer = tokenizer_of(tokenizer)
     model, plain = model_of("ngram", tokenizer), {"length": 90, "streams": 3, "stop": stop}
-    expected = sample(model, tokenizer, prompt, **plain, generator=seeded())
-    for every in (1, 2, 7, 64):
-        told = ["", "", ""]
+    texts = sample(model, tokenizer, prompt, **plain, generator=seeded())
+    tokens = list(generate(open_engine(model), tokenizer, prompt, **plain, generator=seeded(), top=3))
+    for stream, text in enumerate(texts):
+        of_stream = [token for token in tokens if token.stream == stream]
+        assert "".join(token.text for token in of_stream) == text
+        *others, last = of_stream
+        assert {token.finish_reason for token in others} <= {None}
+        assert last.finish_reason == ("length" if len(text) == 90 else "stop")
+        if prompt:
+            ids = [BOUNDARY, *tokenizer.encode(prompt).tolist(), *(token.id for token in of_stream)]
+            log_probs, _ = model(torch.tensor([ids]), model.initial_state(1))
+            rows = log_probs[0, -len(of_stream) - 1 : -1].detach()
+            expected = rows.gather(1, torch.tensor([[token.id] for token in of_stream]))[:, 0]
+            np.testing.assert_allclose([token.log_prob for token in of_stream], expected, atol=1e-4)
+            best = rows.topk(3).values
+            np.testing.assert_allclose([[p for _, p in token.top] for token in of_stream], best, atol=1e-4)
 
-        def tell(stream, text, told=told):
-            told[stream] += text
 
-        found = sample(model, tokenizer, prompt, **plain, generator=seeded(), on_text=tell, every=every)
-        assert found == told == expected
+def test_closing_the_generator_cancels_a_text():
+    tokenizer = tokenizer_of("characters")
+    tokens = generate(open_engine(model_of("lstm", tokenizer)), tokenizer, "the ", length=10**9, streams=2)
+    assert [next(tokens).stream for _ in range(4)] == [0, 1, 0, 1]
+    tokens.close()
+    assert not list(tokens)
 
 
 # --- how it is shown

@@ -13,9 +13,9 @@ import torch
 from charlm.analysis.surprisal import Floats, places
 from charlm.config import BOUNDARY
 from charlm.corpus import Stream, Text
-from charlm.decoding.continuation import reading
 from charlm.errors import UsageError
 from charlm.evaluation.walk import ids_of
+from charlm.inference import reading
 from charlm.models.base import LanguageModel, Network, device_of
 from charlm.models.recurrent import Recurrent
 from charlm.tokenizers.base import Tokenizer

@@ -13,8 +13,8 @@ from torch import nn
 
 from charlm.analysis.surprisal import spelled
 from charlm.config import BOUNDARY
-from charlm.decoding.continuation import reading
 from charlm.errors import UsageError
+from charlm.inference import reading
 from charlm.models.base import LanguageModel, device_of
 from charlm.models.transformer import Attention, Transformer
 from charlm.tokenizers.base import Tokenizer

@@ -17,10 +17,11 @@ import torch
 
 from charlm.config import BOUNDARY
 from charlm.corpus import Stream, Text
-from charlm.decoding.continuation import broken, reading
+from charlm.decoding.continuation import broken
 from charlm.decoding.continuation import read as read_prompt
 from charlm.evaluation.scoring import characters_of, passes, score, token_bits
 from charlm.evaluation.walk import ids_of
+from charlm.inference import open_engine, reading
 from charlm.models.base import LanguageModel, State, device_of
 from charlm.progress import Listener, silent
 from charlm.tokenizers.base import FIRST_BYTE, Tokenizer
@@ -204,21 +205,21 @@ def predict(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
     Raises TrainingFault for probabilities that are not numbers.
     """
     pieces, order, found = tokenizer.pieces(), count(), list[Prediction]()
-    with reading(model):
-        log_probs, state = read_prompt(model, tokenizer, text)
-        if not np.isfinite(log_probs).all():
-            raise broken()
-        likely = list(enumerate(log_probs[0].tolist()))[BOUNDARY + 1 :]  # the boundary is never read
-        waiting = [(-log_prob, next(order), id, pieces[id], state) for id, log_prob in likely]
-        heapq.heapify(waiting)
-        while waiting and len(found) < top:
-            cost, _, token, begun, state = heapq.heappop(waiting)
-            if _unfinished(begun):
-                log_probs, state = model(torch.tensor([[token]], device=device_of(model)), state)
-                for id, log_prob in zip(CONTINUATIONS, log_probs[0, -1, CONTINUATIONS].tolist(), strict=True):
-                    heapq.heappush(waiting, (cost - log_prob, next(order), id, begun + pieces[id], state))
-            else:
-                found.append(spelled(begun, math.exp(-cost)))
+    engine = open_engine(model, "eager")
+    log_probs, state = read_prompt(engine, tokenizer, text)
+    if not np.isfinite(log_probs).all():
+        raise broken()
+    likely = list(enumerate(log_probs[0].tolist()))[BOUNDARY + 1 :]  # the boundary is never read
+    waiting = [(-log_prob, next(order), id, pieces[id], state) for id, log_prob in likely]
+    heapq.heapify(waiting)
+    while waiting and len(found) < top:
+        cost, _, token, begun, state = heapq.heappop(waiting)
+        if _unfinished(begun):
+            log_probs, state = engine.step(np.array([token]), state)
+            for id, log_prob in zip(CONTINUATIONS, log_probs[0, CONTINUATIONS].tolist(), strict=True):
+                heapq.heappush(waiting, (cost - log_prob, next(order), id, begun + pieces[id], state))
+        else:
+            found.append(spelled(begun, math.exp(-cost)))
     return tuple(found)
 
 

@@ -118,12 +118,12 @@ def _devices() -> list[dict[str, Any]]:
     """
     import torch
 
-    from charlm.models.stepping import compiler
+    from charlm.machine import numba_version
     from charlm.training import choose_device, speed
     from charlm.training.computing import bfloat16_reason, compute_type
 
     whys: dict[str, Callable[[], str]] = {
-        "cpu": lambda: f"{torch.get_num_threads()} threads; {bfloat16_reason()[1]}; numba: {compiler()}",
+        "cpu": lambda: f"{torch.get_num_threads()} threads; {bfloat16_reason()[1]}; numba: {numba_version()}",
         "cuda": lambda: str(torch.cuda.get_device_name()),
         "mps": lambda: "Apple's GPU",
     }

@@ -3,6 +3,8 @@
 import json
 import math
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ from charlm.cli.options import GroupedCommand, device_option, given, option, ref
 from charlm.cli.runs import RUN
 from charlm.cli.texts import as_utf8, note_file, note_line_ends
 from charlm.corpus import Text
-from charlm.decoding import AllowedIds, Sampling, beam_search, sample
+from charlm.decoding import AllowedIds, Hypothesis, Sampling, Token, beam_search, generate
 from charlm.errors import DataError, UsageError
+from charlm.inference import Engine
+from charlm.models import LanguageModel
 from charlm.names import quoted_word
 
-PIPED_IDS = 64  # drawn before they are written where nobody watches: one write costs as much as several draws
+PIPED_TOKENS = 64  # drawn before they are written where nobody watches: one write costs as much as several draws
 
 
 @click.command("sample", cls=GroupedCommand)
@@ -87,37 +91,62 @@ def command(run: Path | None, **values: Any) -> None:
     note_line_ends(Text.from_string(prompt, "the prompt"), loaded.about, loaded.tokenizer)
     length, count, stop = values["length"], values["num_samples"], values["stop"]
     _check_characters(loaded, prompt, stop)
-    output = TextOutput()
+    output, engine = TextOutput(), _engine(loaded.architecture, model)
+    how = {"length": length, "stop": stop}
     if values["beams"]:
-        found = beam_search(
-            model, loaded.tokenizer, prompt or None, length=length, beams=values["beams"], stop=stop,
-            hypotheses=count, length_penalty=values["length_penalty"],
+        hypotheses = beam_search(
+            engine, loaded.tokenizer, prompt or None, beams=values["beams"], hypotheses=count,
+            length_penalty=values["length_penalty"], **how,
         )  # fmt: skip
-        texts = [
-            {"text": h.text, "bits": -h.log_prob / math.log(2), "log_prob": h.log_prob, "score": h.score} for h in found
-        ]
+        texts = [_described(hypothesis) for hypothesis in hypotheses]
     else:
-        generator = _generator(values["seed"])
-        live = values["stream"] is not False and count == 1 and not values["as_json"]
-        if live:
-            output.write(prompt)
-        drawn = sample(
-            model, loaded.tokenizer, prompt or None, length=length, settings=settings, streams=count, stop=stop,
-            generator=generator, on_text=(lambda _, text: output.write(text)) if live else None,
-            every=1 if output.terminal else PIPED_IDS,
+        tokens = generate(
+            engine, loaded.tokenizer, prompt or None, settings=settings, streams=count,
+            generator=_generator(values["seed"]), **how,
         )  # fmt: skip
-        if live:
-            return output.write("\n")
-        texts = [{"text": text} for text in drawn]
+        if values["stream"] is not False and count == 1 and not values["as_json"]:
+            return _write_live(prompt, tokens, output)
+        texts = [{"text": "", "finish_reason": "length"} for _ in range(count)]
+        for token in tokens:
+            texts[token.stream]["text"] += token.text
+            texts[token.stream]["finish_reason"] = token.finish_reason
     if values["as_json"]:
-        click.echo(json.dumps({"run": str(loaded.path), "prompt": prompt, "texts": texts}))
-        return None
+        about = {"run": str(loaded.path), "backend": engine.backend, "prompt": prompt}
+        return click.echo(json.dumps({**about, "texts": texts}))
     for number, entry in enumerate(texts, 1):
         if len(texts) > 1:
             note = f", {entry['bits']:.2f} bits" if "bits" in entry else ""
             click.echo(click.style(f"── {number}{note}", dim=True), err=True)
         output.write(f"{prompt}{entry['text']}\n")
     return None
+
+
+def _engine(architecture: str, model: LanguageModel) -> Engine:
+    """The engine of a model; where it must be compiled first, a line says so."""
+    from charlm.inference import open_engine, uncompiled
+    from charlm.models import device_of
+
+    if device_of(model).type == "cpu" and uncompiled(type(model), model.config):
+        click.echo(f"compiling what samples {architecture} models, once on this machine: some seconds", err=True)
+    return open_engine(model)
+
+
+def _described(hypothesis: Hypothesis) -> dict[str, Any]:
+    """A text that beam search found, for JSON."""
+    bits = -hypothesis.log_prob / math.log(2)
+    return {"text": hypothesis.text, "bits": bits, **{k: v for k, v in asdict(hypothesis).items() if k != "text"}}
+
+
+def _write_live(prompt: str, tokens: Iterable[Token], output: "TextOutput") -> None:
+    """Write the text of one stream as it comes, in a pipe some tokens at a time."""
+    output.write(prompt)
+    waiting: list[str] = []
+    for token in tokens:
+        waiting.append(token.text)
+        if output.terminal or len(waiting) == PIPED_TOKENS:
+            output.write("".join(waiting))
+            waiting.clear()
+    output.write("".join(waiting) + "\n")
 
 
 def _check_characters(run: Any, prompt: str, stop: tuple[str, ...]) -> None:

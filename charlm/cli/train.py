@@ -28,6 +28,7 @@ from charlm.cli.texts import note_held_out, origin_of, tell
 from charlm.comparison import PLAN, duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
 from charlm.errors import UsageError
+from charlm.inference import compile_in_background
 from charlm.models import ARCHITECTURES, CountingModel, Network
 from charlm.names import quoted_word, shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
@@ -176,6 +177,7 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     }
     if origin.held_out is not None:
         note_held_out(split, about, tokenizer)
+    compile_in_background(ARCHITECTURES[architecture], config)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         trained = train(
             path, split, tokenizer, architecture, config, training,

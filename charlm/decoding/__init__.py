@@ -3,6 +3,18 @@
 from charlm.decoding.allowed import AllowedIds
 from charlm.decoding.beam import Hypothesis, beam_search
 from charlm.decoding.continuation import opening
-from charlm.decoding.sampling import Sampling, draw, filter_log_probs, sample
+from charlm.decoding.generation import Token, generate, sample
+from charlm.decoding.sampling import Sampling, draw, filter_log_probs
 
-__all__ = ["AllowedIds", "Hypothesis", "Sampling", "beam_search", "draw", "filter_log_probs", "opening", "sample"]
+__all__ = [
+    "AllowedIds",
+    "Hypothesis",
+    "Sampling",
+    "Token",
+    "beam_search",
+    "draw",
+    "filter_log_probs",
+    "generate",
+    "opening",
+    "sample",
+]

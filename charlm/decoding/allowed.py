@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.config import BOUNDARY
-from charlm.models.base import LanguageModel, LogProbs
+from charlm.inference import LogProbs
+from charlm.models.base import LanguageModel
 from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE, Tokenizer
 
 Indices = npt.NDArray[np.int64]
@@ -48,6 +49,7 @@ class AllowedIds:
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.seen = model.seen_ids().cpu().numpy().copy()  # (V,)
         self.seen[BOUNDARY] = False
+        self.every_id = np.arange(BOUNDARY + 1, len(self.seen))
         shown = np.flatnonzero(self.seen[FIRST_BYTE:FIRST_PIECE])
         automaton = _of_characters(tokenizer, shown.tolist()) or _of_bytes(shown.tolist())
         self.next_prefix = np.zeros((len(automaton), FIRST_PIECE + 1), np.int64)  # (P, byte id; last: any piece)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from charlm.decoding.allowed import AllowedIds
-from charlm.decoding.continuation import Continuation, Floats, Indices, broken, read, reading
+from charlm.decoding.continuation import Continuation, Floats, Indices, broken, read
 from charlm.errors import UsageError
-from charlm.models.base import LanguageModel, device_of, select
+from charlm.inference import Engine, as_engine
+from charlm.models.base import LanguageModel
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
 
 MOST_BEAMS = 4096
@@ -26,10 +26,11 @@ class Hypothesis:
     text: str
     log_prob: float
     score: float
+    finish_reason: str = "length"
 
 
 def beam_search(
-    model: LanguageModel,
+    model: LanguageModel | Engine,
     tokenizer: Tokenizer,
     prompt: str | None,
     *,
@@ -48,7 +49,7 @@ def beam_search(
     2016, equation 14). The search ends when nothing still going on can enter the list. One beam is greedy decoding.
     Raises UsageError for numbers that make no sense, TrainingFault for probabilities that are not numbers.
     """
-    device, wanted = device_of(model), beams if hypotheses is None else hypotheses
+    wanted = beams if hypotheses is None else hypotheses
     if not 1 <= wanted <= beams <= MOST_BEAMS:
         raise UsageError(
             f"--beams must be 1 to {MOST_BEAMS}, and no fewer than the {wanted} texts asked for, not {beams}"
@@ -56,28 +57,29 @@ def beam_search(
     if not 0 <= length_penalty < np.inf:
         raise UsageError(f"--length-penalty must be at least 0, not {length_penalty}")
     start = Continuation(StreamDecoder(tokenizer), length, stop)
-    if start.ended:
+    if start.finish_reason:
         return [Hypothesis("", 0.0, 0.0)]
+    engine = as_engine(model)
     alive, totals, found = [_Branch("", start)], np.zeros(1), dict[str, Hypothesis]()
-    allowed, prefixes = AllowedIds(model, tokenizer), np.zeros(1, np.int64)
-    with reading(model):
-        log_probs, state = read(model, tokenizer, prompt)
-        step, state = model.stepper(state)
-        while not _settled(found, wanted, totals, length, length_penalty):
-            log_probs = allowed.masked(log_probs, prefixes)
-            parents, tokens, totals = _best(totals[:, None] + log_probs.astype(np.float64), beams)
-            prefixes = allowed.after(prefixes[parents], tokens)
-            alive = [alive[parent].grown(token) for parent, token in zip(parents, tokens.tolist(), strict=True)]
-            for branch, total in zip(alive, totals.tolist(), strict=True):
+    allowed, prefixes = AllowedIds(engine.model, tokenizer), np.zeros(1, np.int64)
+    log_probs, state = read(engine, tokenizer, prompt)
+    while not _settled(found, wanted, totals, length, length_penalty):
+        log_probs = allowed.masked(log_probs, prefixes)
+        with np.errstate(invalid="ignore"):  # `_best` looks for what is not a number
+            extended = totals[:, None] + log_probs.astype(np.float64)
+        parents, tokens, totals = _best(extended, beams)
+        prefixes = allowed.after(prefixes[parents], tokens)
+        alive = [alive[parent].grown(token) for parent, token in zip(parents, tokens.tolist(), strict=True)]
+        for branch, total in zip(alive, totals.tolist(), strict=True):
+            if reason := branch.continuation.finish_reason:
                 score = _score(total, len(branch.text), length_penalty)
-                if branch.continuation.ended and (branch.text not in found or found[branch.text].score < score):
-                    found[branch.text] = Hypothesis(branch.text, total, score)
-            going = np.array([not branch.continuation.ended for branch in alive])
-            alive, totals = [branch for branch in alive if not branch.continuation.ended], totals[going]
-            prefixes = prefixes[going]
-            if alive:
-                state = select(state, torch.from_numpy(parents[going]).to(device))
-                log_probs, state = step(tokens[going], state)
+                if branch.text not in found or found[branch.text].score < score:
+                    found[branch.text] = Hypothesis(branch.text, total, score, reason)
+        going = np.array([not branch.continuation.finish_reason for branch in alive])
+        alive = [branch for branch in alive if not branch.continuation.finish_reason]
+        totals, prefixes = totals[going], prefixes[going]
+        if alive:
+            log_probs, state = engine.step(tokens[going], engine.select(state, parents[going]))
     return sorted(found.values(), key=lambda hypothesis: -hypothesis.score)[:wanted]
 
 

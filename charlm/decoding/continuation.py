@@ -3,35 +3,23 @@
 Shapes: N tokens, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import copy
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from charlm.config import BOUNDARY
 from charlm.errors import TrainingFault, UsageError
-from charlm.models.base import LanguageModel, LogProbs, State, device_of, evaluating
+from charlm.inference import Engine, EngineState, LogProbs
 from charlm.tokenizers.base import FIRST_PIECE, StreamDecoder, Tokenizer
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-CHUNK = 1024
-"""Tokens of a prompt that are read in one call."""
-
 NEWLINE = "\n"
 MIN_SKIPPED, MAX_SKIPPED = 16, 500
 """Ids that are drawn before a text that begins: as many as the longest n-gram has, and then to the end of the line."""
-
-
-@contextmanager
-def reading(model: LanguageModel) -> Iterator[None]:
-    """No gradients and no dropout; the model is left as it was found."""
-    with evaluating(model), torch.inference_mode():
-        yield
 
 
 def opening(tokenizer: Tokenizer) -> str:
@@ -44,20 +32,13 @@ def opening(tokenizer: Tokenizer) -> str:
     return NEWLINE if learned and ord(NEWLINE) in tokenizer.seen else ""
 
 
-def read(model: LanguageModel, tokenizer: Tokenizer, prompt: str | None) -> tuple[LogProbs, State]:
+def read(engine: Engine, tokenizer: Tokenizer, prompt: str | None) -> tuple[LogProbs, EngineState]:
     """The log-probabilities (1, V) of what follows the boundary and the prompt, and the state after both.
 
     Without a prompt (None) the `opening` is read.
     """
     text = opening(tokenizer) if prompt is None else prompt
-    ids = np.concatenate([[BOUNDARY], tokenizer.encode(text)], dtype=np.int64)
-    stream = torch.from_numpy(ids).to(device_of(model)).unsqueeze(0)  # (1, N)
-    state = model.initial_state(1)
-    for begin in range(0, len(ids) - 1, CHUNK):
-        window = stream[:, begin : begin + CHUNK + 1]
-        _, state = model.score(window[:, :-1], window[:, 1:], state)
-    log_probs, state = model(stream[:, -1:], state)
-    return log_probs[:, -1].cpu().numpy(), state
+    return engine.read(np.concatenate([[BOUNDARY], tokenizer.encode(text)], dtype=np.int64), engine.start(1))
 
 
 def broken() -> TrainingFault:
@@ -71,7 +52,7 @@ def broken() -> TrainingFault:
 class Continuation:
     """The text of one continuation, id by id: whole characters, until there are `length` or a stop string is complete.
 
-    With `skipping` the first lines are left out: MIN_SKIPPED ids, and on to the end of a line. What follows them was
+    With `opens` the first lines are left out: MIN_SKIPPED ids, and on to the end of a line. What follows them was
     drawn by a model that has read lines, as it has in training. After the boundary and one line feed an n-gram knows
     no more than in how many contexts a character came after a line feed, not how often, and began up to 280 of 1,000
     names with a letter that begins none. `line_due` says that the line is too long to wait for its end.
@@ -82,35 +63,45 @@ class Continuation:
     stop string.
     """
 
-    def __init__(self, decoder: StreamDecoder, length: int, stop: Sequence[str], skipping: bool = False) -> None:
+    def __init__(self, decoder: StreamDecoder, length: int, stop: Sequence[str], opens: bool = False) -> None:
         if length < 0:
             raise UsageError(f"--length must be at least 0, not {length}")
         if "" in stop:
             raise UsageError("--stop must not be empty: an empty string is everywhere")
         self.decoder, self.left, self.stop = decoder, length, stop
         self.held = ""
-        self.ended = length == 0
-        self.skipping, self.skipped = skipping, 0
+        self.finish_reason: str | None = None if length else "length"
+        self.opens = self.skipping = opens
+        self.skipped = 0
 
     @property
     def line_due(self) -> bool:
         """Whether the next id should be a line feed."""
         return self.skipping and self.skipped >= MAX_SKIPPED
 
-    def push(self, *tokens: int) -> str:
-        """The characters that these ids make certain; sets `ended` when they are the last."""
-        text = self.decoder.push(*tokens)
+    def push(self, id: int) -> str:
+        """The characters that this id makes certain; sets `finish_reason` when they are the last."""
+        text = self.decoder.push(id)
         if self.skipping:
-            text = self._after_lines(text, len(tokens))
-        text = (self.held + text)[: self.left]
-        self.ended, self.held = len(text) == self.left, ""
+            text = self._after_lines(text)
         if self.stop:
-            found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
-            if found:
-                self.ended, text = True, text[: min(found)[1]]
-            elif not self.ended:
-                certain = len(text) - self._undecided(text)
-                text, self.held = text[:certain], text[certain:]
+            return self._before_stop(self.held + text)
+        if len(text) >= self.left:
+            text, self.finish_reason = text[: self.left], "length"
+        self.left -= len(text)
+        return text
+
+    def _before_stop(self, text: str) -> str:
+        """What of a text is certain, as far as stop strings go."""
+        text, self.held = text[: self.left], ""
+        if len(text) == self.left:
+            self.finish_reason = "length"
+        found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
+        if found:
+            self.finish_reason, text = "stop", text[: min(found)[1]]
+        elif not self.finish_reason:
+            certain = len(text) - self._undecided(text)
+            text, self.held = text[:certain], text[certain:]
         self.left -= len(text)
         return text
 
@@ -120,9 +111,9 @@ class Continuation:
         other.decoder = copy(self.decoder)
         return other
 
-    def _after_lines(self, text: str, tokens: int) -> str:
+    def _after_lines(self, text: str) -> str:
         """What of the text comes after the lines that are left out."""
-        self.skipped += tokens
+        self.skipped += 1
         if self.skipped < MIN_SKIPPED or NEWLINE not in text:
             return ""
         self.skipping = False

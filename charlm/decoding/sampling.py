@@ -1,10 +1,9 @@
-"""Drawing texts from a model, many at a time.
+"""The distribution that a token is drawn from, and one draw.
 
-Shapes: B streams, V vocabulary.
+Shapes: B rows, V vocabulary, K ids that may be drawn.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,8 @@ import numpy.typing as npt
 import torch
 
 from charlm.config import BOUNDARY, Settings, setting
-from charlm.decoding.allowed import AllowedIds
-from charlm.decoding.continuation import NEWLINE, Continuation, Floats, Indices, broken, opening, read, reading
-from charlm.errors import UsageError
-from charlm.models.base import LanguageModel, LogProbs, device_of, select
-from charlm.models.stepping import Compiled
-from charlm.tokenizers.base import StreamDecoder, Tokenizer
+from charlm.decoding.continuation import Floats, Indices, broken
+from charlm.inference import LogProbs
 
 Numbers = npt.NDArray[np.floating[Any]]
 
@@ -37,129 +32,6 @@ class Sampling(Settings):
     min_p: float = setting(0.0, "leave out tokens less likely than this share of the likeliest one", min=0.0, below=1.0)
 
 
-def sample(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    prompt: str | None,
-    *,
-    length: int,
-    settings: Sampling = Sampling(),
-    streams: int = 1,
-    stop: Sequence[str] = (),
-    generator: torch.Generator | None = None,
-    on_text: Callable[[int, str], None] | None = None,
-    every: int = 1,
-) -> list[str]:
-    """`streams` continuations of the prompt, each of `length` characters or up to a stop string, without either.
-
-    Without a prompt (None) a line begins, see `opening`; before a line that is drawn, each stream draws some that are
-    not part of its text, see `Continuation`. Only ids that training showed are drawn, see `AllowedIds`. The prompt is
-    read once. A finished stream leaves the batch. `on_text` is told (stream, whole characters) as they become certain;
-    that, and the search for stop strings, come after `every` ids at most, and do not change the texts. The draws come
-    from `generator`, which lives on the CPU whatever the model's device (None: a new one with a seed of its own);
-    stream b uses the same draws whenever the others end. A token of several characters is cut where the length ends.
-    Raises UsageError for a length, stream count or stop string that makes no sense, TrainingFault for probabilities
-    that are not numbers.
-    """
-    if streams < 1:
-        raise UsageError(f"--num-samples must be at least 1, not {streams}")
-    skips = prompt is None and settings.temperature > 0 and opening(tokenizer) == NEWLINE
-    texts = _Texts([Continuation(StreamDecoder(tokenizer), length, stop, skips) for _ in range(streams)], on_text)
-    device, longest = device_of(model), int(tokenizer.byte_lengths().max())
-    drawing = _Drawing(model, tokenizer, settings, streams, generator)
-    alive, last = np.arange(streams if length else 0), None
-    with reading(model):
-        log_probs, state = read(model, tokenizer, prompt)
-        last_read = tokenizer.encode(prompt[-1:])[-1] if prompt else BOUNDARY
-        log_probs = drawing.allowed.without_floor(log_probs, int(last_read)).repeat(streams, 0)
-        step, state = model.stepper(select(state, torch.zeros(streams, dtype=torch.int64, device=device)))
-        while len(alive):
-            drawn = []
-            for _ in range(texts.steps(alive, longest, every if stop or on_text else length)):
-                if last is not None:
-                    log_probs, state = step(last, state)
-                last = drawing(log_probs, alive, texts.lines_due)
-                drawn.append(last)
-            going = texts.push(alive, drawn)
-            if len(going) < len(alive):
-                alive, last = alive[going], drawn[-1][going]
-                drawing.keep(going)
-                state = select(state, torch.tensor(going, dtype=torch.int64, device=device))
-    return texts.joined()
-
-
-class _Texts:
-    """The texts of several streams as they grow."""
-
-    def __init__(self, continuations: Sequence[Continuation], on_text: Callable[[int, str], None] | None) -> None:
-        self.continuations, self.on_text = continuations, on_text
-        self.parts: list[list[str]] = [[] for _ in continuations]
-        self.skipping = any(continuation.skipping for continuation in continuations)
-        self.lines_due: list[int] = []  # rows that are to end their line now, whatever is likely
-
-    def push(self, alive: Indices, drawn: list[Indices]) -> list[int]:
-        """Add what the streams `alive` have drawn, one array (B,) a step; the rows of those that are not at an end."""
-        for stream, tokens in zip(alive.tolist(), np.transpose(drawn).tolist(), strict=True):
-            text = self.continuations[stream].push(*tokens)
-            if text:
-                self.parts[stream].append(text)
-                if self.on_text:
-                    self.on_text(stream, text)
-        going = [row for row, stream in enumerate(alive.tolist()) if not self.continuations[stream].ended]
-        if self.skipping:
-            left = [self.continuations[alive[row]] for row in going]
-            self.skipping = any(continuation.skipping for continuation in left)
-            self.lines_due = [row for row, continuation in enumerate(left) if continuation.line_due]
-        return going
-
-    def steps(self, alive: Indices, longest: int, every: int) -> int:
-        """How many ids may be drawn before one must look whether a text has ended; `longest`: bytes of an id, at most.
-
-        No id brings more characters than it has bytes, but for the up to three of a broken character before it.
-        """
-        if self.skipping or every == 1:
-            return 1
-        left: int = min(self.continuations[stream].left for stream in alive.tolist())
-        return max(1, min(every, (left - 3) // longest))
-
-    def joined(self) -> list[str]:
-        """All that has been pushed, text by text."""
-        return ["".join(part) for part in self.parts]
-
-
-class _Drawing:
-    """Draws the next id of each stream of a batch, from those that are allowed there."""
-
-    def __init__(
-        self,
-        model: LanguageModel,
-        tokenizer: Tokenizer,
-        settings: Sampling,
-        streams: int,
-        generator: torch.Generator | None,
-    ) -> None:
-        self.allowed, self.settings = AllowedIds(model, tokenizer), settings
-        self.uniforms, self.newline = _uniforms(streams, generator), int(tokenizer.encode(NEWLINE)[0])
-        self.prefixes = np.zeros(streams, np.int64)  # what has begun of a character
-
-    def __call__(self, log_probs: LogProbs, alive: Indices, lines_due: Sequence[int]) -> Indices:
-        """One id for each row of (B, V), whose streams are `alive`; a line feed for the rows in `lines_due`."""
-        allowed, prefixes, uniforms = self.allowed, self.prefixes, next(self.uniforms)[alive]
-        if not allowed.spells or len(prefixes) == 1 or not prefixes.any():
-            tokens = draw(log_probs, self.settings, uniforms, allowed.ids[prefixes[0]])
-        else:
-            tokens = draw(allowed.masked(log_probs, prefixes), self.settings, uniforms)
-        if lines_due:
-            tokens[lines_due] = self.newline
-        if allowed.spells:
-            self.prefixes = allowed.after(prefixes, tokens)
-        return tokens
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone."""
-        self.prefixes = self.prefixes[rows]
-
-
 def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats, allowed: Indices | None = None) -> Indices:
     """One id for each row of log_probs (B, V); uniforms (B,) in [0, 1) decide which.
 
@@ -174,11 +46,6 @@ def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats, allowed: Ind
 def _drawn_columns(scores: Numbers, settings: Sampling, uniforms: Floats) -> Indices:
     """As `draw`, from all columns of (B, K)."""
     plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
-    if plain and settings.temperature and Compiled.kernels:
-        tokens: Indices = Compiled.kernels.drawn(scores, 0, uniforms, settings.temperature)
-        if tokens.min() < 0:
-            raise broken()
-        return tokens
     if not plain:
         scores = _filtered(scores, settings)
     if settings.temperature == 0:
@@ -252,12 +119,3 @@ def _cooled(scores: Numbers, best: Numbers, temperature: float) -> Floats:
 def _normalised(weights: Floats) -> Floats:
     sums: Floats = weights / weights.sum(1, keepdims=True)
     return sums
-
-
-def _uniforms(streams: int, generator: torch.Generator | None) -> Iterator[Floats]:
-    """Rows of one number in [0, 1) a stream, for ever; made many at a time because making one is slow."""
-    if generator is None:
-        generator = torch.Generator()
-        generator.seed()
-    while True:
-        yield from torch.rand(max(1, 4096 // streams), streams, dtype=torch.float64, generator=generator).numpy()

@@ -1,7 +1,20 @@
 """Reading token by token: engines, which every reader of a model that no longer changes stands on."""
 
+from charlm.inference.background import compile_in_background
 from charlm.inference.eager import EagerEngine
 from charlm.inference.engine import Engine, EngineState, LogProbs, Tokens, reading
-from charlm.inference.opening import BACKENDS, open_engine
+from charlm.inference.opening import BACKENDS, as_engine, open_engine, uncompiled
 
-__all__ = ["BACKENDS", "EagerEngine", "Engine", "EngineState", "LogProbs", "Tokens", "open_engine", "reading"]
+__all__ = [
+    "BACKENDS",
+    "EagerEngine",
+    "Engine",
+    "EngineState",
+    "LogProbs",
+    "Tokens",
+    "as_engine",
+    "compile_in_background",
+    "open_engine",
+    "reading",
+    "uncompiled",
+]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from charlm.inference.engine import Engine, LogProbs, Tokens, reading
 from charlm.models.base import State, device_of, select
@@ -31,10 +32,12 @@ class EagerEngine(Engine):
 
     backend = "eager"
 
+    @override
     def start(self, streams: int) -> Groups:
         with reading(self.model):
             return (Group(np.arange(streams), self.model.initial_state(streams)),)
 
+    @override
     def read(self, tokens: Sequence[int] | Tokens, state: Groups) -> tuple[LogProbs, Groups]:
         ((streams, leaves),) = state
         stream = torch.from_numpy(np.array(tokens, np.int64)).to(device_of(self.model)).unsqueeze(0)  # (1, N)
@@ -45,6 +48,7 @@ class EagerEngine(Engine):
             log_probs, leaves = self.model(stream[:, -1:], leaves)
             return log_probs[:, -1].cpu().numpy(), (Group(streams, leaves),)
 
+    @override
     def step(self, tokens: Tokens, state: Groups) -> tuple[LogProbs, Groups]:
         device, result, after = device_of(self.model), np.empty((len(tokens), self.vocab_size), np.float32), []
         with reading(self.model):
@@ -55,6 +59,7 @@ class EagerEngine(Engine):
                 after.append(Group(streams, leaves))
         return result, _merged(after) if len(after) > 1 else tuple(after)
 
+    @override
     def join(self, states: Sequence[Groups]) -> Groups:
         groups, begin = [], 0
         for state in states:
@@ -62,6 +67,7 @@ class EagerEngine(Engine):
             begin += sum(len(streams) for streams, _ in state)
         return _merged(groups)
 
+    @override
     def select(self, state: Groups, streams: Sequence[int] | Tokens) -> Groups:
         wanted, device, groups = np.asarray(streams, np.int64), device_of(self.model), []
         for members, leaves in state:

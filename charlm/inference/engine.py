@@ -4,7 +4,7 @@ Shapes: B streams, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,7 @@ from charlm.models.base import LanguageModel, evaluating
 Tokens = npt.NDArray[np.int64]
 LogProbs = npt.NDArray[np.float32]
 EngineState = Any
-"""What an engine has to remember of B streams: a value, never changed once it was returned, readable by its engine only."""
+"""What an engine remembers of B streams: a value, never changed once it was returned, readable by its engine only."""
 
 
 class Engine(ABC):

@@ -1,19 +1,88 @@
 """Which engine reads a model: decided once, by the model and the machine alone."""
 
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from charlm.config import Settings
 from charlm.errors import UsageError
 from charlm.inference.eager import EagerEngine
 from charlm.inference.engine import Engine
-from charlm.models.base import LanguageModel
+from charlm.inference.mixture import MixtureEngine
+from charlm.models.base import LanguageModel, device_of
+from charlm.models.mixture import Mixture, MixtureConfig
+from charlm.models.ngram import NGram
+from charlm.models.recurrent import GRU, LSTM, RNN
+from charlm.models.transformer import Transformer
 
 BACKENDS = ("auto", "eager", "compiled")
+
+COMPILED: dict[type[LanguageModel], tuple[str, str]] = {
+    RNN: ("recurrent", "RecurrentEngine"),
+    GRU: ("recurrent", "RecurrentEngine"),
+    LSTM: ("recurrent", "RecurrentEngine"),
+    Transformer: ("transformer", "TransformerEngine"),
+    NGram: ("ngram", "NGramEngine"),
+}
+"""The compiled engine of each architecture that has one: its file in this package, with `kernels_of`, and its class."""
 
 
 def open_engine(model: LanguageModel, backend: str = "auto") -> Engine:
     """The engine for a model, whose weights must not change while it is used.
 
-    auto is "compiled" where the architecture has kernels, numba is installed and the model is on the CPU, otherwise
-    "eager". Raises UsageError for a backend that this model or machine cannot have.
+    auto is "compiled" where the architecture has kernels, numba is installed and can keep what it compiles, and the
+    model is on the CPU; otherwise "eager". A mixture opens its members so. Raises UsageError for a backend that this
+    model or this machine cannot have.
     """
     if backend not in BACKENDS:
         raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
-    return EagerEngine(model)
+    if backend == "eager":
+        return EagerEngine(model)
+    engine = _compiled(model)
+    if engine is None and backend == "compiled":
+        raise UsageError(f"no compiled backend here for {type(model).__name__} on {device_of(model)}: use eager")
+    return engine or EagerEngine(model)
+
+
+def as_engine(model: LanguageModel | Engine) -> Engine:
+    """The engine itself, or one for a model."""
+    return model if isinstance(model, Engine) else open_engine(model)
+
+
+def uncompiled(kind: type[LanguageModel], config: Settings) -> list[str]:
+    """The kernels that `open_engine` would have to compile on this machine, by their names in `kernels`."""
+    if not find_spec("numba"):
+        return []
+    from charlm.inference.kernels.arithmetic import is_compiled
+
+    missing = [kernel for kernel in _kernels(kind, config) if not is_compiled(kernel)]
+    return [f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}" for kernel in missing]
+
+
+def _kernels(kind: type[LanguageModel], config: Settings) -> list[Any]:
+    from charlm.inference.kernels import sampling
+
+    if isinstance(config, MixtureConfig):
+        return [kernel for member in config.members for kernel in _kernels(member.kind, member.config)]
+    if kind not in COMPILED:
+        return []
+    return [*_file(kind).kernels_of(kind, config), sampling.draw]
+
+
+def _file(kind: type[LanguageModel]) -> Any:
+    return import_module(f"charlm.inference.{COMPILED[kind][0]}")
+
+
+def _compiled(model: LanguageModel) -> Engine | None:
+    if device_of(model).type != "cpu" or not find_spec("numba"):
+        return None
+    if isinstance(model, Mixture):
+        return MixtureEngine(model, open_engine)
+    kind = type(model)
+    if kind not in COMPILED:
+        return None
+    try:
+        engine: Engine = getattr(_file(kind), COMPILED[kind][1])(model)
+    except (ImportError, RuntimeError, OSError):  # numba does not load, or has nowhere to keep what it compiles
+        return None
+    return engine

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,12 +20,6 @@ torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e
 
 State = tuple[Tensor, ...]
 """A value, never mutated. Dimension 0 of every leaf is the stream; what else a leaf holds is the model's own affair."""
-
-Tokens = npt.NDArray[np.int64]
-LogProbs = npt.NDArray[np.float32]
-Step = Callable[[Tokens, State], tuple[LogProbs, State]]
-"""(B,) ids and the state before them -> (B, V), ln P of whatever comes next, and the state after them."""
-
 
 UNSEEN = 1e-7
 """The probability at which an id that does not occur in the training text begins."""
@@ -76,19 +69,6 @@ class LanguageModel(nn.Module, ABC):
         """(B, T), (B, T) -> (B, T) float32: ln P of the targets only. Models override it where that is cheaper."""
         log_probs, state = self(tokens, state)
         return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), state
-
-    def stepper(self, state: State) -> tuple[Step, State]:
-        """`forward` for one id a stream at a time, while the weights stay as they are; and the state it goes on from.
-
-        It says what `forward` says from `state` on and obeys the same laws, but its states are its own: not for
-        `forward`. Models override it where that is quicker.
-        """
-
-        def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
-            log_probs, state = self(torch.from_numpy(tokens).to(device_of(self)).unsqueeze(1), state)
-            return log_probs[:, -1].cpu().numpy(), state
-
-        return step, state
 
     def seen_ids(self) -> Tensor:
         """(V,) bool: the ids that training showed to the model, and so those worth drawing; by default all."""

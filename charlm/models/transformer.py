@@ -15,9 +15,8 @@ from torch.nn import functional as F
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
-from charlm.models.base import Dropout, Network, State, Step, device_of
+from charlm.models.base import Dropout, Network, State
 from charlm.models.positions import rotate, sinusoids, turns
-from charlm.models.transformer_step import stepper
 
 
 class SquaredReLU(torch.autograd.Function):
@@ -250,9 +249,3 @@ class Transformer(Network):
             x, keys, values = block(x, keys, values, mask, rotation)
             after += [keys[:, max(0, cached + T - W + 1) :], values[:, max(0, cached + T - W + 1) :]]
         return self.norm(x), (*after, position + T, read[:, -1:])
-
-    def stepper(self, state: State) -> tuple[Step, State]:
-        """As the interface says."""
-        if device_of(self).type != "cpu":
-            return super().stepper(state)
-        return stepper(self, state)

@@ -11,6 +11,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -115,6 +116,11 @@ class Tokenizer(ABC):
         """The UTF-8 bytes that each id stands for, (V,): b"" for the boundary, one byte for a byte id."""
         return list(self._pieces)
 
+    @cached_property
+    def whole_texts(self) -> list[str]:
+        """The text of each id that stands for whole characters, (V,); "" for the others."""
+        return [_whole(piece) for piece in self._pieces]
+
     def byte_lengths(self) -> Integers:
         """How many bytes each id stands for, (V,) int64."""
         return np.fromiter(map(len, self._pieces), dtype=np.int64, count=self.vocab_size)
@@ -166,12 +172,14 @@ class StreamDecoder:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._pieces = tokenizer.pieces()
+        self._pieces, self._texts = tokenizer.pieces(), tokenizer.whole_texts
         self._begun = b""  # the first bytes of a character that is not complete
 
-    def push(self, *tokens: int) -> str:
-        """The characters that these ids complete; "" while one is still incomplete."""
-        self._begun += b"".join([self._pieces[token] for token in tokens])
+    def push(self, token: int) -> str:
+        """The characters that this id completes; "" while one is still incomplete."""
+        if not self._begun and (whole := self._texts[token]):
+            return whole
+        self._begun += self._pieces[token]
         text, used = codecs.utf_8_decode(self._begun, _ERRORS, False)
         self._begun = self._begun[used:]
         return text
@@ -212,6 +220,13 @@ def code_points_from_json(values: Sequence[int]) -> Integers:
     if array.ndim != 1 or (np.diff(array, prepend=-1, append=CODE_POINTS) <= 0).any():
         raise ValueError("not a list of ascending code points")
     return array
+
+
+def _whole(piece: bytes) -> str:
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return ""
 
 
 def _json(data: Mapping[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ from charlm import checkpoint
 from charlm.config import Settings, option_name
 from charlm.decoding import Sampling, opening, sample
 from charlm.errors import CharlmError, TrainingFault
+from charlm.inference import open_engine
 from charlm.memory import keeping_freed_memory, physical_memory, ran_out
 from charlm.models import CountingModel, LanguageModel, Network
 from charlm.names import shell_quoted
@@ -184,7 +185,7 @@ class Session:
         if self.watcher.sample is not None:
             generator = torch.Generator().manual_seed(self.trainer.config.seed)
             drawn = sample(
-                network,
+                open_engine(network, "eager"),  # whose weights still change
                 self.tokenizer,
                 opening(self.tokenizer),
                 length=SAMPLE_CHARACTERS,

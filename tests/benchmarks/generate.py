@@ -5,7 +5,7 @@
 Wants `pip install transformers`. Its model is GPT-2 with a cache, no end of text, over as many ids as charlm's. It has
 as many heads of keys and values as of queries; charlm's Transformers of the usual sizes have one (`--kv-heads 0`: as
 many). Both draw from the whole distribution, write `length` characters (the longest context of both is twice as long)
-and take the better of two tries. charlm draws texts as the rest of long ones, compiled if numba is there.
+and take the better of two tries.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import torch
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel
 
 from charlm.decoding import beam_search, sample
+from charlm.inference import open_engine
 from charlm.models import ARCHITECTURES
-from charlm.models.stepping import load
 from charlm.tokenizers import TOKENIZERS
 
 BEAMS = 5
@@ -62,12 +62,12 @@ def main() -> None:
         with torch.inference_mode():
             theirs.generate(torch.zeros(streams, 1, dtype=torch.int64), generation_config=settings)
 
-    load()
+    engine = open_engine(ours)
     for streams in (1, 64):
-        ours_rate = rate(streams * length, lambda n=streams: sample(ours, tokenizer, "", length=length, streams=n))
+        ours_rate = rate(streams * length, lambda n=streams: sample(engine, tokenizer, "", length=length, streams=n))
         their_rate = rate(streams * length, lambda n=streams: generate(n, do_sample=True, top_k=0))
         tell(f"{streams:2} streams", ours_rate, their_rate)
-    ours_rate = rate(length, lambda: beam_search(ours, tokenizer, "", length=length, beams=BEAMS))
+    ours_rate = rate(length, lambda: beam_search(engine, tokenizer, "", length=length, beams=BEAMS))
     their_rate = rate(length, lambda: generate(1, do_sample=False, num_beams=BEAMS))
     tell(f"beam of {BEAMS}", ours_rate, their_rate)
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charlm.models.base import LogProbs
 from charlm.models.ngram.descent import descend
 from charlm.progress import Tell
 
@@ -56,8 +55,8 @@ class Combination(nn.Module, ABC):
         log_probs: Tensor = self.weighed(torch, list(self.parameters()), voices, copies)
         return log_probs
 
-    def stepper(self) -> Callable[[LogProbs], LogProbs]:
-        """The same for arrays, while the parameters stay as they are."""
+    def on_arrays(self) -> Callable[[Array], Array]:
+        """`forward` for arrays (B, K, V) of numpy, while the parameters stay as they are."""
         numbers = [weight.cpu().numpy() for weight in self.parameters()]
         return lambda voices: self.weighed(np, numbers, voices, None)
 

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from charlm.config import Settings, setting
 from charlm.errors import CharlmError, UsageError
-from charlm.models.base import UNFIT, LanguageModel, LogProbs, State, Step, Tokens, device_of
+from charlm.models.base import UNFIT, LanguageModel, State
 from charlm.models.mixture.combining import COMBINATIONS, Combination
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import LSTM
@@ -201,20 +200,6 @@ class Mixture(LanguageModel):
             log_probs, state = self(piece, state)
             found.append(log_probs.gather(-1, wanted.unsqueeze(-1)).squeeze(-1))
         return torch.cat(found, 1), state
-
-    def stepper(self, state: State) -> tuple[Step, State]:
-        """As the interface says, by the members' own."""
-        if device_of(self).type != "cpu":
-            return super().stepper(state)
-        made = [member.stepper(part) for member, part in zip(self.each(), self._parts(state), strict=True)]
-        steps, sizes, weigh = [step for step, _ in made], [len(part) for _, part in made], self.combination.stepper()
-
-        def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
-            said = [step(tokens, part) for step, part in zip(steps, _cut(state, sizes), strict=True)]
-            voices = np.stack([log_probs for log_probs, _ in said], 1)  # (B, K, V)
-            return weigh(voices), tuple(leaf for _, after in said for leaf in after)
-
-        return step, tuple(leaf for _, part in made for leaf in part)
 
     @classmethod
     def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -15,13 +15,12 @@ from torch import Tensor
 
 from charlm.config import BOUNDARY, Settings
 from charlm.errors import UsageError
-from charlm.models.base import CountingModel, LogProbs, State, Step, Tokens
+from charlm.models.base import CountingModel, State
 from charlm.models.ngram.cache import Cache, Static
 from charlm.models.ngram.counting import Integers, Level, count_ngrams
 from charlm.models.ngram.estimation import Estimator
 from charlm.models.ngram.fitting import COUNTED, LONGEST, NGramConfig, base_of, complete, counted, symbols_of, tuned
 from charlm.models.ngram.smoothing import Estimate, Numbers
-from charlm.models.ngram.stepping import Heard, Steps, spread
 from charlm.models.ngram.trie import check, keys_of, tensors_of
 from charlm.progress import Listener, silent
 
@@ -247,30 +246,6 @@ class NGram(CountingModel):
         """(B, T) -> (B, T): how long the longest known n-gram is that ends with each token; 0 for one never seen."""
         nodes = self._walk(self.codes[tokens], state[0], self.order)
         return (nodes >= 0).sum(2), (nodes[:, -1, : self.order - 1],)
-
-    def stepper(self, state: State) -> tuple[Step, State]:
-        """As the interface says; the states are those of `forward`."""
-        if self.keys.device.type != "cpu":
-            return super().stepper(state)
-        tables = (self.codes, self.first, self.mass, self.backoff, self.unigram)
-        steps = Steps(self.ids.numpy()[self.symbol.numpy()], *(table.numpy() for table in tables))
-        latest = state[0], steps.following(state[0].numpy())
-
-        def step(tokens: Tokens, state: State) -> tuple[LogProbs, State]:
-            nonlocal latest
-            contexts, heard = state[0], Heard(*(leaf.numpy() for leaf in state[1:])) if cache else None
-            before = latest[1] if contexts is latest[0] else steps.following(contexts.numpy())
-            following = steps.following(steps.after(before, tokens))
-            probs = steps.probabilities(following)
-            if cache and heard:
-                heard = heard.after(tokens)
-                probs = spread(cache, probs, steps.static(following.contexts), heard)
-            latest = torch.from_numpy(following.contexts), following
-            return np.log(probs, probs), (latest[0], *map(torch.from_numpy, heard or ()))
-
-        cache = self.cache
-        heard = Heard.of(state[1].numpy(), int(cache.window[0])) if cache else ()
-        return step, (state[0], *map(torch.from_numpy, heard))
 
     def _walk(self, codes: Tensor, contexts: Tensor, longest: int) -> Tensor:
         """(B, T) symbols, (B, K) nodes before -> (B, T, longest): the nodes after each, of lengths 1 to `longest`."""

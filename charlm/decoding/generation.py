@@ -1,0 +1,132 @@
+"""Texts as they grow, token by token: what every way of showing a text reads.
+
+Shapes: B streams, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from charlm.config import BOUNDARY
+from charlm.decoding.continuation import NEWLINE, Continuation, opening, read
+from charlm.decoding.drawing import Drawing
+from charlm.decoding.sampling import Sampling
+from charlm.errors import UsageError
+from charlm.inference import Engine, LogProbs, as_engine
+from charlm.models.base import LanguageModel
+from charlm.tokenizers.base import StreamDecoder, Tokenizer
+
+PLAIN = Sampling()
+
+
+class Token(NamedTuple):
+    """One token of one stream."""
+
+    stream: int
+    id: int
+    text: str
+    """The characters that became certain with it: none within a character or what may be a stop string."""
+    log_prob: float
+    """ln P given all before it, as the model says, before temperature and filters."""
+    top: tuple[tuple[int, float], ...]
+    """The likeliest ids in its place and their ln P, likeliest first."""
+    finish_reason: str | None
+    """Of the last token of a stream: "length" or "stop"."""
+
+
+def generate(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompt: str | None,
+    *,
+    length: int,
+    settings: Sampling = PLAIN,
+    streams: int = 1,
+    stop: Sequence[str] = (),
+    generator: torch.Generator | None = None,
+    top: int = 0,
+) -> Iterator[Token]:
+    """Continue a prompt by `streams` texts, each of `length` characters or up to a stop string; yields their tokens.
+
+    All streams read together, so their tokens alternate; one that ends leaves the batch. Close the generator to cancel.
+    Without a prompt (None) a line begins, see `opening`; what is drawn before a line begins is not shown, see
+    `Continuation`. Only ids that training showed are drawn, see `AllowedIds`. A token of several characters is cut
+    where the length ends. The draws come from `generator`, on the CPU whatever the model's device (None: a new one with
+    a seed of its own); stream b uses the same draws whenever the others end. Raises UsageError for a length, stream
+    count or stop string that makes no sense, TrainingFault for probabilities that are not numbers.
+    """
+    if streams < 1:
+        raise UsageError(f"--num-samples must be at least 1, not {streams}")
+    skips = prompt is None and settings.temperature > 0 and opening(tokenizer) == NEWLINE
+    texts = [Continuation(StreamDecoder(tokenizer), length, stop, skips) for _ in range(streams)]
+    drawing = Drawing(engine, tokenizer, settings, streams, generator)
+    return _tokens(engine, tokenizer, prompt, texts, drawing, top)
+
+
+def sample(
+    model: LanguageModel | Engine,
+    tokenizer: Tokenizer,
+    prompt: str | None,
+    *,
+    length: int,
+    settings: Sampling = PLAIN,
+    streams: int = 1,
+    stop: Sequence[str] = (),
+    generator: torch.Generator | None = None,
+) -> list[str]:
+    """The texts that `generate` writes, one for each stream, without prompt and stop string."""
+    parts: list[list[str]] = [[] for _ in range(streams)]
+    for token in generate(
+        as_engine(model), tokenizer, prompt, length=length, settings=settings, streams=streams, stop=stop,
+        generator=generator,
+    ):  # fmt: skip
+        parts[token.stream].append(token.text)
+    return ["".join(part) for part in parts]
+
+
+def _tokens(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    prompt: str | None,
+    texts: Sequence[Continuation],
+    drawing: Drawing,
+    top: int,
+) -> Iterator[Token]:
+    alive = [stream for stream, text in enumerate(texts) if not text.finish_reason]
+    if not alive:
+        return
+    log_probs, state = read(engine, tokenizer, prompt)
+    log_probs, state = log_probs.repeat(len(alive), 0), engine.select(state, [0] * len(alive))
+    last = int(tokenizer.encode(prompt[-1:])[-1]) if prompt else BOUNDARY
+    drawn_from = drawing.allowed.without_floor(log_probs, last)
+    while True:
+        line_due = [row for row, stream in enumerate(alive) if texts[stream].line_due] if texts[alive[0]].opens else ()
+        ids = drawing(drawn_from, alive, line_due)
+        costs, likeliest = log_probs[np.arange(len(ids)), ids].tolist(), _top(log_probs, top)
+        going = []
+        for row, (stream, id) in enumerate(zip(alive, ids.tolist(), strict=True)):
+            continuation = texts[stream]
+            hidden = continuation.skipping
+            text = continuation.push(id)
+            if not hidden or text or continuation.finish_reason:
+                yield Token(stream, id, text, costs[row], likeliest[row], continuation.finish_reason)
+            if not continuation.finish_reason:
+                going.append(row)
+        if not going:
+            return
+        if len(going) < len(alive):
+            alive, ids, state = [alive[row] for row in going], ids[going], engine.select(state, going)
+            drawing.keep(going)
+        log_probs, state = engine.step(ids, state)
+        drawn_from = log_probs
+
+
+def _top(log_probs: LogProbs, count: int) -> Sequence[tuple[tuple[int, float], ...]]:
+    """The `count` likeliest ids of each row of (B, V) with their log-probabilities, likeliest first."""
+    if not count:
+        return [()] * len(log_probs)
+    order = np.argsort(-log_probs, axis=1, kind="stable")[:, :count]
+    values = np.take_along_axis(log_probs, order, 1)
+    return [tuple(zip(ids, row, strict=True)) for ids, row in zip(order.tolist(), values.tolist(), strict=True)]

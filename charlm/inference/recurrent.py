@@ -1,0 +1,124 @@
+"""The compiled engine of recurrent networks.
+
+Shapes: B streams, L layers, C vectors that a layer carries, H hidden width, G gates times H, N tokens, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from typing_extensions import override
+
+from charlm.config import Settings
+from charlm.inference.engine import Engine, LogProbs, Tokens, reading
+from charlm.inference.kernels import recurrent as kernels
+from charlm.inference.kernels.arithmetic import Array, Kernel, load
+from charlm.inference.output import Output, numbers
+from charlm.inference.sharing import Sharing
+from charlm.models.base import LanguageModel
+from charlm.models.recurrent import GRU, LSTM, RNN, Recurrent, RNNConfig
+
+CHUNK = 1024
+"""Tokens of a prompt that are read in one call."""
+
+MAX_TABULATED_IDS = 2048
+"""Vocabulary up to which the first layer's product is computed beforehand for each id."""
+
+
+SIGMOIDS: dict[type[Recurrent], tuple[int, ...]] = {RNN: (), GRU: (0, 1), LSTM: (0, 1, 3)}
+"""Which of a layer's gates are sigmoids."""
+
+
+class Layer(NamedTuple):
+    """Weights as the kernels want them: W, U (G, H), b, c (G,)."""
+
+    W: Array
+    b: Array
+    U: Array
+    c: Array
+
+
+class RecurrentEngine(Engine):
+    """Its state is an array (L, C, B, H)."""
+
+    backend = "compiled"
+
+    def __init__(self, model: Recurrent) -> None:
+        super().__init__(model)
+        self.recurrent = model
+        self.sharing, self.output = Sharing(self.threads), Output(model)
+        self.product, self.cell = load(kernels.product), load(_cell(type(model), model.config))
+        self.embedding = numbers(model.embedding.weight)  # (V, H)
+        self.layers = [self._layer(*layer.parameters()) for layer in model.layers]
+        self.inputs: Array | None = None  # (V, G): what the first layer makes of each id
+        if self.vocab_size <= MAX_TABULATED_IDS:
+            W, b, *_ = self.layers[0]
+            self.inputs = np.repeat(b[None], self.vocab_size, 0)
+            self.product(self.embedding, W, self.inputs)
+
+    def _layer(self, W: torch.Tensor, U: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> Layer:
+        """With the rows of sigmoid gates halved; only the GRU keeps c apart from b, with which it is not added."""
+        scale = torch.ones(len(b)).view(-1, self.recurrent.config.width)
+        scale[list(SIGMOIDS[type(self.recurrent)])] = 0.5
+        scale = scale.flatten()
+        b = b if isinstance(self.recurrent, GRU) else b + c
+        return Layer(numbers(W * scale[:, None]), numbers(b * scale), numbers(U * scale[:, None]), numbers(c * scale))
+
+    @override
+    def start(self, streams: int) -> Array:
+        return np.zeros((len(self.layers), self.recurrent.carried, streams, self.embedding.shape[1]), np.float32)
+
+    @override
+    def read(self, tokens: Sequence[int] | Tokens, state: Array) -> tuple[LogProbs, Array]:
+        stream = np.array(tokens, np.int64)
+        if len(stream) > 1:
+            ids = torch.from_numpy(stream[:-1]).unsqueeze(0)  # (1, N)
+            leaves = tuple(torch.from_numpy(state.reshape(-1, 1, state.shape[-1])).unbind())
+            with reading(self.model):
+                for begin in range(0, ids.shape[1], CHUNK):
+                    _, leaves = self.recurrent.features(ids[:, begin : begin + CHUNK], leaves)
+            state = torch.stack(leaves).numpy().reshape(state.shape)
+        return self.step(stream[-1:], state)
+
+    @override
+    def step(self, tokens: Tokens, state: Array) -> tuple[LogProbs, Array]:
+        state, log_probs = state.copy(), self.output.empty(len(tokens))
+
+        def work(begin: int, end: int) -> None:
+            self._step(tokens[begin:end], state[:, :, begin:end], log_probs[begin:end])
+
+        self.sharing.run(len(tokens), work)
+        return log_probs, state
+
+    def _step(self, tokens: Tokens, state: Array, log_probs: LogProbs) -> None:
+        x = self.embedding.take(tokens, 0)
+        for number, (layer, vectors) in enumerate(zip(self.layers, state, strict=True)):
+            if number == 0 and self.inputs is not None:
+                gates = self.inputs.take(tokens, 0)
+            else:
+                gates = np.empty((len(tokens), len(layer.b)), np.float32)
+                gates[:] = layer.b
+                self.product(x, layer.W, gates)
+            self.cell(gates, layer.U, layer.c, *vectors)
+            x += vectors[0]
+        self.output.write(tokens, x, log_probs)
+
+    @override
+    def join(self, states: Sequence[Array]) -> Array:
+        return np.concatenate(states, 2)
+
+    @override
+    def select(self, state: Array, streams: Sequence[int] | Tokens) -> Array:
+        return state.take(streams, 2)
+
+
+def kernels_of(kind: type[LanguageModel], config: Settings) -> list[Kernel]:
+    """What `RecurrentEngine` loads for such a model."""
+    return [*Output.kernels, kernels.product, _cell(kind, config)]
+
+
+def _cell(kind: type[LanguageModel], config: Settings) -> Kernel:
+    if isinstance(config, RNNConfig):
+        return kernels.rnn_tanh if config.activation == "tanh" else kernels.rnn_relu
+    return kernels.lstm if kind is LSTM else kernels.gru
