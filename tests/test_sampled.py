@@ -222,6 +222,16 @@ def test_tokens_make_the_texts_and_cost_what_the_model_says(tokenizer, prompt, s
             np.testing.assert_allclose([[p for _, p in token.top] for token in of_stream], best, atol=1e-4)
 
 
+@pytest.mark.parametrize("architecture", ["lstm", "transformer", "ngram", "mixture"])
+def test_a_seed_gives_one_text_however_long_and_whatever_was_drawn_before(architecture):
+    tokenizer = tokenizer_of("characters")
+    model = model_of(architecture, tokenizer)
+    first = sample(model, tokenizer, None, length=2500, generator=seeded(1))[0]
+    sample(model_of("gru", tokenizer), tokenizer, None, length=600, streams=3)
+    assert sample(model, tokenizer, None, length=2500, generator=seeded(1))[0] == first
+    assert sample(model, tokenizer, None, length=500, generator=seeded(1))[0] == first[:500]
+
+
 def test_closing_the_generator_cancels_a_text():
     tokenizer = tokenizer_of("characters")
     tokens = generate(open_engine(model_of("lstm", tokenizer)), tokenizer, "the ", length=10**9, streams=2)

@@ -27,7 +27,7 @@ from charlm.models.transformer import Transformer, TransformerConfig
 
 ACTIVATIONS = {"relu": kernels.RELU, "relu2": kernels.RELU2, "gelu": kernels.GELU, "swiglu": kernels.SWIGLU}
 
-FREE = 2
+FREE = 1
 """Slots of a place beyond the window, as a multiple of it: the steps until a stream moves to another place."""
 
 
