@@ -38,7 +38,7 @@ def test_every_architecture_has_five_speeds(architecture):
 
 
 def test_the_command_prints_rows_and_the_machine(charlm, monkeypatch):
-    monkeypatch.setattr(benchmark, "compiler", lambda: "pip install 'charlm[fast]'")
+    monkeypatch.setattr(benchmark, "numba_version", lambda: "pip install 'charlm[fast]'")
     done = charlm("bench", "--arch", "rnn,gru", "--size", "tiny", "--seconds", 0.1, "--json")
     assert done.code == 0
     content = json.loads(done.out)

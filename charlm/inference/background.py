@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from functools import cache
+from threading import Thread
 
 from charlm.config import Settings
 from charlm.inference.opening import uncompiled
@@ -25,3 +26,4 @@ def _start(names: tuple[str, ...]) -> None:
         process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
         if hasattr(os, "setpriority"):
             os.setpriority(os.PRIO_PROCESS, process.pid, 19)
+        Thread(target=process.wait, daemon=True).start()
