@@ -13,7 +13,7 @@ from torch import nn
 from charlm.analysis.surprisal import Floats, spelled
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
-from charlm.models.base import LanguageModel, Network
+from charlm.models.base import LanguageModel
 from charlm.tokenizers.base import Tokenizer
 
 
@@ -40,12 +40,19 @@ class EmbeddingMap:
         )
 
 
+def tables_of(model: LanguageModel) -> list[nn.Embedding]:
+    """The layers of a network that turn an id into a vector, the first one first."""
+    layers = model.modules() if model.by_gradient else ()
+    return [layer for layer in layers if isinstance(layer, nn.Embedding) and layer.num_embeddings == model.vocab_size]
+
+
 def embedding_of(model: LanguageModel) -> nn.Embedding:
     """The layer that turns ids into vectors. Raises UsageError for a model that has none."""
-    embedding = getattr(model, "embedding", None)
-    if not isinstance(model, Network) or not isinstance(embedding, nn.Embedding):
+    embedding = next(iter(tables_of(model)), None)
+    if embedding is None:
+        lacking = "no embeddings" if model.by_gradient else "no embeddings and no gradients of its own"
         raise UsageError(
-            f"this is for networks: {type(model).__name__} has no embeddings and no gradients of its own; "
+            f"this is for networks: {type(model).__name__} has {lacking}; "
             "inspect an rnn, gru, lstm, transformer or feedforward run"
         )
     return embedding
@@ -57,8 +64,7 @@ def embedding_map(model: LanguageModel, tokenizer: Tokenizer) -> EmbeddingMap:
     Raises UsageError for a model without embeddings.
     """
     vectors = embedding_of(model).weight.detach().double().cpu().numpy()
-    assert isinstance(model, Network)
-    known = model.known.cpu().numpy().copy()
+    known = model.seen_ids().cpu().numpy().copy()
     known[BOUNDARY] = False
     ids, pieces = np.flatnonzero(known), tokenizer.pieces()
     centred = vectors[ids] - vectors[ids].mean(0)  # (M, E)

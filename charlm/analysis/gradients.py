@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charlm.analysis.embeddings import embedding_of
+from charlm.analysis.embeddings import embedding_of, tables_of
 from charlm.analysis.surprisal import Floats
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
 from charlm.errors import DataError, TrainingFault
 from charlm.evaluation.walk import ids_of
-from charlm.models.base import LanguageModel, Network, detach, device_of, evaluating
+from charlm.models.base import LanguageModel, detach, device_of, evaluating
 from charlm.tokenizers.base import Tokenizer
 
 CELLS = 1 << 22
@@ -45,7 +45,6 @@ def gradients_through_time(
     TrainingFault for gradients that are not numbers, DataError and CheckpointError as `evaluate` does.
     """
     embedding_of(model)  # or why there is none
-    assert isinstance(model, Network)
     stream = np.concatenate([[BOUNDARY], ids_of(model, tokenizer, text)], dtype=np.int64)
     if (K := len(stream) - 1) < 2:
         raise DataError(f"{text.name}: one token is too little to look back over; give a longer text")
@@ -65,13 +64,13 @@ def gradients_through_time(
     return Gradients(total / len(ends), len(ends))
 
 
-def _norms(model: Network, windows: Tensor, reach: int) -> Tensor:
+def _norms(model: LanguageModel, windows: Tensor, reach: int) -> Tensor:
     """(B, 2 R + 1) ids -> (B, R): the norms at the last of them, k = 0 first."""
     with torch.no_grad():
-        _, state = model.features(windows[:, :reach], model.initial_state(len(windows)))
+        _, state = model.score(windows[:, :reach], windows[:, 1 : reach + 1], model.initial_state(len(windows)))
     with torch.enable_grad(), _watched(model) as outputs:
         log_probs, _ = model.score(windows[:, reach:-1], windows[:, reach + 1 :], detach(state))
-        gradients = torch.autograd.grad(-log_probs[:, -1].sum(), outputs)
+        gradients = torch.autograd.grad(-log_probs[:, -1].sum(), outputs, materialize_grads=True)
     gradient = torch.cat([each[:, -reach:] for each in gradients], -1)
     norms: Tensor = torch.linalg.vector_norm(gradient, dim=-1).flip(1)
     return norms
@@ -85,7 +84,7 @@ def untrained(model: LanguageModel, **changes: Any) -> LanguageModel:
 
 
 @contextmanager
-def _watched(model: Network) -> Iterator[list[Tensor]]:
+def _watched(model: LanguageModel) -> Iterator[list[Tensor]]:
     """Meanwhile, what each table of embeddings gives (B, T, E) is kept, and gradients end in it."""
     outputs: list[Tensor] = []
 
@@ -93,7 +92,7 @@ def _watched(model: Network) -> Iterator[list[Tensor]]:
         outputs.append(output.detach().requires_grad_())
         return outputs[-1]
 
-    handles = [m.register_forward_hook(watch) for m in model.modules() if isinstance(m, nn.Embedding)]
+    handles = [m.register_forward_hook(watch) for m in tables_of(model)]
     try:
         yield outputs
     finally:

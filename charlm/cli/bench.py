@@ -9,8 +9,9 @@ import click
 
 from charlm.benchmark import BEAMS, STREAMS, Speeds, benchmark, machine
 from charlm.cli.live import bar
-from charlm.cli.options import GroupedCommand, check_name, device_option, option, refuse, threads_option
+from charlm.cli.options import GroupedCommand, check_name, device_option, option, threads_option
 from charlm.cli.tables import Column, print_line, print_table
+from charlm.cli.train import check_sizes
 from charlm.models import ARCHITECTURES, SINGLE
 from charlm.training import SIZES, choose_device
 
@@ -42,8 +43,7 @@ def command(arch: tuple[str, ...], size: str, seconds: float, device: str, as_js
     """
     named = [name.strip() for several in arch for name in several.split(",")] or list(SINGLE)
     names = list(dict.fromkeys(check_name(name, ARCHITECTURES, "--arch") for name in named))
-    if not any(ARCHITECTURES[name].sizes for name in names):
-        refuse({"size"}, f"has no effect on {' and '.join(names)} models, which are counted")
+    check_sizes(names)
     target = choose_device(device)
     with bar("bench") as progress:
         rows = list(benchmark(names, size=size, seconds=seconds, device=target, progress=progress))

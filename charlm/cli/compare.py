@@ -29,7 +29,7 @@ from charlm.cli.report import write_report
 from charlm.cli.runs import offered_with_files
 from charlm.cli.settings import run_options
 from charlm.cli.texts import note_held_out, origin_of, tell
-from charlm.cli.train import STEPWISE, check_counting, check_threads, learn_tokenizer
+from charlm.cli.train import STEPWISE, check_counting, check_sizes, check_threads, learn_tokenizer
 from charlm.cli.typeset import as_latex, as_markdown
 from charlm.comparison import (
     MATCHES,
@@ -45,7 +45,7 @@ from charlm.comparison import (
 from charlm.corpus import ReadingLog
 from charlm.errors import TrainingFault, UsageError
 from charlm.evaluation import Evaluation
-from charlm.models import ARCHITECTURES, SINGLE, CountingModel, Network
+from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.names import shell_quoted
 from charlm.report import check_output
 from charlm.training import SIZES, Budget, TrainingConfig, Watcher, assumptions, choose_device, speed
@@ -169,7 +169,8 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     names = [check_name(name, ARCHITECTURES, "--arch") for name in names]
     check_counting(names, {"seeds", *STEPWISE} - {"seed", "device"})
     check_encoding(corpora, values["held_out"])
-    if sum(issubclass(ARCHITECTURES[name], Network) for name in set(names)) < 2 and values["match"] == "parameters":
+    check_sizes(names)
+    if sum(ARCHITECTURES[name].by_gradient for name in set(names)) < 2 and values["match"] == "parameters":
         refuse({"match"}, "makes networks equally large: name two or more with --arch, or another --match")
     budget = budget_for(values["match"], values["budget"])
     training, device = (
@@ -213,7 +214,8 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     observer = Observer(view, bar, _say, _say_found, lambda: bool(stopping()))
     stopping.patient = True
     result = compare(sources, split, context=values["context"], seed=training.seed, device=device, observer=observer)
-    return replace(result, budget=budget, match=values["match"])
+    scaled = {name: chosen.scaled for name, chosen in plans.items() if equal and ARCHITECTURES[name].by_gradient}
+    return replace(result, budget=budget, match=values["match"], scaled=scaled)
 
 
 def _is_run(folder: Path) -> bool:

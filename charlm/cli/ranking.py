@@ -32,6 +32,7 @@ def as_json(result: Comparison) -> None:
         "bytes": text.bytes,
         "budget": result.budget,
         "match": result.match,
+        "scaled": dict(result.scaled),
         "finished": not result.stopped,
         "rows": _rows(result),
         "pairs": [pair.to_json() for pair in result.pairs()],

@@ -29,7 +29,7 @@ from charlm.comparison import PLAN, duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.inference import compile_in_background
-from charlm.models import ARCHITECTURES, CountingModel, Network
+from charlm.models import ARCHITECTURES, CountingModel
 from charlm.names import quoted_word, shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
 from charlm.training import (
@@ -69,6 +69,13 @@ def check_counting(architectures: Collection[str], options: Collection[str]) -> 
     if all(issubclass(ARCHITECTURES[name], CountingModel) for name in architectures):
         names = " and ".join(dict.fromkeys(architectures))
         refuse(options, f"has no effect on {names} models, which are counted")
+
+
+def check_sizes(architectures: Collection[str]) -> None:
+    """Raises UsageError for a --size if none of these architectures comes in sizes."""
+    if not any(ARCHITECTURES[name].sizes for name in architectures):
+        names = " and ".join(dict.fromkeys(architectures))
+        refuse({"size"}, f"has no effect on {names} models, which have one size")
 
 
 def learn_tokenizer(name: str, values: dict[str, Any], split: Split) -> Tokenizer:
@@ -152,10 +159,11 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     device = choose_device(values["device"])
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
     check_threads(values["threads"], training)
-    if start and not issubclass(ARCHITECTURES[architecture], Network):
+    if start and not ARCHITECTURES[architecture].by_gradient:
         raise UsageError(f"--from {shell_quoted(values['start'])}: {_no_start(start)}")
     if not start:
         check_counting([architecture], STEPWISE)
+        check_sizes([architecture])
     budget, pace = Budget.parse(training.budget), speed(training.precision, device)
     model_config(architecture, values["size"], options, 0, budget, pace)  # wrong options before long work
     origin, log = origin_of(corpus, values), ReadingLog()
@@ -260,7 +268,7 @@ def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int, *,
         figures = {"run": str(trained.path), "parameters": trained.model.parameters_count, "seconds": trained.seconds}
         measured = {"result": result and result.to_json(), "progress": with_units(card["progress"])}
         click.echo(json.dumps({**figures, "finished": trained.finished, **measured}))
-    size = f"{trained.model.parameters_count:,} {'n-grams' if not list(trained.model.parameters()) else 'parameters'}"
+    size = f"{trained.model.parameters_count:,} {trained.model.parameters_are}"
     if trained.warning:
         errors.print(trained.warning, style="red", soft_wrap=True)
     if not trained.finished:

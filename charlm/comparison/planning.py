@@ -1,6 +1,7 @@
 """What each architecture is to be trained with, so that what should be equal is equal."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median_low
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 
 from charlm.config import Settings, option_name
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, SINGLE, Network
+from charlm.models import ARCHITECTURES, SINGLE
 from charlm.training import Budget, TrainingConfig, complete, model_config
 
 MATCHES: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -19,16 +20,23 @@ MATCHES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """What can be made equal: the budget that is taken if none is given, and the units that it may have."""
 
+WIDTH = "width"
+"""The setting that makes a model larger or smaller, where it has one of that name."""
+
 STEP = 8  # widths are multiples of it, which processors like
 WIDEST = 2**16
+
+Size = Callable[[Settings], int]
+"""How many parameters a model of these settings has."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one architecture is to be trained with."""
+    """What one architecture is to be trained with; `scaled` is the setting that was chosen to match the parameters."""
 
     config: Settings
     training: TrainingConfig
+    scaled: str | None = None
 
 
 def budget_for(match: str | None, budget: str | None) -> str:
@@ -54,9 +62,10 @@ def plan(
 
     `characters` is the size of the training text, `speed` what `charlm.training.speed` says of the machine. With
     `vocab_size` the networks get widths that give them equally many parameters, as near as it goes: those of the
-    middle one of them. Raises UsageError for an option that none of them has, or a value that one of them cannot have.
+    middle one of them; one without a width see `_scaling`. Raises UsageError for an option that none of them has, or a
+    value that one of them cannot have.
     """
-    if vocab_size is not None and "width" in options:
+    if vocab_size is not None and WIDTH in options:
         raise UsageError("--match parameters chooses the widths: leave --width out")
     names = list(dict.fromkeys(architectures))
     owned = {name: ARCHITECTURES[name].Config.names() for name in names}
@@ -71,7 +80,7 @@ def plan(
         except UsageError as problem:
             raise UsageError(f"{name}: {problem}") from None
         plans[name] = Plan(config, complete(training, name))
-    return plans if vocab_size is None else _equally_large(plans, vocab_size)
+    return plans if vocab_size is None else _equally_large(plans, options, vocab_size)
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -83,19 +92,17 @@ def _others(option: str) -> str:
     return f"; {', '.join(owners)} {'have' if len(owners) > 1 else 'has'} it" if owners else ""
 
 
-def _equally_large(plans: Mapping[str, Plan], vocab_size: int) -> dict[str, Plan]:
+def _equally_large(plans: Mapping[str, Plan], fixed: Collection[str], vocab_size: int) -> dict[str, Plan]:
     """The plans with other widths. What is counted has as many numbers as its text has n-grams, and stays."""
-    sizes = {name: _parameters(name, vocab_size) for name in plans if issubclass(ARCHITECTURES[name], Network)}
+    sizes = {name: _parameters(name, vocab_size) for name in plans if ARCHITECTURES[name].by_gradient}
     if not sizes:
         return dict(plans)
     wanted = median_low(size(plans[name].config) for name, size in sizes.items())
-    widths = {
-        name: replace(plans[name], config=_fitted(plans[name].config, size, wanted)) for name, size in sizes.items()
-    }
-    return {**plans, **widths}
+    scaled = {name: _scaled(plans[name], fixed, size, wanted) for name, size in sizes.items()}
+    return {**plans, **scaled}
 
 
-def _parameters(name: str, vocab_size: int) -> Callable[[Settings], int]:
+def _parameters(name: str, vocab_size: int) -> Size:
     def count(config: Settings) -> int:
         with torch.device("meta"):  # shapes alone
             return ARCHITECTURES[name](config, vocab_size).parameters_count
@@ -103,23 +110,38 @@ def _parameters(name: str, vocab_size: int) -> Callable[[Settings], int]:
     return count
 
 
-def _fitted(config: Settings, size: Callable[[Settings], int], wanted: int) -> Settings:
-    """The settings with the width that brings the size nearest to the one wanted; the size grows with the width."""
-    step = next(width for width in range(STEP, WIDEST, STEP) if _with_width(config, width))
-    low, high = 1, WIDEST // step  # in steps: the least one that is large enough lies between
-    while low < high:
-        middle = (low + high) // 2
-        if size(replace(config, **{"width": middle * step})) < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    near = [replace(config, **{"width": width * step}) for width in (low - 1, low) if width]
-    return min(near, key=lambda settings: abs(size(settings) - wanted))
+def _scaled(plan: Plan, fixed: Collection[str], size: Size, wanted: int) -> Plan:
+    """The plan with the size nearest to the one wanted, by one setting; as it is where no setting scales the model."""
+    name = _scaling(plan.config, fixed, size)
+    if name is None:
+        return plan
+    highest = step = STEP if name == WIDTH else 1
+    while highest < WIDEST and not ((config := _changed(plan.config, name, highest)) and size(config) >= wanted):
+        highest *= 2
+    values = range(step, highest + 1, step)
+    possible = [config for value in values if (config := _changed(plan.config, name, value))] or [plan.config]
+    place = bisect_left(possible, wanted, key=size)  # the size grows with the setting
+    near = possible[max(0, place - 1) : place + 1]
+    return replace(plan, config=min(near, key=lambda config: abs(size(config) - wanted)), scaled=name)
 
 
-def _with_width(config: Settings, width: int) -> bool:
+def _scaling(config: Settings, fixed: Collection[str], size: Size) -> str | None:
+    """The setting that makes a model larger: the width, or the whole number whose double adds most parameters.
+
+    None where there is none besides those that are `fixed`.
+    """
+    if WIDTH in config.names():
+        return WIDTH
+    whole = {name: value for name in config.names() if type(value := getattr(config, name)) is int}
+    doubled = {name: _changed(config, name, 2 * value) for name, value in whole.items() if name not in fixed}
+    added = {name: size(larger) - size(config) for name, larger in doubled.items() if larger}
+    name = max(added, key=lambda name: added[name], default="")
+    return name if added.get(name, 0) > 0 else None
+
+
+def _changed(config: Settings, name: str, value: int) -> Settings | None:
+    """The settings with another value of one of them; None where it cannot have that beside the others."""
     try:
-        replace(config, **{"width": width})
-        return True
+        return replace(config, **{name: value})
     except UsageError:
-        return False
+        return None

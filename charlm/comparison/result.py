@@ -186,7 +186,8 @@ class Comparison:
     """Rows from best to worst, and bits per character of what needs no model (empty if stopped).
 
     `faults` says of each contender that failed why; `interrupted` is the run that was saved unfinished, if one was.
-    `budget` and `match` are what was asked for; None where runs were compared as they are.
+    `budget` and `match` are what was asked for; None where runs were compared as they are. `scaled` says, where the
+    parameters were to be equally many, which setting of each network was chosen for that; None where it has none.
     """
 
     split: Split
@@ -197,6 +198,7 @@ class Comparison:
     interrupted: Path | None
     budget: str | None = None
     match: str | None = None
+    scaled: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:

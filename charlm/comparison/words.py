@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from charlm.comparison.planning import WIDTH
 from charlm.comparison.result import Comparison, Row
-from charlm.models import ARCHITECTURES, CountingModel, Network
+from charlm.config import option_name
+from charlm.models import ARCHITECTURES, CountingModel
 from charlm.progress import duration
 from charlm.training import Budget
 
@@ -92,7 +94,7 @@ def lead(result: Comparison) -> list[str]:
             f"The best model, {result.names[0]}, has {bits[0]:.3f}.",
         ]
     frozen = [n for n, row in enumerate(result.rows) if not row.adapts]
-    networks = [n for n, row in enumerate(result.rows) if issubclass(ARCHITECTURES[row.architecture], Network)]
+    networks = [n for n, row in enumerate(result.rows) if ARCHITECTURES[row.architecture].by_gradient]
     told = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
     sentences = [f"{told}, adapting to it as it reads." if result.rows[0].adapts else f"{told}."]
     if result.rows[0].adapts and frozen:
@@ -114,6 +116,7 @@ def notes(result: Comparison) -> Iterator[str]:
     yield f"±: 95 % interval of the difference to the best (paired bootstrap over blocks{spread})."
     if seeds == 1 and not all(issubclass(ARCHITECTURES[row.architecture], CountingModel) for row in result.rows):
         yield "Each was trained once: how much another seed would change is not part of ±."
+    yield from _scaled(result)
     yield from _times(result)
     yield from _disturbed(result)
     if not all(math.isfinite(row.difference.low) for row in result.rows[1:]):
@@ -154,8 +157,17 @@ def _training(result: Comparison) -> str:
     """What was asked for."""
     if result.budget is None:
         return "runs as they were trained"
-    equal = ", widths for equally many parameters" if result.match == "parameters" else ""
+    equal = f", {WIDTH}s for equally many parameters" if result.match == "parameters" else ""
     return f"{result.budget} of training asked for each{equal}"
+
+
+def _scaled(result: Comparison) -> Iterator[str]:
+    """Which networks were made equally large by another setting than their width, and which were not."""
+    for name, setting in result.scaled.items():
+        if setting is None:
+            yield f"No setting of {name} scales it, so it has its own number of parameters."
+        elif setting != WIDTH:
+            yield f"{name} has no width: its {option_name(setting)} was chosen instead."
 
 
 def _times(result: Comparison) -> Iterator[str]:

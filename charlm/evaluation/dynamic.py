@@ -15,7 +15,7 @@ from charlm.config import BOUNDARY, Settings, setting
 from charlm.corpus import Stream
 from charlm.evaluation.bootstrap import Floats
 from charlm.evaluation.scoring import bits_of, check_finite
-from charlm.models.base import Network, detach, device_of, evaluating
+from charlm.models.base import LanguageModel, detach, device_of, evaluating
 
 MEMORY = 0.999
 """Share of the mean square of the gradients that is kept at each step."""
@@ -30,14 +30,13 @@ class Dynamic(Settings):
     segment: int = setting(64, "tokens between two steps", min=1)
 
 
-def dynamic_token_bits(model: Network, ids: Stream, settings: Dynamic = Dynamic()) -> Iterator[Floats]:
+def dynamic_token_bits(model: LanguageModel, ids: Stream, settings: Dynamic = Dynamic()) -> Iterator[Floats]:
     """As `token_bits`, but a copy of the model learns from every segment of T tokens once it has been scored.
 
     Source: Krause et al. 2018 (arXiv 1709.07432), their RMS rule with decay, the mean squares being those of the
     gradients met so far instead of the training text's. Raises TrainingFault as `token_bits` does.
     """
     learner = copy.deepcopy(model).float()
-    learner.occurring = None
     step = _learning(list(learner.parameters()), settings)
     state, last = learner.initial_state(1), BOUNDARY
     with evaluating(learner):

@@ -16,7 +16,7 @@ from charlm.evaluation.bootstrap import Floats, Indices
 from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.result import Evaluation
 from charlm.evaluation.scoring import token_bits, windowed_token_bits
-from charlm.models.base import LanguageModel, Network
+from charlm.models.base import LanguageModel
 from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
 
@@ -47,7 +47,7 @@ def evaluate(
     """
     if dynamic is not None and context is not None:
         raise UsageError("--dynamic learns from all of the text before each character: it goes with no --context")
-    if dynamic is not None and not isinstance(model, Network):
+    if dynamic is not None and not model.by_gradient:
         raise UsageError(
             f"--dynamic is for networks: {type(model).__name__} has no gradients of its own to learn by; leave it out"
         )
@@ -95,7 +95,7 @@ def ids_of(model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Lis
 def _token_bits(
     model: LanguageModel, tokenizer: Tokenizer, ids: Stream, context: int | None, dynamic: Dynamic | None
 ) -> Iterator[Floats]:
-    if dynamic is not None and isinstance(model, Network):
+    if dynamic is not None:
         return dynamic_token_bits(model, ids, dynamic)
     return token_bits(model, ids) if context is None else windowed_token_bits(model, tokenizer, ids, context)
 

@@ -48,10 +48,14 @@ class LanguageModel(nn.Module, ABC):
     Config: ClassVar[type[Settings]]
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what --size tiny|small|medium|large sets in the Config
     medium_from: ClassVar[float] = 1.5  # minutes of training from which on size medium learns more than small
+    parameters_are: ClassVar[str] = "parameters"  # what `parameters_count` counts
 
-    recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, as measured best
+    by_gradient: ClassVar[bool] = True  # whether it is trained by gradient descent on `score`, as all by default are
+    recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, where not a Network's
     rates: ClassVar[Mapping[str, float]] = {}  # and the learning rate with each optimizer
     dropout_share: ClassVar[float] = 1.0  # of what is usual; less where dropout acts in more places
+    carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
+    least_segment: int = 1  # a model that starts each segment afresh must have met its whole context in training
     chunk: ClassVar[int] = 1024  # tokens of a stream that `score` is best given at a time
 
     config: Settings
@@ -69,6 +73,12 @@ class LanguageModel(nn.Module, ABC):
         """(B, T), (B, T) -> (B, T) float32: ln P of the targets only. Models override it where that is cheaper."""
         log_probs, state = self(tokens, state)
         return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), state
+
+    def expect(self, counts: Tensor, *, anew: bool = True) -> None:
+        """Told before training how often each id occurs in the text, (V,). `anew`: nothing was learned before."""
+
+    def learn_only(self, counts: Tensor) -> None:
+        """Told when training begins or goes on: the other ids may be left out while it lasts. counts: (V,)."""
 
     def seen_ids(self) -> Tensor:
         """(V,) bool: the ids that training showed to the model, and so those worth drawing; by default all."""
@@ -127,8 +137,15 @@ class CountingModel(LanguageModel):
     `validation_nats`: what a token of `validation` cost before it was counted, if `fit` looked; nats.
     """
 
+    by_gradient = False
+    parameters_are = "counts"
     found: Mapping[str, Any] = {}
     validation_nats: float | None = None
+
+    @property
+    def parameters_count(self) -> int:
+        """How many numbers its tensors hold."""
+        return sum(tensor.numel() for tensor in self.state_dict().values())
 
     @abstractmethod
     def fit(
@@ -190,8 +207,6 @@ class Network(LanguageModel):
     rates: ClassVar[Mapping[str, float]] = {"adamw": 5e-3, "adam": 5e-3, "muon": 8e-3, "rmsprop": 1e-3, "sgd": 0.2}
     FLOOR: ClassVar[float] = 1e-4
     FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5
-    carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
-    least_segment: int = 1  # a model that starts each segment afresh must have met its whole context in training
 
     output: nn.Linear
     known: Tensor  # (V,) bool: the ids that training has shown
@@ -203,16 +218,24 @@ class Network(LanguageModel):
         self.register_buffer("known", torch.ones(vocab_size, dtype=torch.bool))
 
     @torch.no_grad()
-    def expect(self, counts: Tensor) -> None:
-        """Before training: predict each id as often as it occurs, whatever came before. counts: (V,).
+    def expect(self, counts: Tensor, *, anew: bool = True) -> None:
+        """A new model predicts each id as often as it occurs, whatever came before.
 
         Ids that do not occur (most bytes) start improbable, and training leaves them out (`occurring`). Otherwise
         hundreds of useless logits must first be learned away, which costs more than anything else in a run of a minute.
         """
-        self.output.bias.copy_((counts / counts.sum()).clamp(min=UNSEEN).log())
-        self.output.weight[counts == 0] = 0.0
-        self.known.copy_(counts > 0)
-        self.known[BOUNDARY] = True
+        if anew:
+            self.output.bias.copy_((counts / counts.sum()).clamp(min=UNSEEN).log())
+            self.output.weight[counts == 0] = 0.0
+            self.known.zero_()
+            self.known[BOUNDARY] = True
+        self.known |= counts > 0
+
+    def learn_only(self, counts: Tensor) -> None:
+        """Leaves out what neither the text has nor an earlier one, which may have to be unlearned."""
+        learned = self.output.weight.detach().any(1)
+        learned[BOUNDARY] = False  # never a target; its row is not 0 where it is tied to the embedding
+        self.occurring = (learned | (counts > 0)).nonzero().squeeze(1)
 
     def seen_ids(self) -> Tensor:
         """As the interface says."""

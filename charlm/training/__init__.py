@@ -12,7 +12,7 @@ run         from text and settings to a saved run
 from charlm.training.budget import Budget
 from charlm.training.computing import speed
 from charlm.training.counters import Progress, with_units
-from charlm.training.recipe import SIZES, assumptions, complete, model_config
+from charlm.training.recipe import SIZES, assumptions, complete, model_config, recipe_of
 from charlm.training.run import choose_device, resume, train
 from charlm.training.session import Trained, Unsaved, Watcher
 from charlm.training.settings import TrainingConfig
@@ -29,6 +29,7 @@ __all__ = [
     "choose_device",
     "complete",
     "model_config",
+    "recipe_of",
     "resume",
     "speed",
     "train",

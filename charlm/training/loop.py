@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from charlm.config import BOUNDARY
 from charlm.corpus import blocks
 from charlm.errors import TrainingFault
-from charlm.models import Network, State, detach
+from charlm.models import LanguageModel, State, detach
 from charlm.threads import ThreadTuner
 from charlm.training.budget import MEASURED_SHARES, Budget
 from charlm.training.computing import compiled, compute_type
@@ -47,7 +46,7 @@ class Stopped(Exception):  # noqa: N818 - a request, not an error
 
 
 class Trainer:
-    """Trains one network; everything that a resumed run needs is in `tensors()` and `counters`.
+    """Trains one model by gradient descent; everything that a resumed run needs is in `tensors()` and `counters`.
 
     The validation slice is the text nearest to whatever comes next, so it is not wasted: half-way through it joins the
     training text (`config.join`), and there is no more validation. A network that has begun to over-fit by then goes
@@ -60,7 +59,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Network,
+        model: LanguageModel,
         ids: Ids,
         validation: Ids,
         config: TrainingConfig,
@@ -98,17 +97,15 @@ class Trainer:
         self._losses: list[float] = []  # nats per token, of the steps since the last progress
 
     def expect_frequencies(self, *, anew: bool) -> None:
-        """Start from how often each id occurs (see `Network.expect`), or tell a trained network which ids are new."""
+        """Tell the model how often each id occurs (see `LanguageModel.expect`); `anew`: it has learned nothing yet."""
         for network in (self.model, self.working):
-            if anew:
-                network.expect(self.counts)
-            network.known |= self.counts > 0
+            network.expect(self.counts, anew=anew)
 
     def run(
         self,
         report: Callable[[Progress], None] = lambda _: None,
         should_stop: Callable[[], bool] = lambda: False,
-        look: Callable[[Network], None] = lambda _: None,
+        look: Callable[[LanguageModel], None] = lambda _: None,
         settle: Callable[[], None] | None = None,
     ) -> None:
         """Train to the end of the budget. The model then holds the weights that did best on the validation slice.
@@ -119,7 +116,7 @@ class Trainer:
         validation slice, or at the end.
         """
         self._began, self._look = time.monotonic() - self.counters.seconds, look
-        self.working.occurring = self._learnable()
+        self.working.learn_only(self.counts)
         reported = -math.inf
         while not self._done():
             if should_stop():
@@ -165,12 +162,6 @@ class Trainer:
         if budget is not None:
             c.steps = c.step + max(0, int((budget - c.seconds) * self._made / self._stepping))
             c.measured_step, c.measured_from = c.step, c.seconds  # what it took is no time of a step
-
-    def _learnable(self) -> Tensor:
-        """The ids that the text has, and those that the network learned from an earlier one and may have to unlearn."""
-        learned = self.model.output.weight.detach().any(1)
-        learned[BOUNDARY] = False  # never a target; its row is not 0 where it is tied to the embedding
-        return (learned | (self.counts > 0)).nonzero().squeeze(1)
 
     def _past_the_middle(self) -> bool:
         """Or as near to it as validations come."""

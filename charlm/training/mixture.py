@@ -14,7 +14,7 @@ from charlm.config import Settings
 from charlm.corpus import Stream
 from charlm.errors import UsageError
 from charlm.mixing import Places
-from charlm.models import CountingModel, LanguageModel, Mixture, MixtureConfig, Network
+from charlm.models import CountingModel, LanguageModel, Mixture, MixtureConfig
 from charlm.progress import Listener
 from charlm.training.budget import Budget
 
@@ -29,18 +29,17 @@ def learner(architecture: str, config: Settings) -> tuple[str, Settings]:
     """
     if not isinstance(config, MixtureConfig):
         return architecture, config
-    networks = [(member.architecture, member.config) for member in config.members if issubclass(member.kind, Network)]
+    networks = [(member.architecture, member.config) for member in config.members if member.kind.by_gradient]
     counting = [member for member in config.members if issubclass(member.kind, CountingModel)]
     if len(networks) != 1 or len(counting) != len(config.members) - 1:
         raise UsageError("a mixture is trained with one network and models that count; `charlm mix` makes all others")
     return networks[0]
 
 
-def network_of(model: LanguageModel) -> Network:
-    """The network among the members of a mixture, or the model itself."""
+def network_of(model: LanguageModel) -> LanguageModel:
+    """The member of a mixture that is trained by gradient descent, or the model itself."""
     if isinstance(model, Mixture):
-        (model,) = (member for member in model.each() if isinstance(member, Network))
-    assert isinstance(model, Network)
+        (model,) = (member for member in model.each() if member.by_gradient)
     return model
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
-from charlm.models import Network
+from charlm.models import LanguageModel
 from charlm.training.muon import Muon
 
 BETAS = (0.9, 0.99)
@@ -26,24 +26,26 @@ DECAYS = {"adamw": 0.3, "muon": 0.3, "adam": 0.0, "sgd": 0.0, "rmsprop": 0.0}
 """The weight decay that is measured best; the last three add theirs to the gradient, which 0.3 would drown."""
 
 
-def hidden_matrices(model: Network) -> set[int]:
+def hidden_matrices(model: LanguageModel) -> set[int]:
     """The ids of the matrices between embedding and output layer, which Muon (Jordan et al. 2024) is made for."""
-    outer = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) or m is model.output for p in m.parameters()}
+    output = getattr(model, "output", None)
+    outer = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) or m is output for p in m.parameters()}
     return {id(p) for p in model.parameters() if p.ndim == 2 and id(p) not in outer}
 
 
-def build_optimizers(model: Network, name: str, rate: float, weight_decay: float) -> list[Optimizer]:
+def build_optimizers(model: LanguageModel, name: str, rate: float, weight_decay: float) -> list[Optimizer]:
     """The optimizer of that name over the model's parameters; vectors (biases, norms) are not decayed.
 
-    muon takes the hidden matrices and leaves the rest to adamw: two optimizers.
+    muon takes the hidden matrices and leaves the rest to adamw: two optimizers, or one where either has nothing.
     """
     parameters = list(model.parameters())
     if name == "muon":
         hidden = hidden_matrices(model)
-        ours = [p for p in parameters if id(p) in hidden]
-        others = [p for p in parameters if id(p) not in hidden]
-        muon = [OPTIMIZERS["muon"](_groups(ours, weight_decay), rate)] if ours else []
-        return [*muon, OPTIMIZERS["adamw"](_groups(others, weight_decay), rate)]
+        parts = {
+            "muon": [p for p in parameters if id(p) in hidden],
+            "adamw": [p for p in parameters if id(p) not in hidden],
+        }
+        return [OPTIMIZERS[kind](_groups(part, weight_decay), rate) for kind, part in parts.items() if part]
     return [OPTIMIZERS[name](_groups(parameters, weight_decay), rate)]
 
 

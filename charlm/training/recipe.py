@@ -29,7 +29,8 @@ def model_config(
     for name in options:
         if name not in known:
             raise UsageError(
-                f"{option_name(name)} is not an option of {architecture}; it has {', '.join(map(option_name, known))}"
+                f"{option_name(name)} is not an option of {architecture}; "
+                f"it has {', '.join(map(option_name, known)) or 'none'}"
             )
     if size == "auto":
         size = auto_size(kind, characters, budget, speed)
@@ -48,9 +49,10 @@ def model_config(
 def assumptions(architecture: str, size: str, config: Settings, characters: int, budget: Budget, speed: float) -> str:
     """What was chosen for a network and by what, in a line: size, dropout, text, budget, and the assumed speed."""
     kind = ARCHITECTURES[architecture]
-    chosen = f"size {auto_size(kind, characters, budget, speed)} (auto)" if size == "auto" else f"size {size}"
+    taken = auto_size(kind, characters, budget, speed) if size == "auto" else size
+    chosen = "its only size" if not kind.sizes else f"size {taken} (auto)" if size == "auto" else f"size {size}"
     dropout = getattr(learner(architecture, config)[1], "dropout", None)
-    rate = speed * PACES[size if size != "auto" else auto_size(kind, characters, budget, speed)]
+    rate = speed * PACES[taken]
     shown = f"{chosen}, dropout {dropout:g}" if dropout is not None else chosen
     return f"{shown}; for {characters:,} characters at about {rate:,.0f} a second, as assumed of this processor"
 
@@ -92,10 +94,20 @@ def _tokens(size: str, characters: int, budget: Budget, speed: float) -> float:
     return budget.amount * each[budget.unit]
 
 
+def recipe_of(kind: type[LanguageModel], optimizer: str | None = None) -> dict[str, Any]:
+    """What an architecture is trained with where the user leaves it open, with this optimizer or its own.
+
+    A network's recipe is that of all that say nothing else; a model that is not trained by gradient descent has none.
+    """
+    if not kind.by_gradient:
+        return {}
+    recipe, rates = {**Network.recipe, **kind.recipe}, {**Network.rates, **kind.rates}
+    optimizer = optimizer or recipe["optimizer"]
+    return {**recipe, "learning_rate": rates[optimizer], "weight_decay": DECAYS[optimizer]}
+
+
 def complete(training: TrainingConfig, architecture: str) -> TrainingConfig:
     """The training settings with what the user left open taken from the architecture's recipe."""
-    kind = ARCHITECTURES[architecture]
-    optimizer: str = training.optimizer or kind.recipe.get("optimizer", "")
-    recipe = {**kind.recipe, "learning_rate": kind.rates.get(optimizer), "weight_decay": DECAYS.get(optimizer)}
+    recipe = recipe_of(ARCHITECTURES[architecture], training.optimizer)
     open_ones = {f.name for f in dataclasses.fields(training) if getattr(training, f.name) is None}
     return dataclasses.replace(training, **{name: recipe[name] for name in open_ones if name in recipe})

@@ -70,7 +70,7 @@ def train(
     watcher = _interruptible(watcher or Watcher())
     part, settings = learner(architecture, config)
     training = complete(training, part)
-    with checkpoint.locked(path), _arithmetic(training), enough_memory(training, settings):
+    with checkpoint.locked(path), _arithmetic(training), enough_memory(ARCHITECTURES[part], settings, training):
         check_size(ARCHITECTURES[part], settings, tokenizer.vocab_size, training)
         model = ARCHITECTURES[architecture](config, tokenizer.vocab_size)
         if start is not None:
@@ -105,7 +105,7 @@ def resume(
     training, watcher = complete(training, part), _interruptible(watcher or Watcher())
     usual = training.budget
     training = replace(training, budget=budget or usual)
-    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(training, settings):
+    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(ARCHITECTURES[part], settings, training):
         joined = isinstance(run.about.get("progress"), Mapping) and run.about["progress"].get("joined") is not None
         try:
             trainer, settle = _trainer(run.model, split, run.tokenizer, training, device, watcher, joined=joined)

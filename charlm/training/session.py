@@ -18,7 +18,7 @@ from charlm.decoding import Sampling, opening, sample
 from charlm.errors import CharlmError, TrainingFault
 from charlm.inference import open_engine
 from charlm.memory import keeping_freed_memory, physical_memory, ran_out
-from charlm.models import CountingModel, LanguageModel, Network
+from charlm.models import LanguageModel
 from charlm.names import shell_quoted
 from charlm.progress import Listener, silent
 from charlm.threads import PROCESSOR_USE, MachineMeter
@@ -35,7 +35,6 @@ SAMPLE_CHARACTERS = 80
 BUSY_SECONDS = 3.0  # how long the use of the machine is measured before it is judged
 METRICS_LINES = 500  # over a run, besides those with a validation
 BYTES_PER_PARAMETER = 20  # float32: the weight, its gradient, two averages of it, and the best weight so far
-SIZE_SETTINGS = ("batch", "segment", "width", "layers", "embedding", "window", "order")
 
 
 class Unsaved(KeyboardInterrupt):
@@ -181,7 +180,7 @@ class Session:
         while self._resumable() and self.unwritten:
             checkpoint.add_metrics(self.path, self.unwritten.pop(0))
 
-    def _look(self, network: Network) -> None:
+    def _look(self, network: LanguageModel) -> None:
         if self.watcher.sample is not None:
             generator = torch.Generator().manual_seed(self.trainer.config.seed)
             drawn = sample(
@@ -264,7 +263,7 @@ class Session:
 
 
 @contextmanager
-def enough_memory(training: TrainingConfig, config: Settings) -> Iterator[None]:
+def enough_memory(kind: type[LanguageModel], config: Settings, training: TrainingConfig) -> Iterator[None]:
     """Say which settings to change when memory runs out: CharlmError instead of whatever the system raised."""
     try:
         yield
@@ -272,12 +271,12 @@ def enough_memory(training: TrainingConfig, config: Settings) -> Iterator[None]:
         if not ran_out(problem):
             raise
         less = f"--batch {max(1, (training.batch or 1) // 2)}, or less of the others"
-        raise CharlmError(f"out of memory with {_sizes(training, config)}\ntry {less}, or --size small") from None
+        raise CharlmError(f"out of memory with {_sizes(training, config)}\ntry {less}{_smaller(kind)}") from None
 
 
 def check_size(kind: type[LanguageModel], config: Settings, vocab_size: int, training: TrainingConfig) -> None:
     """Raises CharlmError for a network that cannot be trained in this machine's memory, before it takes any."""
-    if issubclass(kind, CountingModel):
+    if not kind.by_gradient:
         return
     try:
         with torch.device("meta"):
@@ -287,8 +286,13 @@ def check_size(kind: type[LanguageModel], config: Settings, vocab_size: int, tra
     if needed > (there := physical_memory()):
         raise CharlmError(
             f"a network of {_sizes(training, config)} takes {needed / 1e9:,.1f} GB to train, "
-            f"and this machine has {there / 1e9:,.1f} GB\ntry half of the largest of these, or --size small"
+            f"and this machine has {there / 1e9:,.1f} GB\ntry half of the largest of these{_smaller(kind)}"
         )
+
+
+def _smaller(kind: type[LanguageModel]) -> str:
+    """What else to try, for an architecture that comes in sizes."""
+    return ", or --size small" if kind.sizes else ""
 
 
 def _threads(count: int) -> str:
@@ -296,7 +300,6 @@ def _threads(count: int) -> str:
 
 
 def _sizes(training: TrainingConfig, config: Settings) -> str:
-    """The settings that memory depends on, and their values, as they are typed."""
+    """The settings that memory may depend on, those that are whole numbers, and their values, as they are typed."""
     settings = {"batch": training.batch, "segment": training.segment, **config.to_json()}
-    named = {name: settings[name] for name in SIZE_SETTINGS if settings.get(name) is not None}
-    return ", ".join(f"{option_name(name)} {value}" for name, value in named.items())
+    return ", ".join(f"{option_name(name)} {value}" for name, value in settings.items() if type(value) is int)

@@ -116,6 +116,7 @@ class Mixture(LanguageModel):
 
     Config = MixtureConfig
     config: MixtureConfig
+    by_gradient = False
     sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {size: {"members": _usual(size)} for size in LSTM.sizes}
 
     def __init__(self, config: MixtureConfig, vocab_size: int, members: Sequence[LanguageModel] = ()) -> None:
