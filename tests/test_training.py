@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import json
 import math
 import shutil
@@ -17,9 +18,10 @@ from charlm.corpus import Text, encode, split
 from charlm.errors import CharlmError, CheckpointError, TrainingFault, UsageError
 from charlm.evaluation import evaluate
 from charlm.models import ARCHITECTURES, GRU, CountingModel, Network
+from charlm.threads import MachineMeter, MachineUse
 from charlm.tokenizers import Characters
 from charlm.tokenizers.characters import CharactersConfig
-from charlm.training import TrainingConfig, Watcher, complete, loop, resume, train
+from charlm.training import TrainingConfig, Watcher, complete, loop, resume, session, train
 from charlm.training.budget import MEASURED_SHARES
 from charlm.training.loop import Trainer
 from charlm.training.streams import Streams
@@ -513,6 +515,40 @@ def test_a_budget_of_time_holds_whenever_the_machine_becomes_slow(monkeypatch, f
     took, counters = timed(monkeypatch, lambda step: 1.0 if step >= from_step else 0.1, "10s")
     assert took <= 10 + 1.2  # one step more at most
     assert counters.step == counters.steps
+
+
+@pytest.mark.parametrize("counting", [0.0, 9.0, 12.0])  # seconds of a budget of 10, before the first step
+@pytest.mark.parametrize("weighing", [0.0, 5.0])
+def test_steps_that_take_no_time_on_the_clock_end_with_the_budget(monkeypatch, counting, weighing):
+    ids, validation = encode(SPLIT.train, TOKENIZER), encode(SPLIT.validation, TOKENIZER)
+    trainer = Trainer(GRU(small("gru"), TOKENIZER.vocab_size), ids, validation, settings(budget="10s"))
+    clock, asked, ended = Clock(), itertools.count(), []
+    trainer.counters.seconds = trainer.counters.prepared = counting
+    trainer.reserved = weighing
+
+    def should_stop():
+        clock.now += next(asked) % 10 == 9  # a coarse clock: ten steps and a second
+        return False
+
+    def settle():
+        clock.now += weighing
+        ended.append(clock.now)
+
+    monkeypatch.setattr(loop, "time", clock)
+    trainer.run(should_stop=should_stop, settle=settle)
+    assert len(ended) == 1
+    assert trainer.counters.step == trainer.counters.steps
+    assert clock.now - Clock.now <= max(10 - counting, weighing) + 2
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_busy_machine_is_told_once(tmp_path, monkeypatch, long):
+    told = []
+    monkeypatch.setattr(session, "BUSY_SECONDS", 0.0 if long else math.inf)
+    monkeypatch.setattr(MachineMeter, "use", lambda _: MachineUse(own=0.2, others=1.8, cores=2))
+    trained(tmp_path, watcher=Watcher(notice=told.append))
+    assert len(told) == 1
+    assert "the machine is busy" in told[0] or not long
 
 
 def test_a_budget_that_is_shorter_than_the_first_steps_ends_after_them(monkeypatch):

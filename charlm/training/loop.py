@@ -31,6 +31,7 @@ LEAST_VALIDATED = 50  # tokens of each stream
 VALIDATING = 0.25  # of a budget of time, at most; a look is at fewer tokens where it would take more
 FIRST_STEPS = 2  # are slower than the rest and not measured
 MEASURED_STEPS = 5  # at least
+MIN_STEP_SECONDS = 1e-6  # what a step is taken to last where the clock has not moved
 LATE = 0.02  # of a budget of time; a run that is expected to end later than that is shortened
 PACE_SMOOTHING = 0.8  # of the seconds per step, from step to step
 REPORT_SECONDS = 0.25
@@ -160,7 +161,8 @@ class Trainer:
         c, budget = self.counters, Budget.parse(self.config.budget).seconds
         c.seconds = time.monotonic() - self._began
         if budget is not None:
-            c.steps = c.step + max(0, int((budget - c.seconds) * self._made / self._stepping))
+            per_step = max(MIN_STEP_SECONDS, self._stepping / max(1, self._made))
+            c.steps = c.step + max(0, int((budget - c.seconds) / per_step))
             c.measured_step, c.measured_from = c.step, c.seconds  # what it took is no time of a step
 
     def _past_the_middle(self) -> bool:
@@ -242,7 +244,7 @@ class Trainer:
     def _measure(self) -> None:
         """Turn what is left of a budget of time into a number of steps; the schedule is fitted to it."""
         c, given = self.counters, 0.0
-        per_step = max(1e-6, c.seconds - c.measured_from) / max(1, c.step - c.measured_step)
+        per_step = max(MIN_STEP_SECONDS, (c.seconds - c.measured_from) / max(1, c.step - c.measured_step))
         if not c.measured and c.joined is None:  # the first steps knew no validation
             begun = time.monotonic()
             self._validation_loss(LEAST_VALIDATED)
@@ -271,7 +273,7 @@ class Trainer:
     def _shorten(self) -> None:
         """As many steps as a budget of time still has room for at the pace of the last few."""
         c = self.counters
-        c.steps = c.step + max(0, int(self._seconds_left() / max(1e-6, self._recent)))
+        c.steps = c.step + max(0, int(self._seconds_left() / max(MIN_STEP_SECONDS, self._recent)))
 
     def _validation_due(self) -> bool:
         c = self.counters
@@ -315,7 +317,7 @@ class Trainer:
 
     def _progress(self, validation: float | None) -> Progress:
         c = self.counters
-        per_step = (c.seconds - c.prepared) / (c.step - c.begun)
+        per_step = (c.seconds - c.prepared) / max(1, c.step - c.begun)
         characters = c.step * self.streams.batch * self.streams.segment_length * self.characters_per_token
         bits = self.bits_per_nat
         losses, self._losses = self._losses, []

@@ -116,7 +116,7 @@ class Session:
                 raise self._explained(fault) from None
             self._save(finished=finished)
         use = self.meter.use()
-        if use.disturbed:
+        if use.disturbed and not self.told_busy:
             self.watcher.notice(f"the machine was busy while this trained: {use}")
         warning = self._warning(nats) if finished else None
         return Trained(self.path, self.model.cpu().eval(), finished, trainer.counters.seconds, warning)
