@@ -97,8 +97,8 @@ class TestScore:
     def test_on_a_terminal(self, colour: bool, at: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(
             score,
-            "Console",
-            lambda **_: Console(force_terminal=True, no_color=not colour, color_system="256", width=20),
+            "output",
+            lambda: Console(force_terminal=True, no_color=not colour, color_system="256", width=20),
         )
         outcome = charlm("score", "ngram-characters", SAID)
         assert outcome.code == 0

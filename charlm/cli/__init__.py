@@ -123,6 +123,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except click.ClickException as problem:
+        from charlm.cli.glyphs import harmless
+
+        problem.message = harmless(problem.message)
         problem.show()
         return problem.exit_code
     except CharlmError as problem:

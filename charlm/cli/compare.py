@@ -225,7 +225,7 @@ def _is_run(folder: Path) -> bool:
 
 def _say(contender: Contender, evaluation: Evaluation) -> None:
     figure = f"{evaluation.bits_per_character:.3f} bits/char"
-    errors.print(f"{contender.name}: {figure}  {contender.path}", soft_wrap=True, markup=False)
+    errors.print(f"{contender.name}: {figure}  {contender.path}", soft_wrap=True)
 
 
 def _say_found(path: Path, finished: bool) -> None:
@@ -236,7 +236,7 @@ def _say_found(path: Path, finished: bool) -> None:
 def _outcome(result: Comparison, signalled: int) -> int:
     """What went wrong or is left to do, on standard error; the exit code."""
     for name, fault in result.faults.items():
-        errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True, markup=False)
+        errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True)
     if result.disturbed():
         errors.print("when the machine is quiet, --again-disturbed trains those anew that were slowed down")
     if not result.stopped:
@@ -244,5 +244,5 @@ def _outcome(result: Comparison, signalled: int) -> int:
     errors.print("stopped before the end; the same command goes on from here", style="yellow")
     if result.interrupted:
         run = shell_quoted(result.interrupted)
-        errors.print(f"or only this run\n  charlm train --resume {run}", soft_wrap=True, markup=False)
+        errors.print(f"or only this run\n  charlm train --resume {run}", soft_wrap=True)
     return 128 + signalled

@@ -48,29 +48,29 @@ def list_corpora(as_json: bool) -> None:
 )
 def get(name: str, to: Path | None) -> None:
     """Download the corpus NAME, verify it, and say where it is; `charlm train NAME` then finds it."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-    from charlm.cli.terminal import TimeLeft, keys_unseen
+    from charlm.cli.terminal import Terminal, TimeLeft, echo, keys_unseen
     from charlm.corpus import downloaded, fetch
     from charlm.names import shell_quoted
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeLeft())
     with keys_unseen(), Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(name, total=None)
         fetched = fetch(name, to, lambda done, total: bar.update(task, completed=done, total=total))
     word = "already here" if fetched.was_there else "downloaded"
     trust = "pinned now: nobody vouches for this first copy" if fetched.pinned else "as it must be"
-    console.print(f"{name}: {word}; SHA-256 {fetched.sha256}, {trust}", highlight=False, soft_wrap=True)
+    console.print(f"{name}: {word}; SHA-256 {fetched.sha256}, {trust}", soft_wrap=True)
     corpus = name if fetched.path == downloaded(name) else fetched.path
-    console.print(f"Now try\n  charlm train {shell_quoted(corpus)}", highlight=False, soft_wrap=True)
-    click.echo(fetched.path)
+    console.print(f"Now try\n  charlm train {shell_quoted(corpus)}", soft_wrap=True)
+    echo(fetched.path)
 
 
 @command.command()
 def clear() -> None:
     """Remove what was encoded of large corpora; it is made again when it is needed."""
+    from charlm.cli.terminal import echo
     from charlm.corpus import cache_folder, clear_cache
 
-    click.echo(f"{cache_folder()}: {clear_cache() / 1e6:,.1f} MB removed")
+    echo(f"{cache_folder()}: {clear_cache() / 1e6:,.1f} MB removed")

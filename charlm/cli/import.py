@@ -77,7 +77,7 @@ def command(
         figures = {"run": str(path), "order": model.order, "ngrams": model.parameters_count, "seconds": seconds}
         click.echo(json.dumps(figures | {"notes": notes}))
     for note in notes:
-        errors.print(f"note: {note}", style="yellow", soft_wrap=True, markup=False)
+        errors.print(f"note: {note}", style="yellow", soft_wrap=True)
     errors.print(
         f"{path}: {model.parameters_count:,} n-grams of {tokenizer.kind}, order {model.order}, "
         f"in {duration(seconds)}. Now try",

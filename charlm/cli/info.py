@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
 from charlm import checkpoint
+from charlm.cli.glyphs import harmless, shown
 from charlm.cli.options import GroupedCommand, option
 from charlm.cli.runs import RUN
 from charlm.cli.tables import Cell, Column, print_facts, print_line, print_table
@@ -226,7 +228,7 @@ def _print_runs(listed: list[dict[str, Any]]) -> None:
                 _plain("architecture", entry.get("architecture")),
                 short(parameters) if isinstance(parameters, int) else "–",
                 _age(entry["age_seconds"]),
-                *([entry.get("problem", "")] if damaged else []),
+                *([Text(harmless(entry.get("problem", "")))] if damaged else []),
             ]
         )
     print_table(columns + [Column("problem")] * damaged, rows)
@@ -238,7 +240,7 @@ def _print_devices(devices: list[dict[str, Any]]) -> None:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return shown(name.replace("_", " "))
 
 
 def _plain(name: str, value: Any) -> str:
@@ -260,7 +262,7 @@ def _plain(name: str, value: Any) -> str:
         return between.join(_plain(name, entry) for entry in value)
     if isinstance(value, float):
         return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)
+    return f"{value:,}" if isinstance(value, int) and name != "seed" else shown(str(value))
 
 
 def _age(seconds: float) -> str:

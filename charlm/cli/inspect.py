@@ -35,7 +35,7 @@ from charlm.cli.options import (
     threads_option,
 )
 from charlm.cli.runs import RUN
-from charlm.cli.tables import GAP, Cell, Column, print_line, print_table
+from charlm.cli.tables import GAP, Cell, Column, output, print_line, print_table
 from charlm.cli.texts import MOVED, Moved, as_utf8, note_line_ends, own_text, tell, typed_or_piped
 from charlm.corpus import ReadingLog, Text
 from charlm.names import shell_quoted
@@ -98,7 +98,7 @@ def text_of(run: checkpoint.Run, given: str | None, moved: Moved = ((), None)) -
 
 def show(data: dict[str, Any], as_json: bool, draw: Callable[[Console], None]) -> None:
     """As JSON, or drawn."""
-    click.echo(json.dumps(data)) if as_json else draw(Console(highlight=False))
+    click.echo(json.dumps(data)) if as_json else draw(output())
 
 
 @command.command("gradients", cls=GroupedCommand)
@@ -195,7 +195,7 @@ def _draw_attention(console: Console, found: AttentionMaps, layer: int | None, h
         if layer in (None, number):
             weights = (maps.mean(0) if head is None else maps[head - 1])[shown, shown]
             console.print(Line(f"layer {number}, {'mean of the heads' if head is None else f'head {head}'}", "bold"))
-            console.print(" " * margin + "".join(_cell(name) for name in labels[shown]), soft_wrap=True, markup=False)
+            console.print(" " * margin + "".join(_cell(name) for name in labels[shown]), soft_wrap=True)
             for name, row in zip(labels[shown], weights, strict=True):
                 cells = "".join(SHADES[level] for level in np.searchsorted(SHADED, row, side="right"))
                 console.print(Line(" " * (margin - 1 - cell_len(name)) + name + " ") + Line(cells.rstrip(), "cyan"),
@@ -241,7 +241,7 @@ def _draw_embeddings(console: Console, name: str, found: EmbeddingMap) -> None:
     across, up = found.explained
     more = f" {left_out} found no room." if left_out else ""
     shares = f"across {across:.1%} of how they differ, up {up:.1%}"
-    console.print(f"{name}: {len(found.tokens)} embeddings; {shares}.{more}", markup=False, soft_wrap=True)
+    console.print(f"{name}: {len(found.tokens)} embeddings; {shares}.{more}", soft_wrap=True)
 
 
 def _free(grid: list[list[str]], row: int, column: int, width: int) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.panel import Panel
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from charlm.cli import Interrupted
 from charlm.cli.glyphs import shown
-from charlm.cli.terminal import TimeLeft, keys_unseen
+from charlm.cli.terminal import Terminal, TimeLeft, keys_unseen
 from charlm.progress import Listener, duration, silent
 from charlm.training import Progress, Watcher
 
@@ -30,7 +30,7 @@ WIDE_PANEL = 80  # columns of a terminal where the figures have room
 TITLE_MARGIN = 6  # cells of the frame beside its title
 LINE_SECONDS = 5.0  # between two plain lines, at least
 
-errors = Console(stderr=True, highlight=False, markup=False)  # names of files are not markup
+errors = Terminal(stderr=True)
 
 
 def curve(values: list[float]) -> str:
@@ -50,7 +50,7 @@ class TrainingView:
     """Shows one training run; its `watcher` is what the library tells."""
 
     def __init__(self, title: str, *, should_stop: Any, quiet: bool = False) -> None:
-        self.title, self.quiet = Text(title), quiet
+        self.title, self.quiet = Text(shown(title)), quiet
         self.curve: list[float] = []
         self.last: Progress | None = None
         self.validation: float | None = None

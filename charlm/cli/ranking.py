@@ -1,17 +1,19 @@
 """A comparison on standard output: as a table, as JSON, as CSV (`typeset` has Markdown and LaTeX)."""
 
 import csv
+import io
 import json
 import math
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 from rich.text import Text
 
+from charlm.cli.glyphs import shown
 from charlm.cli.tables import Column, output, print_line, print_table
+from charlm.cli.terminal import echo
 from charlm.comparison import Comparison, Line, lead, notes, pairs_table, table
 from charlm.machine import environment
 
@@ -57,9 +59,11 @@ def as_csv(result: Comparison, pairs: bool) -> None:
 
 
 def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    table = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+    lines = io.StringIO()
+    table = csv.DictWriter(lines, columns, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
+    echo(lines.getvalue().removesuffix("\n"))
 
 
 def _rows(result: Comparison) -> list[dict[str, Any]]:
@@ -113,7 +117,7 @@ def as_table(result: Comparison, pairs: bool) -> None:
     print_line("\nWhat each writes (temperature 0.8, the same seed):")
     width, console = max(map(len, result.names)), output()
     for name, row in zip(result.names, result.rows, strict=True):
-        sample = Text.assemble((f"{name:{width}}  ", "cyan"), row.sample)
+        sample = Text.assemble((f"{shown(name):{width}}  ", "cyan"), row.sample)
         console.print(sample, no_wrap=True, overflow="ellipsis", soft_wrap=not console.is_terminal)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from charlm.cli.glyphs import harmless
+from charlm.cli.live import errors
 from charlm.cli.options import GroupedCommand, device_option, given, option, refuse, settings_options, threads_option
 from charlm.cli.runs import RUN
 from charlm.cli.texts import as_utf8, note_file, note_line_ends
@@ -164,9 +165,9 @@ def _check_characters(run: Any, prompt: str, stop: tuple[str, ...]) -> None:
         if missing := unseen(text):
             raise UsageError(f"--stop {_typed(text)}: never matches, the training text has no {missing}{_advice(text)}")
         if _advice(text):
-            click.echo(f"--stop {_typed(text)} is taken as it stands{_advice(text)}", err=True)
+            errors.print(f"--stop {_typed(text)} is taken as it stands{_advice(text)}", soft_wrap=True)
     if missing := unseen(prompt):
-        click.echo(f"the training text has no {missing}: what follows is a guess{_advice(prompt)}", err=True)
+        errors.print(f"the training text has no {missing}: what follows is a guess{_advice(prompt)}", soft_wrap=True)
 
 
 def _typed(text: str) -> str:

@@ -24,6 +24,7 @@ from charlm.cli.options import (
     threads_option,
 )
 from charlm.cli.runs import offered
+from charlm.cli.tables import output
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text
 from charlm.errors import UsageError
@@ -58,7 +59,7 @@ def command(arguments: tuple[str, ...], top: int, encoding: str, wrong_bytes: st
     probability. There a backslash is \\\\, a tab \\t, a line feed \\n, and a byte of an unfinished character \\xHH.
     """
     path, text = _named(arguments, encoding, wrong_bytes)
-    console = Console(highlight=False)
+    console = output()
     if console.is_terminal and not as_json:
         refuse({"top"}, "is for --json and for tables, which pipes get")
     run = checkpoint.load(path or checkpoint.newest())

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from charlm.cli.glyphs import harmless, shown
+from charlm.cli.terminal import Terminal
+
 FOLDED = 16  # cells that a column of text keeps at least, if it is that wide, where it is folded
 GAP = 2  # cells between columns
 
@@ -31,7 +34,7 @@ class Column:
 
 def output() -> Console:
     """Standard output, with nothing coloured or interpreted that nobody asked for."""
-    return Console(highlight=False, markup=False)
+    return Terminal()
 
 
 def print_line(text: Cell = "", style: str = "") -> None:
@@ -41,7 +44,10 @@ def print_line(text: Cell = "", style: str = "") -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], styles: Sequence[str] = ()) -> None:
-    """Rows of one cell a column, below the headings if there are any; `styles` has one a row, if any."""
+    """Rows of one cell a column, below the headings if there are any; `styles` has one a row, if any.
+
+    A cell that is a string is one line, whatever is in it; one of several lines is given as a Text.
+    """
     console, body = output(), [[_text(cell) for cell in row] for row in rows]
     heading = [Text(c.heading, "bold") for c in columns]
     widths = [max(map(_width, cells)) for cells in zip(heading, *body, strict=True)]
@@ -61,11 +67,12 @@ def print_facts(facts: Iterable[tuple[str, Cell]], title: str = "") -> None:
     """A name and a value a line; what has no value is a heading, and with no name either an empty line."""
     if title:
         print_line(title, "italic")
-    print_table([Column(""), Column("")], [(Text(name, "bold"), value) for name, value in facts])
+    rows = ((Text(name, "bold"), Text(harmless(value)) if isinstance(value, str) else value) for name, value in facts)
+    print_table([Column(""), Column("")], list(rows))
 
 
 def _text(cell: Cell) -> Text:
-    return Text(cell) if isinstance(cell, str) else cell
+    return Text(shown(cell)) if isinstance(cell, str) else cell
 
 
 def _width(text: Text) -> int:

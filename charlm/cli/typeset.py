@@ -3,9 +3,8 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-import click
-
 from charlm.cli.ranking import PAIRS
+from charlm.cli.terminal import echo
 from charlm.comparison import Cell, Comparison, Line, lead, notes, pairs_table, table
 
 Headed = tuple[list[str], list[Line]]  # a table: headings and lines
@@ -26,7 +25,7 @@ def as_markdown(result: Comparison, pairs: bool) -> None:
         parts = [[_markdown(" ".join(lead(result)))], _markdown_table(table(result))]
         parts += [[f"- {_markdown(note)}" for note in notes(result)]]
         parts += [_markdown_table(pairs_table(result)), [_markdown(PAIRS)]] if pairs else []
-        click.echo("\n\n".join("\n".join(part) for part in parts))
+        echo("\n\n".join("\n".join(part) for part in parts))
 
 
 def as_latex(result: Comparison, pairs: bool) -> None:
@@ -36,7 +35,7 @@ def as_latex(result: Comparison, pairs: bool) -> None:
         lines = [f"% {' '.join(comment.split())}" for comment in comments]
         lines += _latex_table(table(result))
         lines += ["", f"% {PAIRS}", *_latex_table(pairs_table(result))] if pairs else []
-        click.echo("\n".join(lines))
+        echo("\n".join(lines))
 
 
 def _markdown_table(headed: Headed) -> list[str]:
