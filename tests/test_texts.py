@@ -195,6 +195,20 @@ class TestOverlap:
         assert "in the training text" in charlm("evaluate", "run", "--text", "other.txt").out
         assert charlm("evaluate", "run", "--text", "other.txt").err == ""
 
+    @pytest.mark.parametrize("command", ["evaluate", "compare", "report"])
+    def test_runs_that_learned_from_what_they_held_out_are_named(self, command: str, run: Path, charlm: Charlm) -> None:
+        for name in ("a", "b"):
+            outcome = charlm("train", "corpus.txt", "--held-out", "corpus.txt", *NGRAM, "-o", name)
+            assert outcome.code == 0
+        (note,) = {line.split(" stands")[1] for line in charlm(command, "a").err.splitlines() if " stands " in line}
+        assert note.startswith(" word for word in the text that a learned from, and of that its figures show how well")
+        both = charlm(command, "a", "b").err
+        assert both.count(" stands ") == (2 if command == "evaluate" else 1)
+        assert command == "evaluate" or "the text that a and b learned from" in both
+        Path("new.txt").write_text(" ".join(str(number**3) for number in range(600)), encoding="utf-8")
+        assert charlm("train", "new.txt", *NGRAM, "-o", "c").code == 0
+        assert " stands " not in charlm(command, "c").err
+
     def test_a_text_that_is_gone_is_known_by_its_hash(self, run: Path, charlm: Charlm) -> None:
         loaded, whole = checkpoint.load(run), text(TEXT)
         assert learned_share(whole, loaded.about).complete

@@ -123,11 +123,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except click.ClickException as problem:
-        from charlm.cli.glyphs import harmless
-
-        problem.message = harmless(problem.message)
-        problem.show()
-        return problem.exit_code
+        return _show(problem)
     except CharlmError as problem:
         return _fail(str(problem), problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -142,6 +138,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail("out of memory; try a shorter text or prompt, fewer texts or beams, or a smaller model", 1)
     except OSError as problem:
         return _fail(f"{problem.filename or 'the system'}: {problem.strerror or problem}", 1)
+
+
+def _show(problem: click.ClickException) -> int:
+    """What click has to say of what was typed; the exit code."""
+    from charlm.cli.glyphs import harmless
+
+    said = io.StringIO()
+    problem.show(said)
+    click.echo(harmless(said.getvalue()), nl=False, err=True)
+    return problem.exit_code
 
 
 def _fail(message: str, code: int) -> int:

@@ -28,7 +28,7 @@ from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import write_report
 from charlm.cli.runs import offered_with_files
 from charlm.cli.settings import run_options
-from charlm.cli.texts import note_held_out, origin_of, tell
+from charlm.cli.texts import note_held_out, note_learned_by, origin_of, tell
 from charlm.cli.train import STEPWISE, check_counting, check_sizes, check_threads, learn_tokenizer
 from charlm.cli.typeset import as_latex, as_markdown
 from charlm.comparison import (
@@ -155,8 +155,10 @@ def _run_named(name: str) -> Path | None:
 def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) -> Comparison:
     device = choose_device(values["device"])
     log = ReadingLog()
-    split, sources = trained_already(runs, (values["corpus_moved"], values["held_out"]), log)
+    moved = (values["corpus_moved"], values["held_out"])
+    split, sources = trained_already(runs, moved, log)
     tell(log)
+    note_learned_by(runs, split.held_out, moved)
     observer = Observer(evaluating=bar, measured=_say, should_stop=lambda: bool(stopping()))
     stopping.patient = True
     return compare(

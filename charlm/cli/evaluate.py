@@ -21,10 +21,10 @@ from charlm.cli.options import (
 )
 from charlm.cli.runs import RUN
 from charlm.cli.tables import Cell, Column, print_facts, print_line, print_table
-from charlm.cli.texts import learned_words, named_text, note_learned, note_line_ends, own_text, tell
+from charlm.cli.texts import learned_by, learned_words, named_text, note_line_ends, own_text, tell
 from charlm.comparison import listed, short
 from charlm.corpus import ReadingLog
-from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, learned_share, record
+from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, record
 from charlm.training import choose_device
 
 DYNAMIC = "it learned on the way: compares with such figures only"
@@ -76,14 +76,13 @@ def command(
         held_out = corpus.held_out if corpus else named
         assert held_out is not None
         note_line_ends(held_out, run.about, run.tokenizer)
+        learned = learned_by([path], held_out, run.about, corpus)
+        logs.append(log)
         with bar(run.name) as progress:
-            learned = learned_share(held_out, run.about, corpus, progress)
-            logs.append(log)
             result = evaluate(
                 run.model.to(target), run.tokenizer, held_out, context=context, dynamic=learning, progress=progress
             )
         record(path, weights, result)
-        note_learned(held_out, learned, f"the text that {path} learned from")
         found.append((str(path), result, run.tokenizer.kind, learned))
     tell(*logs)
     if as_json:

@@ -18,7 +18,7 @@ from charlm.cli.options import (
     threads_option,
 )
 from charlm.cli.runs import RUN
-from charlm.cli.texts import tell
+from charlm.cli.texts import note_learned_by, tell
 from charlm.comparison import Comparison, Observer, compare, trained_already
 from charlm.corpus import ReadingLog
 from charlm.report import check_output, find, write_page
@@ -57,8 +57,10 @@ def command(
     check_output(output)
     target = choose_device(device)
     log = ReadingLog()
-    split, sources = trained_already(runs or (newest(),), (corpus_moved, held_out_moved), log)
+    runs, moved = runs or (newest(),), (corpus_moved, held_out_moved)
+    split, sources = trained_already(runs, moved, log)
     tell(log)
+    note_learned_by(runs, split.held_out, moved)
     with stop_on_signal():
         observer = Observer(evaluating=bar)
         result = compare(sources, split, context=context, seed=seed, device=target, observer=observer)

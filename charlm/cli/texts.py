@@ -1,5 +1,6 @@
 """Texts that a command is given, typed, named or piped in, and what to say of one before its figures are believed."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import click
 
-from charlm.checkpoint import Run
-from charlm.cli.live import errors
+from charlm.checkpoint import Run, parents, read_card, read_corpus
+from charlm.cli.live import bar, errors
 from charlm.cli.options import DECODING, refuse
+from charlm.comparison import listed
 from charlm.corpus import (
     STANDARD_INPUT,
     Origin,
@@ -25,7 +27,7 @@ from charlm.corpus import (
     unknown_line_ends,
 )
 from charlm.errors import DataError
-from charlm.evaluation import LearnedShare
+from charlm.evaluation import WEIGHED_ON, LearnedShare, learned_share
 from charlm.names import shell_quoted
 from charlm.tokenizers import Tokenizer
 
@@ -130,6 +132,27 @@ def note_learned(
     """Say it if much of a text that is to be measured on was learned from."""
     if found.share >= NOTED_SHARE:
         _note(f"{text.name}: {learned_words(found)} stands word for word in {learned_from}, {so}")
+
+
+def learned_by(runs: Sequence[Path], text: Text, about: Mapping[str, Any], own: Reopened | None = None) -> LearnedShare:
+    """How much of a text was learned from by runs that are alike in this (see `learned_share`); much of it is said."""
+    names = listed([str(path) for path in runs])
+    with bar(names) as progress:
+        found = learned_share(text, about, own, progress)
+    note_learned(text, found, f"the text that {names} learned from")
+    return found
+
+
+def note_learned_by(runs: Sequence[Path], text: Text, moved: Moved) -> None:
+    """Say it if much of the text that runs held out was learned from by some of them, once for each text."""
+    alike: dict[str, tuple[list[Path], dict[str, Any]]] = {}
+    for path in dict.fromkeys(runs):
+        card = read_card(path)
+        about = {**card, "corpus": relocated(read_corpus(path), *moved)}
+        learned = [card["corpus"].get("sha256"), parents(card), card.get(WEIGHED_ON)]
+        alike.setdefault(json.dumps(learned), ([], about))[0].append(path)
+    for those, about in alike.values():
+        learned_by(those, text, about)
 
 
 def note_held_out(split: Split, about: Mapping[str, Any], tokenizer: Tokenizer) -> None:
