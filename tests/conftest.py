@@ -8,7 +8,10 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from charlm import cli
+from charlm import checkpoint, cli, training
+from charlm.corpus import Origin
+from charlm.models import ARCHITECTURES
+from charlm.tokenizers import TOKENIZERS
 
 TEXT = "".join(
     f"{speaker}:\nWhat {adjective} {noun} is this, and who has seen {number} of them by night?\n\n"
@@ -55,3 +58,34 @@ def charlm() -> Charlm:
         return Outcome(code, out.decode("utf-8"), err.decode("utf-8"))
 
     return call
+
+
+def begun() -> Path:
+    """A run of corpus.txt, in the current folder, that was interrupted after two steps of four."""
+    origin, asked = Origin(("corpus.txt",)), iter(range(-2, 99))
+    split, kind = origin.open(), TOKENIZERS["characters"]
+    path = checkpoint.new_run("begun")
+    training.train(
+        path,
+        split,
+        kind.train(split.training.chunks(), kind.Config()),
+        "rnn",
+        ARCHITECTURES["rnn"].Config(width=8),
+        training.complete(training.TrainingConfig(budget="4steps"), "rnn"),
+        about={"corpus": origin.describe(split)},
+        watcher=training.Watcher(should_stop=lambda: next(asked) == 2),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def begun_and_counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with corpus.txt and two runs of it in checkpoints/: begun (an RNN, interrupted), counted (an n-gram)."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        begun()
+        arguments = ["train", "corpus.txt", "--arch", "ngram", "--order", "3", "-q", "-o", "checkpoints/counted"]
+        assert cli.run(arguments) == 0
+    return folder

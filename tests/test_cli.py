@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import Charlm
+from conftest import Charlm, begun
 
 import charlm as charlm_package
-from charlm import checkpoint, cli, training
+from charlm import checkpoint, cli
 from charlm.cli import COMMANDS
 from charlm.cli import train as train_command
 from charlm.cli.live import Stopping
-from charlm.corpus import Origin
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 
@@ -189,24 +188,6 @@ def test_no_space_left_is_one_line(folder: Path, charlm: Charlm, monkeypatch: py
     assert len(outcome.err.strip().splitlines()) <= 2
 
 
-def begun(folder: Path) -> Path:
-    """A run of corpus.txt that was interrupted after two steps of four."""
-    origin, asked = Origin(("corpus.txt",)), iter(range(-2, 99))
-    split, kind = origin.open(), TOKENIZERS["characters"]
-    path = checkpoint.new_run("begun")
-    training.train(
-        path,
-        split,
-        kind.train(split.training.chunks(), kind.Config()),
-        "rnn",
-        ARCHITECTURES["rnn"].Config(width=8),
-        training.complete(training.TrainingConfig(budget="4steps"), "rnn"),
-        about={"corpus": origin.describe(split)},
-        watcher=training.Watcher(should_stop=lambda: next(asked) == 2),
-    )
-    return path
-
-
 def spawn(*arguments: str, folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "charlm", *arguments],
@@ -290,7 +271,7 @@ def test_a_signal_after_training_changes_nothing(folder: Path, charlm: Charlm, m
 
 
 def test_a_text_that_has_moved_is_named_to_go_on(folder: Path, charlm: Charlm) -> None:
-    run = begun(folder)
+    run = begun()
     (folder / "corpus.txt").rename(folder / "moved.txt")
     assert charlm("train", "--resume", str(run), "-q").code == 3
     (folder / "other.txt").write_text("something else " * 99)

@@ -3,15 +3,13 @@
 `HEEDED` lists the options that always matter, so whoever adds one has to say where it does not.
 """
 
-import os
 import shlex
 import shutil
 from pathlib import Path
 
 import click
 import pytest
-from conftest import TEXT, Charlm
-from test_cli import begun
+from conftest import Charlm
 from test_cli_runs import leaves
 
 from charlm.cli import cli
@@ -110,30 +108,16 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
 ELSEWHERE = {("score", "top"), ("compare", "match")}  # tested below
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, before = tmp_path_factory.mktemp("made"), Path.cwd()
-    (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
-    os.chdir(folder)
-    try:
-        begun(folder)
-        arguments = ["train", "corpus.txt", "--arch", "ngram", "--order", "3", "-q", "-o", "checkpoints/counted"]
-        cli.main(arguments, standalone_mode=False)
-    finally:
-        os.chdir(before)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def within(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made)
+def within(begun_and_counted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(begun_and_counted)
 
 
 @pytest.mark.parametrize(("command", "arguments", "names"), CASES, ids=[f"{case[0]} {case[1]}" for case in CASES])
 def test_an_option_that_cannot_matter_is_an_error(
-    command: str, arguments: str, names: set[str], made: Path, charlm: Charlm
+    command: str, arguments: str, names: set[str], begun_and_counted: Path, charlm: Charlm
 ) -> None:
-    before = sorted(made.rglob("*"))
+    before = sorted(begun_and_counted.rglob("*"))
     accepted = {}
     for name in sorted(names):
         option = parameters(command)[name]
@@ -141,7 +125,7 @@ def test_an_option_that_cannot_matter_is_an_error(
         if outcome.code != 2 or option.opts[0] not in outcome.err:
             accepted[name] = outcome
     assert not accepted
-    assert sorted(made.rglob("*")) == before
+    assert sorted(begun_and_counted.rglob("*")) == before
 
 
 def test_every_option_is_given_where_it_cannot_matter_or_always_matters() -> None:
@@ -166,9 +150,9 @@ def test_coloured_text_shows_no_predictions(charlm: Charlm, monkeypatch: pytest.
 
 @pytest.mark.parametrize("command", ["train corpus.txt --arch ngram -q", "import counted.arpa"])
 def test_force_without_a_folder_replaces_the_run_of_that_name(
-    command: str, tmp_path: Path, made: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch
+    command: str, tmp_path: Path, begun_and_counted: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(made, tmp_path / "here")
+    shutil.copytree(begun_and_counted, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     assert charlm("export", "counted").code == 0
     for more in (), ("--force",), ("--force",):

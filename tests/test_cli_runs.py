@@ -1,7 +1,6 @@
 """A run is found by its folder or by its name in checkpoints/, in every command, and shell completion offers it."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import click
 import pytest
 from conftest import TEXT, Charlm
-from test_cli import begun
 
 from charlm.cli import COMMANDS, cli
 from charlm.cli.runs import RunPath
@@ -17,24 +15,9 @@ from charlm.cli.runs import RunPath
 TAKING_RUNS = {"run", "runs", "start", "resumed"}  # what parameters that take runs are called
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with corpus.txt and two runs of it in checkpoints/: begun (an RNN, interrupted), counted (an n-gram)."""
-    folder, before = tmp_path_factory.mktemp("made"), Path.cwd()
-    (folder / "corpus.txt").write_text(TEXT, encoding="utf-8")
-    os.chdir(folder)
-    try:
-        begun(folder)
-        arguments = ["train", "corpus.txt", "--arch", "ngram", "--order", "3", "-q", "-o", "checkpoints/counted"]
-        cli.main(arguments, standalone_mode=False)
-    finally:
-        os.chdir(before)
-    return folder
-
-
 @pytest.fixture(autouse=True)
-def within(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(made, tmp_path / "here")
+def within(begun_and_counted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(begun_and_counted, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
 

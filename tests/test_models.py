@@ -10,7 +10,6 @@ from torch import nn
 from variants import TOKENIZER, VARIANTS, V, built, drawn, loaded, small
 
 from charlm import checkpoint
-from charlm.errors import UsageError
 from charlm.models import (
     ARCHITECTURES,
     GRU,
@@ -158,13 +157,6 @@ def test_every_size_is_a_configuration(architecture):
     for size in kind.sizes.values():
         kind.Config(**size)
     assert device_of(built(architecture)).type == "cpu"
-
-
-def test_the_heads_must_divide_the_width():
-    with pytest.raises(UsageError, match="--width 12 must be a multiple of twice --heads 4"):
-        Transformer.Config(width=12, heads=4)
-    with pytest.raises(UsageError, match="--heads 4 must be a multiple of --kv-heads 3"):
-        Transformer.Config(heads=4, kv_heads=3)
 
 
 # Each network against its equations

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEXT, Charlm
+from conftest import TEXT, Charlm, begun
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cli import begun
 
 from charlm import checkpoint
 from charlm.corpus import Origin, Text, overlap, share_in
@@ -85,7 +84,7 @@ class TestStandardInputIsNotKept:
         assert figures["share_in_training"] is None
 
     def test_held_out_by_standard_input_ends_at_once_and_trains_on(self, folder: Path, charlm: Charlm) -> None:
-        path = begun(folder)
+        path = begun()
         card = path / checkpoint.CARD
         described = json.loads(card.read_text())
         split = Origin(("corpus.txt",)).open()
@@ -99,7 +98,7 @@ class TestStandardInputIsNotKept:
         assert outcome.code == 0, outcome.err  # nothing that is learned from was held out
 
     def test_a_run_goes_on_from_standard_input(self, folder: Path, charlm: Charlm) -> None:
-        path = begun(folder)
+        path = begun()
         (folder / "corpus.txt").unlink()
         assert charlm("train", "-", "--resume", str(path), "-q", stdin=TEXT + "More.").code == 3
         outcome = charlm("train", "-", "--resume", str(path), "-q", stdin=TEXT)
