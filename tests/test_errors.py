@@ -171,6 +171,8 @@ SETTINGS: list[Case] = [
      "--learning-rate must be a finite number"),
     ("a choice that is none", "train corpus.txt --optimizer adamm", 2, "--optimizer must be one of adamw"),
     ("a size that is none", "train corpus.txt --size huge", 2, "'huge' is not one of"),
+    ("a size where there is but one", "bench --arch ngram --size small", 2,
+     "--size has no effect on ngram models, which have one size"),
     ("a width that heads cannot share", "train corpus.txt --arch transformer --width 30", 2,
      "must be a multiple of twice"),
     ("heads that share keys unevenly", "train corpus.txt --arch transformer --heads 4 --kv-heads 3", 2,
