@@ -24,7 +24,7 @@ from test_export import SMALL, learned, scores, spoiled, written
 from charlm import checkpoint
 from charlm.errors import CharlmError, DataError, UsageError
 from charlm.export import read_arpa
-from charlm.export.words import meaning, spelled
+from charlm.export.arpa.words import meaning, spelled
 from charlm.inference import open_engine
 from charlm.models import NGram
 from charlm.tokenizers import Tokenizer

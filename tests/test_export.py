@@ -14,7 +14,7 @@ from conftest import TEXT, Charlm
 
 from charlm.errors import CharlmError, DataError, UsageError
 from charlm.export import read_arpa, write_arpa
-from charlm.export.words import SPECIAL, meaning, spelled
+from charlm.export.arpa.words import SPECIAL, meaning, spelled
 from charlm.models import RNN, NGram
 from charlm.models.ngram.counting import count_ngrams
 from charlm.models.ngram.estimation import SMOOTHERS

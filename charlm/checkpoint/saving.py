@@ -100,13 +100,14 @@ def _write(path: Path, name: str, pieces: Pieces) -> dict[str, Any]:
     return described(file.name, sum(map(len, pieces)), digest)
 
 
-def safetensors(tensors: Mapping[str, Tensor]) -> Pieces:
+def safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Pieces:
     """A safetensors file as the library would write it: the header, then the memory of the tensors themselves.
 
     The library copies them three times, and ends the process where there is no room for that.
     Source: github.com/huggingface/safetensors, "Format"; the widest types come first, so that all are aligned.
     """
-    types, header, pieces, end = list(_TYPES), {}, [], 0
+    types, pieces, end = list(_TYPES), [], 0
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     for name in sorted(tensors, key=lambda name: (-types.index(tensors[name].dtype), name)):
         tensor = tensors[name].detach().cpu().contiguous()
         begin, end = end, end + tensor.nbytes

@@ -1,6 +1,10 @@
-"""Models in other programs' formats: ARPA files of n-grams, which KenLM, SRILM and most speech recognisers know."""
+"""Models in other programs' formats: ARPA files of n-grams, and folders that Hugging Face Transformers opens.
 
-from charlm.export.reading import read_arpa
-from charlm.export.writing import write_arpa
+formats      one table of them all: what a run becomes, and what is lost
+arpa         n-grams, in and out
+huggingface  networks with their tokenizers
+"""
+
+from charlm.export.arpa import read_arpa, write_arpa
 
 __all__ = ["read_arpa", "write_arpa"]

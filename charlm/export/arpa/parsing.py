@@ -10,7 +10,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from charlm.errors import DataError
-from charlm.export.unpacking import DAMAGE
+from charlm.export.arpa.unpacking import DAMAGE
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
 from charlm.progress import Listener

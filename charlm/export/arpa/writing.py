@@ -9,8 +9,8 @@ import numpy.typing as npt
 from charlm import __version__
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
-from charlm.export.vocabulary import comment
-from charlm.export.words import END, LEGEND, UNKNOWN, words
+from charlm.export.arpa.vocabulary import comment
+from charlm.export.arpa.words import END, LEGEND, UNKNOWN, words
 from charlm.models import LanguageModel
 from charlm.models.ngram import NGram
 from charlm.models.ngram.counting import Integers

@@ -8,8 +8,8 @@ import numpy as np
 
 from charlm.config import BOUNDARY
 from charlm.errors import CheckpointError, UsageError
-from charlm.export.parsing import Arpa, Section, shown
-from charlm.export.words import BEGIN, END, NEWLINE, SPACE, SPECIAL, meaning, spelled, words
+from charlm.export.arpa.parsing import Arpa, Section, shown
+from charlm.export.arpa.words import BEGIN, END, NEWLINE, SPACE, SPECIAL, meaning, spelled, words
 from charlm.models.ngram.counting import Integers
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.tokenizers.base import FILE

@@ -12,9 +12,9 @@ from typing import IO
 import numpy as np
 
 from charlm.errors import DataError
-from charlm.export.parsing import Arpa, Section
-from charlm.export.unpacking import unpacked
-from charlm.export.vocabulary import Vocabulary, vocabulary
+from charlm.export.arpa.parsing import Arpa, Section
+from charlm.export.arpa.unpacking import unpacked
+from charlm.export.arpa.vocabulary import Vocabulary, vocabulary
 from charlm.models.ngram import NGram
 from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Estimate, Numbers
