@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,26 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         sync_folder(path.parent)
     finally:
         Path(beside).unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that becomes `path` only when the block ends well; what is at `path` is then replaced.
+
+    If the block raises, `path` is as it was. Raises OSError as the system does.
+    """
+    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART))
+    try:
+        filled, before = beside / "new", beside / "old"
+        filled.mkdir()
+        yield filled
+        sync_folder(filled)
+        if path.exists():
+            path.rename(before)
+        filled.rename(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -7,10 +7,12 @@ corpus read from the same folder would hold its numbers. Each kind of file says 
     metrics.jsonl     {"step": …, "steps": …, as every measurement does
     a page            a comment behind the doctype, `REPORT_MARK`
     an ARPA file      a comment in the first line, packed by gzip or not
+    a folder for      config.json, whose first key is "charlm", and a comment in the second line of README.md
+    Transformers
 
-A folder is a run if it has a card, or files with the names that saves give them: those of a run that was killed before
-it had a card are known by these. A new kind of output says who wrote it in its first `HEAD` bytes and gets its line in
-`FILES`.
+A folder is an export if it has that config.json. A folder is a run if it has a card, or files with the names that saves
+give them: those of a run that was killed before it had a card are known by these. A new kind of output says who wrote it
+in its first `HEAD` bytes and gets its line in `FILES`.
 """
 
 import re
@@ -30,11 +32,15 @@ HEAD = 256  # bytes at the beginning of a file that tell
 _GZIP = b"\x1f\x8b"
 
 RUN = "a run of charlm"
+EXPORT = "an export of charlm"
+EXPORTED = "config.json"
+"""The file by which the folder of an export is known."""
+
 FILES = {  # what a file is: how it begins
     "the card of a run of charlm": re.compile(rb'\{\s*"format":\s*\d+,\s*"charlm":\s*"'),
     "the metrics of a run of charlm": re.compile(rb'\{"step": \d+, "steps": (\d+|null), "seconds": '),
     "a report of charlm": re.compile(rb"<!DOCTYPE html>\s*" + re.escape(REPORT_MARK.encode())),
-    "an export of charlm": re.compile(rb"# charlm \S+: \d+-grams of "),
+    EXPORT: re.compile(rb'# charlm \S+: \d+-grams of |\{\s*"charlm":\s*"|---\n# charlm \S+: a model card'),
 }
 
 
@@ -50,8 +56,15 @@ def written_by_charlm(path: Path) -> str | None:
     return next((kind for kind, begins in FILES.items() if begins.match(head)), None)
 
 
-def is_run(folder: Path, names: Collection[str]) -> bool:
-    """Whether a folder that holds these names is a run, or what is left of one. Raises OSError."""
-    if any(RUN_FILE.fullmatch(name) for name in names):
-        return True
-    return CARD in names and (folder / CARD).is_file() and written_by_charlm(folder / CARD) is not None
+def own_folder(folder: Path, names: Collection[str]) -> str | None:
+    """What a folder that holds these names is if charlm wrote it: a run, what is left of one, an export; else None.
+
+    Raises OSError.
+    """
+    if any(RUN_FILE.fullmatch(name) for name in names) or _is_own(folder / CARD, names):
+        return RUN
+    return EXPORT if _is_own(folder / EXPORTED, names) else None
+
+
+def _is_own(file: Path, names: Collection[str]) -> bool:
+    return file.name in names and file.is_file() and written_by_charlm(file) is not None

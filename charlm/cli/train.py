@@ -33,6 +33,7 @@ from charlm.models import ARCHITECTURES, CountingModel
 from charlm.names import quoted_word, shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
 from charlm.training import (
+    PRESETS,
     SIZES,
     Budget,
     Trained,
@@ -44,13 +45,18 @@ from charlm.training import (
     resume,
     speed,
     train,
+    with_preset,
     with_units,
 )
+
+DEFAULT = "lstm"
+"""The architecture that is trained where none is named."""
 
 EXAMPLE, EXAMPLE_WITHIN = 12, 2000  # characters of a prompt that is suggested; of the text where one is looked for
 
 
 MODEL_SETTINGS = {
+    "preset",
     "size",
     "tokenizer",
     *(name for kinds in (TOKENIZERS, ARCHITECTURES) for kind in kinds.values() for name in kind.Config.names()),
@@ -96,7 +102,7 @@ def check_threads(threads: str, training: TrainingConfig) -> None:
 
 @click.command("train", cls=GroupedCommand)
 @click.argument("corpus", nargs=-1)
-@option("--arch", default="lstm", show_default=True, help=f"Kind of model: {', '.join(ARCHITECTURES)}.")
+@option("--arch", help=f"Kind of model: {', '.join(ARCHITECTURES)}.  [default: {DEFAULT}, or what --preset asks for]")
 @option(
     "--budget",
     default=None,
@@ -108,6 +114,12 @@ def check_threads(threads: str, training: TrainingConfig) -> None:
     default="auto",
     show_default=True,
     help="Size of the model; auto goes by text, budget and processor.",
+)
+@option(
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    help=f"Settings that belong together: {'; '.join(f'{name}, {p.about}' for name, p in PRESETS.items())}.  "
+    "[default: none]",
 )
 @apply(corpus_options)
 @option(
@@ -153,11 +165,12 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     start = checkpoint.load(values["start"]) if values["start"] else None
     if start:
         refuse({"arch", *MODEL_SETTINGS}, "cannot change with --from: the run brings it")
-    architecture = start.architecture if start else check_name(values["arch"], ARCHITECTURES, "--arch")
+    architecture = start.architecture if start else _architecture(values["arch"], values["preset"])
     check_encoding(corpus, values["held_out"])
     training = complete(TrainingConfig(**given(values, TrainingConfig)), architecture)
     device = choose_device(values["device"])
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
+    options = with_preset(values["preset"], options) if values["preset"] else options
     check_threads(values["threads"], training)
     if start and not ARCHITECTURES[architecture].by_gradient:
         raise UsageError(f"--from {shell_quoted(values['start'])}: {_no_start(start)}")
@@ -192,6 +205,17 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
             about=about, device=device, start=start.model if start else None, watcher=watcher,
         )  # fmt: skip
     return trained, split.training
+
+
+def _architecture(named: str | None, preset: str | None) -> str:
+    """What --arch says, or else --preset. Raises UsageError where the two do not agree."""
+    asked = PRESETS[preset].architecture if preset else DEFAULT
+    architecture = check_name(named or asked, ARCHITECTURES, "--arch")
+    if preset and architecture != asked:
+        raise UsageError(
+            f"--preset {preset} is for {asked} models, not for {architecture}; leave --arch or --preset out"
+        )
+    return architecture
 
 
 def _seeing_more(start: checkpoint.Run, split: Split) -> Tokenizer:

@@ -12,7 +12,7 @@ from charlm.corpus.encodings import AUTO, SAMPLE, Decoding, find_encoding, first
 from charlm.corpus.folders import CACHED, cache_folder
 from charlm.corpus.log import Entry, Listed, ReadingLog
 from charlm.errors import DataError
-from charlm.own_files import FILES, RUN, is_run, written_by_charlm
+from charlm.own_files import FILES, RUN, own_folder, written_by_charlm
 
 BINARY, CACHE, DOWNLOAD = "binary", "a cache of charlm's", "of a download that charlm makes"
 OWN = frozenset({RUN, *FILES, CACHE, DOWNLOAD})  # why a file is left out that charlm wrote
@@ -133,11 +133,12 @@ def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[
 
 
 def _visible_files(folder: Path, log: ReadingLog) -> list[Path]:
-    """The files below a folder in the order of their paths, hidden ones left out; runs and caches are not entered."""
+    """The files below a folder in the order of their paths, hidden ones left out. Runs, exports, caches are not entered."""
     found, cache = [], cache_folder().resolve()
     for parent, folders, names in os.walk(folder, onerror=lambda problem: _unreadable(problem, log)):
-        if Path(parent).resolve() == cache or is_run(Path(parent), names):
-            log.leave_out(Path(parent), RUN if is_run(Path(parent), names) else CACHE)
+        own = own_folder(Path(parent), names) or (CACHE if Path(parent).resolve() == cache else None)
+        if own is not None:
+            log.leave_out(Path(parent), own)
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -29,8 +29,10 @@ class WithoutFloor(LanguageModel):
         self.network, self.config, self.vocab_size = network, network.config, network.vocab_size
 
     def initial_state(self, streams: int) -> State:
+        """The network's own."""
         return self.network.initial_state(streams)
 
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, T) -> (B, T, V), as the network before its floor."""
         features, state = self.network.features(tokens, state)
         return self.network.output(features).float().log_softmax(-1), state

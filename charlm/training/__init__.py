@@ -1,7 +1,8 @@
 """Learning: a budget, a schedule, an optimizer, one loop over parallel streams, and the run that is saved.
 
 settings    what a run can be told          recipe      what it does where it was told nothing
-budget      how long                        schedule    how fast, when
+presets     settings that belong together   budget      how long
+schedule    how fast, when
 optimizers  gradients to steps              muon        the optimizer of ours among them
 streams     one text as many streams        mixture     what is trained beside a network
 loop        the loop                        computing   its arithmetic
@@ -12,12 +13,14 @@ run         from text and settings to a saved run
 from charlm.training.budget import Budget
 from charlm.training.computing import speed
 from charlm.training.counters import Progress, with_units
+from charlm.training.presets import PRESETS, with_preset
 from charlm.training.recipe import SIZES, assumptions, complete, model_config, recipe_of
 from charlm.training.run import choose_device, resume, train
 from charlm.training.session import Trained, Unsaved, Watcher
 from charlm.training.settings import TrainingConfig
 
 __all__ = [
+    "PRESETS",
     "SIZES",
     "Budget",
     "Progress",
@@ -33,5 +36,6 @@ __all__ = [
     "resume",
     "speed",
     "train",
+    "with_preset",
     "with_units",
 ]

@@ -11,6 +11,7 @@ from charlm.config import BOUNDARY
 from charlm.errors import UsageError
 from charlm.export.arpa.vocabulary import comment
 from charlm.export.arpa.words import END, LEGEND, UNKNOWN, words
+from charlm.export.fit import Fit
 from charlm.models import LanguageModel
 from charlm.models.ngram import NGram
 from charlm.models.ngram.counting import Integers
@@ -39,6 +40,19 @@ WHOLE = _fours(f"{sign}{number}." for sign in ("", "-") for number in range(100)
 ZERO = _fours(("0", "", ""))
 
 
+def fit(model: LanguageModel) -> Fit:
+    """An n-gram without its cache. Raises UsageError for a model that is not an n-gram."""
+    ngram = _ngram(model)
+    lost = ("the cache: what it counts in the text that it reads",) if ngram.adapts else ()
+    return Fit("an n-gram in the ARPA format", lost, ngram.frozen())
+
+
+def _ngram(model: LanguageModel) -> NGram:
+    if not isinstance(model, NGram) or not len(model.ids):
+        raise UsageError("only a fitted n-gram can be written as an ARPA file: this model has no n-grams")
+    return model
+
+
 def write_arpa(model: LanguageModel, tokenizer: Tokenizer, file: IO[bytes], progress: Listener = silent) -> None:
     """Write an n-gram as an ARPA file that `read_arpa`, KenLM and others read.
 
@@ -46,9 +60,7 @@ def write_arpa(model: LanguageModel, tokenizer: Tokenizer, file: IO[bytes], prog
     the model has never seen, together. Raises UsageError for a model that is not an n-gram.
     A model's cache is left out.
     """
-    if not isinstance(model, NGram) or not len(model.ids):
-        raise UsageError("only a fitted n-gram can be written as an ARPA file: this model has no n-grams")
-    model = model.cpu()
+    model = _ngram(model).cpu()
     ids = model.ids.tolist()
     sizes = model.levels.diff().tolist()
     sizes[0] += 2  # </s> and <unk>

@@ -72,7 +72,7 @@ def tensors(model: Transformer) -> dict[str, Tensor]:
     }
     for number, block in enumerate(model.blocks):
         weights = dict(block.named_parameters())
-        q, k, v = weights["attention.project.weight"].split([D, cached, cached])
+        q, k, v = torch.split(weights["attention.project.weight"], [D, cached, cached])
         own = {
             "input_layernorm.weight": ones,
             "input_layernorm.bias": zeros,

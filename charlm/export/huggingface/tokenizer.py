@@ -154,7 +154,7 @@ def _numbered(names: Sequence[str]) -> dict[str, int]:
 
 
 def _byte_characters() -> list[str]:
-    """The character that GPT-2's byte-level BPE writes for each byte: itself where it can be seen, else from U+0100 on."""
+    """The character that GPT-2 writes for each byte: its own where it can be seen, else one from U+0100 on."""
     seen = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return [chr(value) if value in seen else chr(next(others)) for value in range(256)]

@@ -1,0 +1,94 @@
+"""README.md of an export, its model card: what the model is, what it learned from, how good it is, how it is used."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from charlm import __version__
+from charlm.checkpoint import Run, result_of
+from charlm.export.fit import Fit
+from charlm.progress import duration
+
+_FRONT = """---
+# charlm {version}: a model card
+library_name: transformers
+pipeline_tag: text-generation
+tags: [charlm, {architecture}]
+---
+"""
+_USE = """
+## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(FOLDER{trust})
+tokenizer = AutoTokenizer.from_pretrained(FOLDER{trust})
+inputs = tokenizer("Once", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=200)[0], skip_special_tokens=True))
+```
+
+A text begins with the boundary, `<|endoftext|>` (id 0), which the tokenizer puts there. Ids 1 to 256 are the bytes that
+spell characters without an id of their own.
+"""
+_TRUST = """
+`trust_remote_code=True` lets Transformers run `modeling_charlm.py`, which lies here: read it before, as you would any
+program.
+"""
+
+
+def model_card(run: Run, fit: Fit, figures: Sequence[str], *, with_code: bool) -> bytes:
+    """`figures` are sentences on what the export costs in bits per character."""
+    trust = ", trust_remote_code=True" if with_code else ""
+    sections = [
+        _FRONT.format(version=__version__, architecture=run.architecture),
+        f"# {_heading(run)}\n\n{_introduction(run, fit)}\n",
+        _list("Data and training", _facts(run)),
+        _list("Bits per character", [*_result(run), *figures]),
+        _list("What this form does not hold", [f"{sentence[0].upper()}{sentence[1:]}." for sentence in fit.lost]),
+        _USE.format(trust=trust),
+        _TRUST if with_code else "",
+    ]
+    return "".join(sections).encode("utf-8", "backslashreplace")
+
+
+def _heading(run: Run) -> str:
+    name = _part(run.about, "corpus").get("name")
+    return f"{run.architecture} on {name}" if name else run.architecture
+
+
+def _introduction(run: Run, fit: Fit) -> str:
+    size = f"{run.model.parameters_count:,} parameters, {run.tokenizer.ids_in_words(run.tokenizer.vocab_size)}"
+    return f"A small language model of {run.tokenizer.kind}, trained by charlm: {size}. Form: {fit.form}."
+
+
+def _facts(run: Run) -> list[str]:
+    corpus, training, progress = (_part(run.about, name) for name in ("corpus", "training", "progress"))
+    characters, digests = _part(corpus, "characters"), _part(corpus, "sha256")
+    facts = []
+    if isinstance(count := characters.get("training"), int):
+        facts.append(f"Training text: {corpus.get('name')}, {count:,} characters, SHA-256 `{digests.get('training')}`")
+    if isinstance(count := characters.get("held_out"), int):
+        facts.append(f"Held-out text: {count:,} characters, SHA-256 `{digests.get('held_out')}`")
+    if training:
+        names = ("budget", "optimizer", "learning_rate", "batch", "segment", "seed")
+        facts.append(", ".join(f"{name.replace('_', ' ')} {training.get(name)}" for name in names))
+    if isinstance(seconds := progress.get("seconds"), int | float):
+        facts.append(f"Trained in {duration(seconds)}, {progress.get('step', 0):,} steps")
+    settings = ", ".join(f"{name} {value}" for name, value in run.model.config.to_json().items())
+    return [*facts, f"Settings: {settings}"]
+
+
+def _result(run: Run) -> list[str]:
+    result = result_of(run.path, run.about)
+    if result is None:
+        return ["Not measured"]
+    return [f"{result}, by charlm: minus the sum of log2 P(token | all before it), divided by the text's characters"]
+
+
+def _list(title: str, entries: Sequence[str]) -> str:
+    return f"\n## {title}\n\n" + "".join(f"- {entry}\n" for entry in entries) if entries else ""
+
+
+def _part(about: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = about.get(name)
+    return part if isinstance(part, Mapping) else {}

@@ -1,0 +1,73 @@
+"""A run as a folder that Hugging Face Transformers opens. Writing it needs nothing but charlm."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from charlm import __version__
+from charlm.checkpoint import Run
+from charlm.checkpoint.saving import Pieces, safetensors
+from charlm.config import BOUNDARY
+from charlm.errors import UsageError
+from charlm.export.fit import Fit, WithoutFloor
+from charlm.export.huggingface import starcoder2, with_code
+from charlm.export.huggingface.card import model_card
+from charlm.export.huggingface.tokenizer import to_json, tokenizer_files
+from charlm.models import ARCHITECTURES, LanguageModel, Network
+from charlm.models.transformer import Transformer
+
+NATIVE = "Starcoder2, which Transformers brings"
+WITH_CODE = f"{with_code.CODE}, which lies beside it"
+NO_FLOOR = (
+    f"the share of the probability that is spread evenly over the vocabulary ({Network.FLOOR:g}, and "
+    f"{Network.FLOOR_AFTER_UNKNOWN:g} after an id that training never showed)"
+)
+
+
+def fit(model: LanguageModel) -> Fit:
+    """Without code where a class of Transformers holds the model, else with it. Raises UsageError for what has none."""
+    if isinstance(model, Transformer) and not starcoder2.misfits(model.config):
+        return Fit(NATIVE, (NO_FLOOR,), WithoutFloor(model))
+    return fit_with_code(model)
+
+
+def fit_with_code(model: LanguageModel) -> Fit:
+    """With the file that computes it, whatever it is: nothing is lost. Raises UsageError for what the file has not."""
+    if with_code.name_of(model) is None:
+        architecture = next((name for name, kind in ARCHITECTURES.items() if type(model) is kind), type(model).__name__)
+        raise UsageError(
+            f"{architecture}: Hugging Face Transformers has no place for it; there is one for "
+            f"{', '.join(with_code.NETWORKS)}"
+        )
+    return Fit(WITH_CODE, (), model)
+
+
+def contents(run: Run, fit: Fit, figures: Sequence[str] = ()) -> dict[str, Pieces]:
+    """The files by name. `figures` go into the model card."""
+    model = run.model
+    assert isinstance(model, Network)
+    native = fit.form == NATIVE
+    config, tensors = _native(model) if native else (with_code.config_json(model), with_code.tensors(model))
+    files: dict[str, bytes] = {
+        "config.json": to_json({"charlm": __version__, **config}),
+        "generation_config.json": to_json(_generation(model)),
+        **tokenizer_files(run.tokenizer),
+        **({} if native else {with_code.CODE: with_code.code()}),
+        "README.md": model_card(run, fit, figures, with_code=not native),
+    }
+    return {"model.safetensors": safetensors(tensors, {"format": "pt"}), **{n: [file] for n, file in files.items()}}
+
+
+def _native(model: Network) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    assert isinstance(model, Transformer)
+    return starcoder2.config_json(model), starcoder2.tensors(model)
+
+
+def _generation(model: LanguageModel) -> dict[str, Any]:
+    """The settings of `generate`: drawn as charlm draws, and no id that the training text does not have."""
+    worth_drawing = model.seen_ids().cpu().clone()
+    worth_drawing[BOUNDARY] = False
+    never = torch.nonzero(~worth_drawing).flatten().tolist()
+    return {"bos_token_id": BOUNDARY, "pad_token_id": BOUNDARY, "do_sample": True, "suppress_tokens": never}
