@@ -17,6 +17,7 @@ from charlm.export.huggingface.card import model_card
 from charlm.export.huggingface.tokenizer import to_json, tokenizer_files
 from charlm.models import ARCHITECTURES, LanguageModel, Network
 from charlm.models.transformer import Transformer
+from charlm.tokenizers import FIRST_BYTE, FIRST_PIECE, Tokenizer
 
 NATIVE = "Starcoder2, which Transformers brings"
 WITH_CODE = f"{with_code.CODE}, which lies beside it"
@@ -52,7 +53,7 @@ def contents(run: Run, fit: Fit, figures: Sequence[str] = ()) -> dict[str, Piece
     config, tensors = _native(model) if native else (with_code.config_json(model), with_code.tensors(model))
     files: dict[str, bytes] = {
         "config.json": to_json({"charlm": __version__, **config}),
-        "generation_config.json": to_json(_generation(model)),
+        "generation_config.json": to_json(_generation(model, run.tokenizer)),
         **tokenizer_files(run.tokenizer),
         **({} if native else {with_code.CODE: with_code.code()}),
         "README.md": model_card(run, fit, figures, with_code=not native),
@@ -65,9 +66,10 @@ def _native(model: Network) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     return starcoder2.config_json(model), starcoder2.tensors(model)
 
 
-def _generation(model: LanguageModel) -> dict[str, Any]:
-    """The settings of `generate`: drawn as charlm draws, and no id that the training text does not have."""
+def _generation(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The settings of `generate`: drawn, as charlm draws, of ids that spell characters of the training text."""
     worth_drawing = model.seen_ids().cpu().clone()
-    worth_drawing[BOUNDARY] = False
+    spelled = {FIRST_BYTE + byte for character in tokenizer.spelled() for byte in character.encode("utf-8", "replace")}
+    worth_drawing[[BOUNDARY, *({*range(FIRST_BYTE, FIRST_PIECE)} - spelled)]] = False
     never = torch.nonzero(~worth_drawing).flatten().tolist()
     return {"bos_token_id": BOUNDARY, "pad_token_id": BOUNDARY, "do_sample": True, "suppress_tokens": never}
