@@ -18,9 +18,9 @@ from charlm.checkpoint.card import CARD, damaged, find_files, read_card, verify
 from charlm.checkpoint.corpus_files import put_back
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
-from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
+from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel
 from charlm.names import is_utf8, shell_quoted
-from charlm.tokenizers import TOKENIZERS, Tokenizer
+from charlm.tokenizers import ALL_TOKENIZERS, Tokenizer
 
 TOKENIZER_LIMIT = 16 << 20  # bytes; every character that Unicode has room for, listed twice, takes 15.6 million
 HEADER_LIMIT = 4 << 20  # bytes of the names and shapes before the tensors
@@ -73,7 +73,7 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
         kind, architecture, vocab_size, config = (
             card[name] for name in ("tokenizer", "architecture", "vocab_size", "config")
         )
-        known = kind in TOKENIZERS and architecture in ARCHITECTURES
+        known = kind in ALL_TOKENIZERS and architecture in ALL_ARCHITECTURES
         entries = card["files"]
         files = find_files(path, entries)
         digests = {name: str(entry["sha256"]) for name, entry in entries.items()}
@@ -108,7 +108,7 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
 
 def _no_way_on(path: Path, card: Mapping[str, Any], architecture: str) -> str:
     """Why a run holds nothing to resume, and what to do instead."""
-    if issubclass(ARCHITECTURES[architecture], CountingModel):
+    if issubclass(ALL_ARCHITECTURES[architecture], CountingModel):
         return f"this run is finished: counted. To count more text: charlm train TEXT TEXT --arch {architecture}"
     progress, name = card.get("progress"), shell_quoted(path)
     if isinstance(progress, Mapping) and progress.get("finished") is False:
@@ -130,7 +130,7 @@ def _load_tokenizer(path: Path, kind: str, files: Mapping[str, Path], digests: M
                 raise damaged(file)
             contents[name.removeprefix("tokenizer/")] = content
     try:
-        return TOKENIZERS[kind].from_files(contents)
+        return ALL_TOKENIZERS[kind].from_files(contents)
     except CheckpointError as problem:
         raise CheckpointError(f"{path}: {problem}") from None
 
@@ -138,7 +138,7 @@ def _load_tokenizer(path: Path, kind: str, files: Mapping[str, Path], digests: M
 def _load_model(
     path: Path, architecture: str, config: Any, vocab_size: int, file: Path, entry: Mapping[str, Any]
 ) -> LanguageModel:
-    kind = ARCHITECTURES[architecture]
+    kind = ALL_ARCHITECTURES[architecture]
     try:
         settings = kind.Config.from_json(config, str(path / CARD), CheckpointError)
     except RecursionError:

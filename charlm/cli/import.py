@@ -4,20 +4,24 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
-from charlm.cli.options import GroupedCommand, option
+from charlm.cli.options import GroupedCommand, option, refuse
 from charlm.comparison import duration
 from charlm.errors import DataError
-from charlm.export import read_arpa
+from charlm.export import read_arpa, read_huggingface
+from charlm.models import LanguageModel
 from charlm.names import shell_quoted
+from charlm.progress import Listener
+from charlm.tokenizers import Tokenizer
 
 
 @click.command("import", cls=GroupedCommand)
@@ -40,9 +44,12 @@ def command(
     renormalize: bool,
     as_json: bool,
 ) -> None:
-    """Make a run of FILE, n-grams in the ARPA format, packed (gzip, bzip2, xz) or not; - for standard input.
+    """Make a run of FILE: n-grams in the ARPA format, or a folder of Hugging Face Transformers.
 
-    KenLM, SRILM, IRSTLM and others write such files. Their words must be pieces of text: a character, or several if
+    A folder holds a Llama, Mistral, GPT-2, GPT-NeoX or Starcoder2 as safetensors, with a tokenizer.json of bytes,
+    characters or byte-level BPE. Its context is the model's; nothing in it is executed.
+
+    An ARPA file may be packed (gzip, bzip2, xz), and - is standard input. KenLM, SRILM, IRSTLM and others write such files. Their words must be pieces of text: a character, or several if
     spaces are among them; \\u{H}, the character with the hexadecimal code point H; \\xHH, a byte. Files that `charlm
     export` wrote bring their tokenizer.
 
@@ -50,42 +57,80 @@ def command(
     read as </s> and <s>, and a text of such lines gets the probabilities that KenLM gives them line by line.
     """
     began = time.monotonic()
-    name = "standard input" if str(file) == "-" else str(file)
-    stem = "arpa" if str(file) == "-" else re.sub(r"(\.arpa|\.lm)?(\.gz|\.bz2|\.xz)?$", "", file.name) or "arpa"
-    notes: list[str] = []
+    folder = file.is_dir()
+    if folder:
+        refuse({"space", "newline", "renormalize"}, "is about ARPA files, and this is a folder")
+    stem = (
+        "arpa" if str(file) == "-" else re.sub(r"(\.arpa|\.lm)?(\.gz|\.bz2|\.xz)?$", "", file.resolve().name) or "arpa"
+    )
     path = checkpoint.new_run(stem, output, force=force)
     try:
-        with _opened(file) as content, bar(file.name) as progress:
-            model, tokenizer = read_arpa(
-                content,
-                name,
-                space=space,
-                newline=newline,
-                renormalize=renormalize,
-                progress=progress,
-                on_note=notes.append,
-            )
+        with bar(file.name) as progress:
+            imported = _network(file, progress) if folder else _ngram(file, space, newline, renormalize, progress)
         seconds = time.monotonic() - began
-        about = {"imported": {"file": name, "notes": notes}, "progress": {"finished": True, "seconds": seconds}}
+        about = {
+            "imported": {"file": imported.name, "notes": list(imported.notes)},
+            "progress": {"finished": True, "seconds": seconds},
+        }
         with checkpoint.locked(path):
-            checkpoint.save(path, "ngram", model, tokenizer, about)
+            checkpoint.save(path, imported.architecture, imported.model, imported.tokenizer, about)
             checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     finally:
         with suppress(OSError):
             path.rmdir()  # an empty folder, left by a failure
     if as_json:
-        figures = {"run": str(path), "order": model.order, "ngrams": model.parameters_count, "seconds": seconds}
-        click.echo(json.dumps(figures | {"notes": notes}))
-    for note in notes:
+        click.echo(
+            json.dumps({"run": str(path), **imported.figures, "seconds": seconds, "notes": list(imported.notes)})
+        )
+    for note in imported.notes:
         errors.print(f"note: {note}", style="yellow", soft_wrap=True)
-    errors.print(
-        f"{path}: {model.parameters_count:,} n-grams of {tokenizer.kind}, order {model.order}, "
-        f"in {duration(seconds)}. Now try",
-        style="green",
-        soft_wrap=True,
-    )
+    errors.print(f"{path}: {imported.what}, in {duration(seconds)}. Now try", style="green", soft_wrap=True)
     run = shell_quoted(path)
     errors.print(f"  charlm evaluate {run} --text FILE\n  charlm sample {run}", soft_wrap=True)
+
+
+def _stem(file: Path) -> str:
+    """What a run is called that is made of this file or folder."""
+    name = "" if str(file) == "-" else re.sub(r"(\.arpa|\.lm)?(\.gz|\.bz2|\.xz)?$", "", file.resolve().name)
+    return name or "arpa"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model from elsewhere. `what` says in words what it is, `figures` in numbers, `notes` what to know of it."""
+
+    name: str
+    architecture: str
+    model: LanguageModel
+    tokenizer: Tokenizer
+    what: str
+    figures: Mapping[str, Any]
+    notes: Sequence[str]
+
+
+def _ngram(file: Path, space: str | None, newline: str | None, renormalize: bool, progress: Listener) -> Imported:
+    name, notes = "standard input" if str(file) == "-" else str(file), list[str]()
+    with _opened(file) as content:
+        model, tokenizer = read_arpa(
+            content,
+            name,
+            space=space,
+            newline=newline,
+            renormalize=renormalize,
+            progress=progress,
+            on_note=notes.append,
+        )
+    count = model.parameters_count
+    what = f"{count:,} n-grams of {tokenizer.kind}, order {model.order}"
+    return Imported(name, "ngram", model, tokenizer, what, {"order": model.order, "ngrams": count}, notes)
+
+
+def _network(folder: Path, progress: Listener) -> Imported:
+    found = read_huggingface(folder, progress)
+    count = found.model.parameters_count
+    what = f"{found.family} of {count:,} parameters, {found.tokenizer.ids_in_words(found.tokenizer.vocab_size)}"
+    figures = {"family": found.family, "parameters": count}
+    return Imported(str(folder), "decoder", found.model, found.tokenizer, what, figures, found.notes)
 
 
 @contextmanager

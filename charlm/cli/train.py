@@ -29,7 +29,7 @@ from charlm.comparison import PLAN, duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.inference import compile_in_background
-from charlm.models import ARCHITECTURES, CountingModel
+from charlm.models import ALL_ARCHITECTURES, ARCHITECTURES, CountingModel
 from charlm.names import quoted_word, shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
 from charlm.training import (
@@ -172,7 +172,7 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     options = given(values, *(kind.Config for kind in ARCHITECTURES.values()))
     options = with_preset(values["preset"], options) if values["preset"] else options
     check_threads(values["threads"], training)
-    if start and not ARCHITECTURES[architecture].by_gradient:
+    if start and not ALL_ARCHITECTURES[architecture].by_gradient:
         raise UsageError(f"--from {shell_quoted(values['start'])}: {_no_start(start)}")
     if not start:
         check_counting([architecture], STEPWISE)
@@ -225,7 +225,7 @@ def _seeing_more(start: checkpoint.Run, split: Split) -> Tokenizer:
 
 def _no_start(start: checkpoint.Run) -> str:
     """Why this run gives no weights to start from, and what to do instead."""
-    if issubclass(ARCHITECTURES[start.architecture], CountingModel):
+    if issubclass(ALL_ARCHITECTURES[start.architecture], CountingModel):
         return f"{start.architecture} models are counted; count old and new text together, with --arch instead"
     if "mixed" in start.about:
         return "a mixture of other runs; train those on, then `charlm mix` them again"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from charlm.comparison.planning import WIDTH
 from charlm.comparison.result import Comparison, Row
 from charlm.config import option_name
-from charlm.models import ARCHITECTURES, CountingModel
+from charlm.models import ALL_ARCHITECTURES, CountingModel
 from charlm.progress import duration
 from charlm.training import Budget
 
@@ -94,7 +94,7 @@ def lead(result: Comparison) -> list[str]:
             f"The best model, {result.names[0]}, has {bits[0]:.3f}.",
         ]
     frozen = [n for n, row in enumerate(result.rows) if not row.adapts]
-    networks = [n for n, row in enumerate(result.rows) if ARCHITECTURES[row.architecture].by_gradient]
+    networks = [n for n, row in enumerate(result.rows) if ALL_ARCHITECTURES[row.architecture].by_gradient]
     told = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
     sentences = [f"{told}, adapting to it as it reads." if result.rows[0].adapts else f"{told}."]
     if result.rows[0].adapts and frozen:
@@ -114,7 +114,7 @@ def notes(result: Comparison) -> Iterator[str]:
     seeds = max(len(row.seeds) for row in result.rows)
     spread = ", spread over seeds" if seeds > 1 else ""
     yield f"±: 95 % interval of the difference to the best (paired bootstrap over blocks{spread})."
-    if seeds == 1 and not all(issubclass(ARCHITECTURES[row.architecture], CountingModel) for row in result.rows):
+    if seeds == 1 and not all(issubclass(ALL_ARCHITECTURES[row.architecture], CountingModel) for row in result.rows):
         yield "Each was trained once: how much another seed would change is not part of ±."
     yield from _scaled(result)
     yield from _times(result)

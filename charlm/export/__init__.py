@@ -6,5 +6,6 @@ huggingface  networks with their tokenizers
 """
 
 from charlm.export.arpa import read_arpa, write_arpa
+from charlm.export.huggingface.reading import read_huggingface
 
-__all__ = ["read_arpa", "write_arpa"]
+__all__ = ["read_arpa", "read_huggingface", "write_arpa"]

@@ -1,6 +1,7 @@
 """The architectures, one file each, and the table that everything else iterates."""
 
 from charlm.models.base import CountingModel, LanguageModel, Network, State, detach, device_of, select
+from charlm.models.decoder import Decoder
 from charlm.models.feedforward import FeedForward
 from charlm.models.mixture import COMBINATIONS, Member, Mixture, MixtureConfig
 from charlm.models.ngram import NGram
@@ -16,10 +17,14 @@ ARCHITECTURES: dict[str, type[LanguageModel]] = {
     "transformer": Transformer,
     "mixture": Mixture,
 }
+ALL_ARCHITECTURES: dict[str, type[LanguageModel]] = {**ARCHITECTURES, "decoder": Decoder}
+"""What a run may be: the architectures that charlm trains, and one that is imported only."""
+
 SINGLE = tuple(name for name, kind in ARCHITECTURES.items() if kind is not Mixture)
 """The architectures that are made of no others."""
 
 __all__ = [
+    "ALL_ARCHITECTURES",
     "ARCHITECTURES",
     "COMBINATIONS",
     "SINGLE",

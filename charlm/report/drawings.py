@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from inspect import getdoc
 
-from charlm.models import ARCHITECTURES
+from charlm.models import ALL_ARCHITECTURES
 from charlm.report.html import Html, tag
 
 SENTENCES = {
@@ -26,7 +26,7 @@ SENTENCES = {
 
 def sentence(architecture: str) -> str:
     """What a model of this architecture is; for one without a sentence here, the first line of its class."""
-    documented = (getdoc(ARCHITECTURES[architecture]) or architecture).splitlines()[0]
+    documented = (getdoc(ALL_ARCHITECTURES[architecture]) or architecture).splitlines()[0]
     return SENTENCES.get(architecture, documented)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from charlm.config import Settings, option_name
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, LanguageModel, Network
+from charlm.models import ALL_ARCHITECTURES, ARCHITECTURES, LanguageModel, Network
 from charlm.training.budget import Budget
 from charlm.training.mixture import learner
 from charlm.training.optimizers import DECAYS
@@ -108,6 +108,6 @@ def recipe_of(kind: type[LanguageModel], optimizer: str | None = None) -> dict[s
 
 def complete(training: TrainingConfig, architecture: str) -> TrainingConfig:
     """The training settings with what the user left open taken from the architecture's recipe."""
-    recipe = recipe_of(ARCHITECTURES[architecture], training.optimizer)
+    recipe = recipe_of(ALL_ARCHITECTURES[architecture], training.optimizer)
     open_ones = {f.name for f in dataclasses.fields(training) if getattr(training, f.name) is None}
     return dataclasses.replace(training, **{name: recipe[name] for name in open_ones if name in recipe})

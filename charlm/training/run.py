@@ -15,7 +15,7 @@ from charlm import checkpoint
 from charlm.config import Settings
 from charlm.corpus import Split, Stream, TrainingPart, encode
 from charlm.errors import CheckpointError, UsageError
-from charlm.models import ARCHITECTURES, CountingModel, LanguageModel, Mixture
+from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel, Mixture
 from charlm.names import shell_quoted
 from charlm.threads import PROCESSOR_USE, MachineMeter, ThreadTuner
 from charlm.tokenizers import Tokenizer
@@ -70,9 +70,9 @@ def train(
     watcher = _interruptible(watcher or Watcher())
     part, settings = learner(architecture, config)
     training = complete(training, part)
-    with checkpoint.locked(path), _arithmetic(training), enough_memory(ARCHITECTURES[part], settings, training):
-        check_size(ARCHITECTURES[part], settings, tokenizer.vocab_size, training)
-        model = ARCHITECTURES[architecture](config, tokenizer.vocab_size)
+    with checkpoint.locked(path), _arithmetic(training), enough_memory(ALL_ARCHITECTURES[part], settings, training):
+        check_size(ALL_ARCHITECTURES[part], settings, tokenizer.vocab_size, training)
+        model = ALL_ARCHITECTURES[architecture](config, tokenizer.vocab_size)
         if start is not None:
             model.load_state_dict(start.state_dict())
         if isinstance(model, CountingModel):

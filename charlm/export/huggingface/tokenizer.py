@@ -98,6 +98,15 @@ def _bytes(tokenizer: Tokenizer) -> tuple[Json, Json | None, Json]:
     return _bpe(_numbered(names), [], byte_fallback=False), _BYTE_LEVEL, _BYTE_LEVEL
 
 
+def _byte_pairs(tokenizer: Tokenizer) -> tuple[Json, Json | None, Json]:
+    """GPT-2's: words by its pattern, bytes written as characters."""
+    names = ["".join(BYTE_CHARACTERS[byte] for byte in piece) for piece in tokenizer.pieces()]
+    names[BOUNDARY] = BOUNDARY_TOKEN
+    merges = [(names[left], names[right]) for left, right in tokenizer.vocabulary()["merges"]]
+    by_pattern = {**_BYTE_LEVEL, "use_regex": True}
+    return _bpe(_numbered(names), merges, byte_fallback=False), by_pattern, _BYTE_LEVEL
+
+
 def _sentencepiece(tokenizer: Tokenizer) -> tuple[Json, Json | None, Json]:
     """Unigram or BPE; a character that is no piece is cut out before, so the model only meets what it can spell."""
     vocabulary = tokenizer.vocabulary()
@@ -164,6 +173,7 @@ BYTE_CHARACTERS = _byte_characters()
 MODELS: dict[str, Callable[[Tokenizer], tuple[Json, Json | None, Json]]] = {
     "characters": _characters,
     "bytes": _bytes,
+    "bpe": _byte_pairs,
     "sentencepiece": _sentencepiece,
 }
 """For each kind of tokenizer its model, what cuts a text before, and what joins pieces after."""

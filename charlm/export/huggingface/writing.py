@@ -12,14 +12,16 @@ from charlm.checkpoint.saving import Pieces, safetensors
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
 from charlm.export.fit import Fit, WithoutFloor
-from charlm.export.huggingface import starcoder2, with_code
+from charlm.export.huggingface import decoder, starcoder2, with_code
 from charlm.export.huggingface.card import model_card
+from charlm.export.huggingface.families import family_of
 from charlm.export.huggingface.tokenizer import to_json, tokenizer_files
-from charlm.models import ARCHITECTURES, LanguageModel, Network
+from charlm.models import ALL_ARCHITECTURES, LanguageModel, Network
+from charlm.models.decoder import Decoder
 from charlm.models.transformer import Transformer
 from charlm.tokenizers import FIRST_BYTE, FIRST_PIECE, Tokenizer
 
-NATIVE = "Starcoder2, which Transformers brings"
+NATIVE = "{} in Transformers, without code"
 WITH_CODE = f"{with_code.CODE}, which lies beside it"
 NO_FLOOR = (
     f"the share of the probability that is spread evenly over the vocabulary ({Network.FLOOR:g}, and "
@@ -30,14 +32,18 @@ NO_FLOOR = (
 def fit(model: LanguageModel) -> Fit:
     """Without code where a class of Transformers holds the model, else with it. Raises UsageError for what has none."""
     if isinstance(model, Transformer) and not starcoder2.misfits(model.config):
-        return Fit(NATIVE, (NO_FLOOR,), WithoutFloor(model))
+        return Fit(NATIVE.format("Starcoder2"), (NO_FLOOR,), WithoutFloor(model))
+    if isinstance(model, Decoder):
+        return Fit(NATIVE.format(family_of(model.config)), (), model)
     return fit_with_code(model)
 
 
 def fit_with_code(model: LanguageModel) -> Fit:
     """With the file that computes it, whatever it is: nothing is lost. Raises UsageError for what the file has not."""
     if with_code.name_of(model) is None:
-        architecture = next((name for name, kind in ARCHITECTURES.items() if type(model) is kind), type(model).__name__)
+        architecture = next(
+            (name for name, kind in ALL_ARCHITECTURES.items() if type(model) is kind), type(model).__name__
+        )
         raise UsageError(
             f"{architecture}: Hugging Face Transformers has no place for it; there is one for "
             f"{', '.join(with_code.NETWORKS)}"
@@ -49,7 +55,7 @@ def contents(run: Run, fit: Fit, figures: Sequence[str] = ()) -> dict[str, Piece
     """The files by name. `figures` go into the model card."""
     model = run.model
     assert isinstance(model, Network)
-    native = fit.form == NATIVE
+    native = fit.form != WITH_CODE
     config, tensors = _native(model) if native else (with_code.config_json(model), with_code.tensors(model))
     files: dict[str, bytes] = {
         "config.json": to_json({"charlm": __version__, **config}),
@@ -62,6 +68,8 @@ def contents(run: Run, fit: Fit, figures: Sequence[str] = ()) -> dict[str, Piece
 
 
 def _native(model: Network) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+    if isinstance(model, Decoder):
+        return decoder.config_json(model), decoder.tensors(model)
     assert isinstance(model, Transformer)
     return starcoder2.config_json(model), starcoder2.tensors(model)
 

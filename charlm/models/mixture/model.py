@@ -55,9 +55,9 @@ class Member:
 
 
 def _architectures() -> Mapping[str, type[LanguageModel]]:
-    from charlm.models import ARCHITECTURES  # which lists this one too
+    from charlm.models import ALL_ARCHITECTURES  # which lists this one too
 
-    return ARCHITECTURES
+    return ALL_ARCHITECTURES
 
 
 def _usual(size: str = "small") -> tuple[Member, ...]:
