@@ -24,7 +24,7 @@ COMMANDS = {" ".join(names): leaf for names, leaf in leaves(cli)}
 TRAINING = set(TrainingConfig.names()) - {"budget"}
 OF_ARCHITECTURES = {name for kind in ARCHITECTURES.values() for name in kind.Config.names()}
 OF_TOKENIZERS = {name for kind in TOKENIZERS.values() for name in kind.Config.names()}
-OF_MODELS = OF_ARCHITECTURES | OF_TOKENIZERS | {"arch", "size", "tokenizer"}
+OF_MODELS = OF_ARCHITECTURES | OF_TOKENIZERS | {"arch", "size", "tokenizer", "preset"}
 RESUMABLE = {"budget", "device", "quiet", "as_json", "resumed"}
 EVERYWHERE = {"threads"}  # it matters to whatever computes
 HEEDED = {
@@ -70,7 +70,7 @@ DRAWING = {"temperature", "top_k", "top_p", "min_p", "seed"}
 CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the parameters that cannot matter beside it
     ("train", "--resume begun", set(parameters("train")) - RESUMABLE - EVERYWHERE),
     ("train", "corpus.txt --from begun", OF_MODELS),
-    ("train", "corpus.txt --arch ngram", TRAINING | {"size", "device"}),
+    ("train", "corpus.txt --arch ngram", TRAINING | {"size", "device", "preset"}),
     ("train", "builtin:python-reference", DECODING),
     ("train", "corpus.txt --arch transformer --attention dot", {"kv_heads"}),
     ("train", "corpus.txt --arch transformer --attention mean", {"kv_heads", "heads", "positions"}),
@@ -101,8 +101,10 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("inspect gradients", "begun --text abc", MOVED),
     ("inspect attention", "begun --text abc", MOVED),
     ("export", "counted -o -", {"force"}),
+    ("import", "checkpoints", {"space", "newline", "renormalize"}),
     ("bench", "--arch ngram", {"size"}),
     ("info", "begun", {"devices_wanted"}),
+    ("info", "--device", {"formats_wanted"}),
 ]  # fmt: skip
 
 ELSEWHERE = {("score", "top"), ("compare", "match")}  # tested below

@@ -31,8 +31,8 @@ COMMANDS = {
     "inspect": "Look into a run: gradients, attention, embeddings, predictions.",
     "bench": "Measure how fast this machine is with each architecture.",
     "info": "Show what a run is, or list the runs there are.",
-    "export": "Write an n-gram as an ARPA file, for KenLM and others.",
-    "import": "Make a run of an ARPA file.",
+    "export": "Write a run for other programs: KenLM, Hugging Face Transformers.",
+    "import": "Make a run of another program's model.",
     "data": "List and download corpora.",
 }
 INTERRUPTED = 130

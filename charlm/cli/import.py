@@ -49,9 +49,9 @@ def command(
     A folder holds a Llama, Mistral, GPT-2, GPT-NeoX or Starcoder2 as safetensors, with a tokenizer.json of bytes,
     characters or byte-level BPE. Its context is the model's; nothing in it is executed.
 
-    An ARPA file may be packed (gzip, bzip2, xz), and - is standard input. KenLM, SRILM, IRSTLM and others write such files. Their words must be pieces of text: a character, or several if
-    spaces are among them; \\u{H}, the character with the hexadecimal code point H; \\xHH, a byte. Files that `charlm
-    export` wrote bring their tokenizer.
+    KenLM, SRILM, IRSTLM and others write ARPA files, which may be packed (gzip, bzip2, xz); - is standard input. Their
+    words must be pieces of text: a character, or several if spaces are among them; \\u{H}, the character with the
+    hexadecimal code point H; \\xHH, a byte. Files that `charlm export` wrote bring their tokenizer.
 
     A model of lines has no word for a line feed: its sentences begin with <s> and end with </s>. Then a line feed is
     read as </s> and <s>, and a text of such lines gets the probabilities that KenLM gives them line by line.

@@ -11,6 +11,7 @@ import click
 from rich.text import Text
 
 from charlm import checkpoint
+from charlm.cli.formats import formats, print_formats
 from charlm.cli.glyphs import harmless, shown
 from charlm.cli.options import GroupedCommand, option
 from charlm.cli.runs import RUN
@@ -37,12 +38,18 @@ PROGRESS = {  # of the counters, those that are not only for resuming, and what 
 @click.command("info", cls=GroupedCommand)
 @click.argument("run", required=False, type=RUN)
 @option("--device", "devices_wanted", is_flag=True, help="Show which devices this machine has, and their precision.")
+@option("--formats", "formats_wanted", is_flag=True, help="Show what RUN can be exported as, and what that leaves out.")
 @option("--json", "json_wanted", is_flag=True, help="Print JSON.")
-def command(run: Path | None, devices_wanted: bool, json_wanted: bool) -> None:
+def command(run: Path | None, devices_wanted: bool, formats_wanted: bool, json_wanted: bool) -> None:
     """Show what RUN is; without one list the runs in checkpoints/, the newest first."""
     if run and devices_wanted:
         raise UsageError("--device is about this machine, not about a run: give one of them")
-    if devices_wanted:
+    if formats_wanted and devices_wanted:
+        raise UsageError("--formats and --device: give one of them")
+    if formats_wanted:
+        listed = formats(run)
+        click.echo(json.dumps(listed)) if json_wanted else print_formats(listed)
+    elif devices_wanted:
         found = _devices()
         click.echo(json.dumps(found)) if json_wanted else _print_devices(found)
     elif run:

@@ -133,7 +133,7 @@ def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[
 
 
 def _visible_files(folder: Path, log: ReadingLog) -> list[Path]:
-    """The files below a folder in the order of their paths, hidden ones left out. Runs, exports and caches are left."""
+    """The files below a folder in the order of their paths, none hidden, and none in runs, exports or caches."""
     found, cache = [], cache_folder().resolve()
     for parent, folders, names in os.walk(folder, onerror=lambda problem: _unreadable(problem, log)):
         own = own_folder(Path(parent), names) or (CACHE if Path(parent).resolve() == cache else None)

@@ -50,8 +50,8 @@ class Json:
 
     def number(self, name: str, default: float | None = None, *, least: float = 1) -> Any:
         """A number, at least `least`."""
-        value = self.content.get(name)
-        value = default if value is None else value
+        found = self.content.get(name)
+        value: Any = default if found is None else found
         if type(value) not in (int, float) or not least <= value < 2**31:
             raise Unfit(f"{name} is {_shown(value)}, not a number from {least:g} on")
         return value
@@ -258,7 +258,7 @@ def _columns(columns: slice) -> Callable[[Tensor], Tensor]:
 
 
 def _of_heads(part: int, size: int) -> Callable[[Tensor], Tensor]:
-    return lambda tensor: tensor.unflatten(0, (-1, 3, size))[:, part]
+    return lambda tensor: tensor.view(-1, 3, size, *tensor.shape[1:])[:, part]
 
 
 def _rope(config: DecoderConfig) -> dict[str, Any]:

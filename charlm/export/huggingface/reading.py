@@ -190,7 +190,8 @@ class _Weights:
     def __getitem__(self, name: str) -> Tensor:
         name = name.removeprefix(self.prefix)
         with safe_open(self.files[name], "pt") as opened:
-            return opened.get_tensor(name).float()
+            tensor: Tensor = opened.get_tensor(name)
+            return tensor.float()
 
 
 def _model(

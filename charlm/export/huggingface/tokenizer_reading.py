@@ -83,7 +83,7 @@ Reader = Callable[[Json, Mapping[str, int]], tuple[Tokenizer, list[int]]]
 
 def _reader(content: Json, model: Json) -> Reader:
     """Which kind of tokenizer this is, by its model and by what cuts a text before."""
-    kind, cutter = model.get("type"), content.get("pre_tokenizer")
+    kind, cutter = model.get("type"), content.get("pre_tokenizer") or {}
     if kind == "BPE" and _kind(cutter) == "ByteLevel":
         if cutter.get("add_prefix_space"):
             raise Unfit("it puts a space before a text (add_prefix_space)")
@@ -91,11 +91,11 @@ def _reader(content: Json, model: Json) -> Reader:
             return _bytes
         if cutter.get("use_regex", True):
             return _byte_pairs
-    if kind == "BPE" and cutter is None and not model.get("merges"):
+    if kind == "BPE" and not cutter and not model.get("merges"):
         return _characters
     if kind in ("BPE", "Unigram") and model.get("byte_fallback") and _is_ours(cutter):
         return _pieces
-    more = "" if cutter is None else f", cut before by {_kind(cutter)}"
+    more = f", cut before by {_kind(cutter)}" if cutter else ""
     raise Unfit(f"a tokenizer of this kind is not read: {kind}{more}")
 
 
