@@ -23,6 +23,7 @@ _HOMES = {
     "sample": "charlm.decoding",
     "beam_search": "charlm.decoding",
     "read_arpa": "charlm.export",
+    "read_huggingface": "charlm.export",
     "write_arpa": "charlm.export",
     "mix": "charlm.mixing",
     "train": "charlm.training",

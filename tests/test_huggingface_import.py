@@ -17,7 +17,6 @@ from charlm.export.formats import FORMATS
 from charlm.export.huggingface.reading import read_huggingface
 from charlm.export.huggingface.tokenizer import BYTE_CHARACTERS, CONFIG, to_json, tokenizer_json
 from charlm.models import Network
-from charlm.models.decoder import Decoder, DecoderConfig
 from charlm.tokenizers import TOKENIZERS
 from charlm.tokenizers.bpe import BPE
 

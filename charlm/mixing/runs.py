@@ -51,14 +51,15 @@ def mix(
     """
     runs = [checkpoint.load(path) for path in paths]
     config = MixtureConfig(combine, tuple(Member(run.architecture, run.model.config) for run in runs))
-    described, tokenizer = relocated(_shared(runs).about.get("corpus"), moved), runs[0].tokenizer
+    shared, tokenizer = _shared(runs, named=text is not None), runs[0].tokenizer
+    described = relocated(shared.about.get("corpus"), moved)
     split = reopen(described, "train the runs again to mix them", given=bool(moved), log=log).learned
     for run in runs[1:]:
         tokenizer = tokenizer.also_seeing(run.tokenizer.seen)
     if text is None:
         for run in runs:
             _check_apart(run)
-    elif text.sha256 == _hashes(runs[0])["held_out"]:
+    elif text.sha256 == _hashes(shared)["held_out"]:
         raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another --text")
     tuned_on = text or split.validation
     ids = encode(tuned_on, tokenizer, progress=progress)
@@ -96,16 +97,21 @@ def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Str
     return places.said(model)
 
 
-def _shared(runs: Sequence[Run]) -> Run:
-    """The first run, whose text is that of all. Raises UsageError if they have different texts or tokenizers."""
-    first, *others = runs
-    for run in others:
+def _shared(runs: Sequence[Run], *, named: bool) -> Run:
+    """The first run whose text is that of all. Raises UsageError if they have different texts or tokenizers.
+
+    With a `named` text to weigh them on, a run that does not know what it learned from, as an imported one, may be
+    among them.
+    """
+    known = [run for run in runs if _hashes(run) is not None or not named] or runs
+    first = known[0]
+    for run in runs:
         if run.tokenizer.fingerprint != first.tokenizer.fingerprint:
             raise UsageError(
                 f"{first.path} and {run.path} have different tokenizers, so their tokens are not the same\n"
                 "train them on one text with the same --tokenizer"
             )
-        if _hashes(run) != _hashes(first):
+        if run in known and _hashes(run) != _hashes(first):
             raise UsageError(
                 f"{first.path} and {run.path} learned from different texts, or hold out different ones: nothing is "
                 "left that is new to both\ntrain them on one text"

@@ -7,7 +7,7 @@ from typing import Any
 
 from charlm.config import Settings, option_name
 from charlm.errors import UsageError
-from charlm.models import ALL_ARCHITECTURES, ARCHITECTURES, LanguageModel, Network
+from charlm.models import ALL_ARCHITECTURES, LanguageModel, Network
 from charlm.training.budget import Budget
 from charlm.training.mixture import learner
 from charlm.training.optimizers import DECAYS
@@ -24,7 +24,7 @@ def model_config(
     Dropout goes by how long the text is and how often it will be read: `computing.speed` says how much is read in a
     budget of time. Raises UsageError for an option that the architecture does not have, listing those it has.
     """
-    kind = ARCHITECTURES[architecture]
+    kind = ALL_ARCHITECTURES[architecture]
     known = kind.Config.names()
     for name in options:
         if name not in known:
@@ -48,7 +48,7 @@ def model_config(
 
 def assumptions(architecture: str, size: str, config: Settings, characters: int, budget: Budget, speed: float) -> str:
     """What was chosen for a network and by what, in a line: size, dropout, text, budget, and the assumed speed."""
-    kind = ARCHITECTURES[architecture]
+    kind = ALL_ARCHITECTURES[architecture]
     taken = auto_size(kind, characters, budget, speed) if size == "auto" else size
     chosen = "its only size" if not kind.sizes else f"size {taken} (auto)" if size == "auto" else f"size {size}"
     dropout = getattr(learner(architecture, config)[1], "dropout", None)
@@ -84,7 +84,7 @@ def usual_dropout(architecture: str, size: str, characters: int, passes: float) 
     """None for a text that is read a few times, then the more the oftener and the shorter it is (40 KB to 15 MB)."""
     strain = STRAINS[size] * passes * (1e6 / max(1, characters)) ** 0.4
     dropout = min(0.6, max(0.0, 0.5 * math.log10(max(1.0, strain) / 6)))
-    return round(ARCHITECTURES[architecture].dropout_share * dropout, 2)
+    return round(ALL_ARCHITECTURES[architecture].dropout_share * dropout, 2)
 
 
 def _tokens(size: str, characters: int, budget: Budget, speed: float) -> float:

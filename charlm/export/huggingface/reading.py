@@ -16,8 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from charlm.errors import DataError, UsageError
-from charlm.export.huggingface.families import FAMILIES, Family, Json, Unfit, Weight
+from charlm.export.huggingface.families import FAMILIES, Family, Json, Unfit
 from charlm.export.huggingface.tokenizer_reading import Vocabulary, byt5, is_partial, read_tokenizer
+from charlm.export.huggingface.weights import Weight
 from charlm.memory import physical_memory
 from charlm.models.decoder import Decoder, DecoderConfig
 from charlm.progress import Listener, silent
