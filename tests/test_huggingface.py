@@ -124,7 +124,9 @@ def test_transformers_computes_what_we_compute(architecture: str, settings: dict
 
 @pytest.mark.usefixtures("no_gradients")
 @needs_transformers
-@pytest.mark.parametrize(("architecture", "settings"), ALL, ids=lambda part: str(part)[:40])
+@pytest.mark.parametrize(
+    ("architecture", "settings"), [ALL[n] for n in (0, 3, 4, 5, 7, 9)], ids=lambda part: str(part)[:40]
+)
 def test_generate_takes_the_characters_that_we_take(
     architecture: str, settings: dict[str, Any], tmp_path: Path
 ) -> None:

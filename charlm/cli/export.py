@@ -33,7 +33,7 @@ MEASURED = 10_000
     "--format",
     "kind",
     type=click.Choice(list(FORMATS)),
-    help=f"{'; '.join(f'{name}: {format.about}' for name, format in FORMATS.items()).capitalize()}.  "
+    help=f"What it becomes: {'; '.join(f'{name}, {format.about}' for name, format in FORMATS.items())}.  "
     "[default: the first of these that holds the model]",
 )
 @option(

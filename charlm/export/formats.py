@@ -113,13 +113,13 @@ def _write_arpa(run: Run, file: IO[bytes], progress: Listener) -> None:
 FORMATS: Mapping[str, Format] = {
     "arpa": FileFormat("n-grams in text, for KenLM, SRILM and speech recognisers", ".arpa", fit_arpa, _write_arpa),
     "huggingface": FolderFormat(
-        "a folder for Hugging Face Transformers, without code where it has such a model",
+        "a folder for Hugging Face Transformers, with code only where that has no such model",
         "-huggingface",
         huggingface.fit,
         huggingface.contents,
     ),
     "huggingface-code": FolderFormat(
-        "the same, always with the code that computes it, so that nothing is lost",
+        "the same, always with the code, so that nothing is lost",
         "-huggingface",
         huggingface.fit_with_code,
         huggingface.contents,
