@@ -506,7 +506,7 @@ ELSEWHERE = {  # what no command can bring about, or only with a server or a hug
     "evaluation/walk.py": "test_evaluation.py",
     "evaluation/result.py": "test_evaluation.py",
     "export/huggingface/reading.py": "test_huggingface_broken.py",  # which has a table like this one
-    "export/huggingface/tokenizer.py": "test_huggingface_tokenizer.py",
+    "export/huggingface/tokenizer.py": "test_huggingface.py",
     "models/decoder.py": "test_huggingface_broken.py",
 }
 UNREACHED = (  # within the commands; each has its test, or says what must not happen

@@ -19,6 +19,7 @@ from charlm import checkpoint
 from charlm.errors import UsageError
 from charlm.export.formats import FORMATS, first_fit
 from charlm.export.huggingface import starcoder2, with_code
+from charlm.export.huggingface.tokenizer import tokenizer_json
 from charlm.models import ARCHITECTURES, LanguageModel, Network
 from charlm.models.transformer import TransformerConfig
 from charlm.tokenizers import TOKENIZERS, Tokenizer
@@ -255,9 +256,34 @@ def test_the_preset_makes_what_transformers_has(folder: Path, charlm: Charlm) ->
     assert "left out" not in outcome.err
 
 
+def test_what_comes_back_is_mixed_and_trained_on(folder: Path, charlm: Charlm) -> None:
+    (folder / "other.txt").write_text("\n".join(reversed(TEXT.splitlines())))
+    for arguments in ("--preset portable -o portable", "--arch rnn -o rnn"):
+        made = charlm("train", "corpus.txt", "--size", "tiny", "--budget", "2steps", "-q", *arguments.split())
+        assert made.code == 0, made.err
+    assert charlm("export", "portable", "-o", "exported").code == 0
+    outcome = charlm("import", "exported", "-o", "back")
+    assert outcome.code == 0, outcome.err
+    outcome = charlm("mix", "back", "rnn", "--text", "other.txt", "-o", "mixed", "--json")
+    assert outcome.code == 0, outcome.err
+    assert charlm("evaluate", "mixed", "--text", "corpus.txt").code == 0
+    assert charlm("mix", "back", "rnn", "-o", "other").code == 2  # on the slice that only one of them has learned apart
+    outcome = charlm("train", "corpus.txt", "--from", "back", "--budget", "2steps", "-q", "-o", "tuned")
+    assert outcome.code == 0, outcome.err
+
+
 def test_an_export_is_no_corpus(folder: Path, charlm: Charlm) -> None:
     out = exported(saved(folder, "lstm", random_model("lstm", {}, tokenizer_of().vocab_size), tokenizer_of()))
     outcome = charlm("train", str(out), "-q", "--budget", "1steps")
     assert outcome.code == 3
     assert "only what charlm wrote (an export of charlm)" in outcome.err
     np.testing.assert_equal(sorted(path.name for path in folder.iterdir()), ["corpus.txt", "lstm", "lstm-exported"])
+
+
+def test_a_piece_that_has_the_name_of_a_byte_is_refused() -> None:
+    pieces = [[piece, -1.0] for piece in [*"<0x41>", "<0x41>"]]
+    kind = TOKENIZERS["sentencepiece"]
+    seen = np.unique([ord(character) for character in "<0x41>"])
+    tokenizer = kind.from_vocabulary({"model_type": "unigram", "pieces": pieces}, seen)
+    with pytest.raises(UsageError, match="'<0x41>' has the name of a byte"):
+        tokenizer_json(tokenizer)

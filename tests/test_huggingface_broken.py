@@ -83,6 +83,7 @@ BROKEN: list[tuple[str, Break, str]] = [
     ("a setting that is beyond", edited("config.json", num_hidden_layers=999), "--layers must be at most 256"),
     ("heads that do not fit", edited("config.json", num_key_value_heads=3), "cannot share 3 heads of keys and values"),
     ("scaled positions", edited("config.json", rope_parameters={"rope_type": "yarn"}), "positions are scaled ('yarn')"),
+    ("positions that are none", edited("config.json", rope_parameters="default"), "positions are scaled ('default')"),
     ("a false size", edited("config.json", hidden_size=4096), f"and config.json makes it ({V}, 4096): they differ"),
     ("layers that are missing", edited("config.json", num_hidden_layers=3), "the weights have no model.layers.2."),
     ("too few ids", edited("config.json", vocab_size=20),
@@ -148,7 +149,7 @@ def test_an_index_names_files_of_the_folder_only(sound: Path, tmp_path: Path) ->
         with pytest.raises(DataError, match="it names files that are no weights"):
             read_huggingface(folder)
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "model-1.safetensors"}}))
-    with pytest.raises(DataError, match="model-1.safetensors: missing; get the whole folder"):
+    with pytest.raises(DataError, match=r"model-1\.safetensors: missing; get the whole folder"):
         read_huggingface(folder)
 
 
@@ -168,7 +169,7 @@ def test_files_that_cannot_be_read_are_named(sound: Path, monkeypatch: pytest.Mo
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refused)
-    with pytest.raises(DataError, match="config.json: cannot be read: Permission denied"):
+    with pytest.raises(DataError, match=r"config\.json: cannot be read: Permission denied"):
         read_huggingface(sound)
 
 

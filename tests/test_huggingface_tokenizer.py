@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tokenizers import CASES, TEXTS, TRAPS
 
-from charlm.errors import UsageError
 from charlm.export.huggingface.tokenizer import BOUNDARY_TOKEN, tokenizer_json
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 
@@ -91,12 +90,3 @@ def test_bytes_that_are_no_utf8_are_decoded_as_we_do() -> None:
     ours, theirs = OURS[number].decode(ids), THEIRS[number].decode(ids)
     assert ours.translate(dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)).count("\ufffd") <= theirs.count("\ufffd")
     assert ours.replace("\ufffd", "") == theirs.replace("\ufffd", "")
-
-
-def test_a_piece_that_has_the_name_of_a_byte_is_refused() -> None:
-    pieces = [[piece, -1.0] for piece in [*"<0x41>", "<0x41>"]]
-    kind = TOKENIZERS["sentencepiece"]
-    seen = sorted({ord(character) for character in "<0x41>"})
-    tokenizer = kind.from_vocabulary({"model_type": "unigram", "pieces": pieces}, seen)
-    with pytest.raises(UsageError, match="'<0x41>' has the name of a byte"):
-        tokenizer_json(tokenizer)

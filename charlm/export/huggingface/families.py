@@ -60,7 +60,7 @@ class Json:
         """The base of the rotary wavelengths, which must not be scaled."""
         rope = self.content.get("rope_parameters") or self.content.get("rope_scaling") or {}
         kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, Mapping) else rope
-        if kind != "default":
+        if kind != "default" or not isinstance(rope, Mapping):
             raise Unfit(f"its rotary positions are scaled ({_shown(kind)}), which charlm does not have")
         name = "rotary_emb_base" if "rotary_emb_base" in self.content else "rope_theta"
         return float(Json({**self.content, **rope}).number(name, 10000.0))
