@@ -2,7 +2,8 @@
 
 formats      one table of them all: what a run becomes, and what is lost
 arpa         n-grams, in and out
-huggingface  networks with their tokenizers
+huggingface  networks with their tokenizers, in and out
+onnx         one step of a network
 """
 
 from charlm.export.arpa import read_arpa, write_arpa

@@ -17,6 +17,8 @@ from charlm.export.arpa.writing import fit as fit_arpa
 from charlm.export.arpa.writing import write_arpa
 from charlm.export.fit import Fit
 from charlm.export.huggingface import writing as huggingface
+from charlm.export.onnx import fit as fit_onnx
+from charlm.export.onnx import write_onnx
 from charlm.files import atomic_file, atomic_folder
 from charlm.models import LanguageModel
 from charlm.own_files import EXPORT, own_folder
@@ -106,6 +108,10 @@ class FolderFormat(Format):
         return done
 
 
+def _write_onnx(run: Run, file: IO[bytes], progress: Listener) -> None:
+    write_onnx(run.model, run.tokenizer, file, progress)
+
+
 def _write_arpa(run: Run, file: IO[bytes], progress: Listener) -> None:
     write_arpa(run.model, run.tokenizer, file, progress)
 
@@ -124,6 +130,7 @@ FORMATS: Mapping[str, Format] = {
         huggingface.fit_with_code,
         huggingface.contents,
     ),
+    "onnx": FileFormat("one step of a network, for ONNX Runtime anywhere", ".onnx", fit_onnx, _write_onnx),
 }
 
 
