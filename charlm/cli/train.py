@@ -198,7 +198,7 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     }
     if origin.held_out is not None:
         note_held_out(split, about, tokenizer)
-    compile_in_background(ARCHITECTURES[architecture], config)
+    compile_in_background(ALL_ARCHITECTURES[architecture], config)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
         trained = train(
             path, split, tokenizer, architecture, config, training,
