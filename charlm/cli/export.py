@@ -74,7 +74,7 @@ def command(run: Path, kind: str | None, output: Path | None, force: bool, as_js
     if str(path) != "-":
         _show_outcome(loaded, fit, loss, Written(path, size, time.monotonic() - began), as_json)
     for sentence in (*(f"left out: {what}" for what in fit.lost), *([str(loss)] if loss else [])):
-        errors.print(sentence, style="yellow", soft_wrap=True, markup=False)
+        errors.print(sentence, style="yellow", soft_wrap=True)
 
 
 def _in_the_way(path: Path, force: bool) -> str:

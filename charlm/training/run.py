@@ -105,7 +105,7 @@ def resume(
     training, watcher = complete(training, part), _interruptible(watcher or Watcher())
     usual = training.budget
     training = replace(training, budget=budget or usual)
-    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(ARCHITECTURES[part], settings, training):
+    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(ALL_ARCHITECTURES[part], settings, training):
         joined = isinstance(run.about.get("progress"), Mapping) and run.about["progress"].get("joined") is not None
         try:
             trainer, settle = _trainer(run.model, split, run.tokenizer, training, device, watcher, joined=joined)
