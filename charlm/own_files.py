@@ -7,6 +7,7 @@ corpus read from the same folder would hold its numbers. Each kind of file says 
     metrics.jsonl     {"step": …, "steps": …, as every measurement does
     a page            a comment behind the doctype, `REPORT_MARK`
     an ARPA file      a comment in the first line, packed by gzip or not
+    compressed text   `COMPRESSED_MARK`
 
 A folder is a run if it has a card, or files with the names that saves give them: those of a run that was killed before
 it had a card are known by these. A new kind of output says who wrote it in its first `HEAD` bytes and gets its line in
@@ -26,6 +27,9 @@ RUN_FILE = re.compile(
 """The names of the files that saves write, and of what is left of one that was killed."""
 
 REPORT_MARK = "<!-- a report of charlm -->"
+COMPRESSED_MARK = b"\x93CLM\r\n\x1a\n"
+"""The first bytes of a compressed text: none of a text, and broken by whatever changes line ends, as those of PNG."""
+
 HEAD = 256  # bytes at the beginning of a file that tell
 _GZIP = b"\x1f\x8b"
 
@@ -34,6 +38,7 @@ FILES = {  # what a file is: how it begins
     "the card of a run of charlm": re.compile(rb'\{\s*"format":\s*\d+,\s*"charlm":\s*"'),
     "the metrics of a run of charlm": re.compile(rb'\{"step": \d+, "steps": (\d+|null), "seconds": '),
     "a report of charlm": re.compile(rb"<!DOCTYPE html>\s*" + re.escape(REPORT_MARK.encode())),
+    "a text compressed by charlm": re.compile(re.escape(COMPRESSED_MARK)),
     "an export of charlm": re.compile(rb"# charlm \S+: \d+-grams of "),
 }
 
