@@ -55,12 +55,12 @@ class Compressed:
     @property
     def stored_bits(self) -> int:
         """The bits of the blocks."""
-        return 8 * sum(part.bytes for part in self.container.header.blocks)
+        return 8 * sum(part.size for part in self.container.header.blocks)
 
     @property
     def embedded_bits(self) -> int:
         """The bits of the run inside, if there is one."""
-        return 8 * sum(part.bytes for part in self.container.header.files)
+        return 8 * sum(part.size for part in self.container.header.files)
 
     @property
     def header_bits(self) -> int:
@@ -91,7 +91,7 @@ def compress(
             f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
         )
     with opened(model, config.backend, config.threads) as predictor:
-        report = watched(on_progress, "compressing", len(content.ids), content.characters, content.bytes)
+        report = watched(on_progress, "compressing", len(content.ids), content.characters, content.size)
         blocks, bits = coding.encode(predictor, content.ids, config.streams_for(len(content.ids)), report)
         about = _header(model, tokenizer, content, predictor, (run, weights), blocks, files or {})
     container, seconds = Container(about, blocks, files or {}), time.monotonic() - begun
@@ -120,7 +120,7 @@ def _header(
         tokenizer=tokenizer.fingerprint,
         machine=machine(predictor),
         tokens=len(content.ids),
-        bytes=content.bytes,
+        bytes=content.size,
         characters=content.characters,
         sha256=content.sha256,
         blocks=[Part.of(block) for block in blocks],

@@ -1,11 +1,11 @@
 """The compressed file: what it is of and how to decode it, then the blocks, then, if it is embedded, the run.
 
-    8 bytes    `COMPRESSED_MARK`
-    2 + 4      format version; length of the header (little-endian, as all numbers here)
-    header     JSON, UTF-8: the fields of `Header`
-    4          CRC-32 of all before it
-    blocks     one after the other: 32-bit words of constriction's range coder
-    files      of an embedded run, one after the other
+8 bytes    `COMPRESSED_MARK`
+2 + 4      format version; length of the header (little-endian, as all numbers here)
+header     JSON, UTF-8: the fields of `Header`
+4          CRC-32 of all before it
+blocks     one after the other: 32-bit words of constriction's range coder
+files      of an embedded run, one after the other
 """
 
 import dataclasses
@@ -33,10 +33,10 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class Part(NamedTuple):
-    """A stretch of the file: a name (of a file; empty for a block), its bytes, their CRC-32."""
+    """A stretch of the file: its name (of a file; empty for a block), how many bytes, their CRC-32."""
 
     name: str
-    bytes: int
+    size: int
     crc32: int
 
     @classmethod
@@ -105,7 +105,7 @@ class Header:
             and 1 <= self.machine["threads"] <= MAX_THREADS
             and min(1, self.tokens) <= len(self.blocks) <= min(MAX_BLOCKS, self.tokens)
             and self.tokens <= self.bytes
-            and not any(part.bytes % WORD or part.name for part in self.blocks)
+            and not any(part.size % WORD or part.name for part in self.blocks)
             and len(self.files) == len({part.name for part in self.files}) <= MAX_FILES
             and all(part.name == CARD or RUN_FILE.fullmatch(part.name) for part in self.files)
         )
@@ -134,14 +134,14 @@ class Container(NamedTuple):
     def from_bytes(cls, content: bytes, name: str) -> "Container":
         """Raises DataError that begins with the name of the file, for anything that is not whole and intact."""
         header, at = _header(content, name)
-        size = at + sum(part.bytes for part in header.parts)
+        size = at + sum(part.size for part in header.parts)
         if len(content) != size:
             what = "cut short" if len(content) < size else "followed by something else"
             raise DataError(f"{name}: {what}: it has {len(content):,} bytes of {size:,}; take a whole copy")
         contents = []
         for number, part in enumerate(header.parts, 1):
-            contents.append(content[at : at + part.bytes])
-            at += part.bytes
+            contents.append(content[at : at + part.size])
+            at += part.size
             if zlib.crc32(contents[-1]) != part.crc32:
                 where = part.name or f"block {number} of {len(header.blocks)}"
                 raise DataError(f"{name}: damaged in {where}: its checksum is wrong; take an intact copy")

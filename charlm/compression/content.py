@@ -24,7 +24,7 @@ class Content:
     """Some bytes as ids (N,), how many bytes, how many characters if they are UTF-8, and their SHA-256."""
 
     ids: Stream
-    bytes: int
+    size: int
     characters: int | None
     sha256: str
 

@@ -1,6 +1,8 @@
 """The proof of a figure: the text, stored in the bits that the figure claims, and decoded again."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from statistics import fmean
 from typing import Any
 
 from charlm.compression.compressing import CompressionConfig, compress
@@ -18,10 +20,16 @@ class Proof:
     """What an evaluation claims for a text, and what the text took in one stream, decoded again, header told apart."""
 
     claimed_bits: float
-    stored_bits: int
-    header_bits: int
+    stored_bits: float
+    header_bits: float
     characters: int
     seconds: float
+
+    @classmethod
+    def mean(cls, proofs: Sequence["Proof"]) -> "Proof":
+        """The means of several proofs of one text."""
+        means = {f.name: fmean(getattr(proof, f.name) for proof in proofs) for f in fields(cls)}
+        return cls(**{**means, "characters": proofs[0].characters})  # type: ignore[arg-type]
 
     @property
     def ratio(self) -> float:
@@ -36,7 +44,6 @@ class Proof:
             "ratio": self.ratio,
             "stored_bits_per_character": self.stored_bits / self.characters,
             "header_bits": self.header_bits,
-            "decoded": True,
             "seconds": self.seconds,
         }
 
