@@ -14,6 +14,7 @@ PARTS = {  # a tenth of each, and how long
     "disk-full": 1,
     "folders": 1000,
     "tokenizers": 200,
+    "containers": 200,
     "bits": 6000,
     "corpora": 200,
     "strings": 1000,

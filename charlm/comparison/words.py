@@ -151,8 +151,8 @@ def _proofs(result: Comparison) -> Iterator[str]:
     if proofs:
         bits = max(proof.header_bits for proof in proofs)
         yield (
-            f"{PROOF}: the bits that the text took, compressed by each model and decoded again, as a multiple of the bits "
-            f"that its figure claims; the header of the file, up to {bits / 8:,.0f} bytes, is not counted."
+            f"{PROOF}: the bits that the text took, compressed by each model and decoded again, as a multiple of the "
+            f"bits that its figure claims; the header of the file, up to {bits / 8:,.0f} bytes, is not counted."
         )
 
 

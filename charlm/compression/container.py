@@ -151,7 +151,7 @@ class Container(NamedTuple):
 
 def _header(content: bytes, name: str) -> tuple[Header, int]:
     """The header of a compressed file, and the byte after it."""
-    if not content.startswith(COMPRESSED_MARK):
+    if not content.startswith(COMPRESSED_MARK) and not COMPRESSED_MARK.startswith(content or b"-"):
         if content.startswith(COMPRESSED_MARK[:4]):
             raise DataError(f"{name}: damaged by a change of line ends; copy it as a binary file")
         raise DataError(f"{name}: not a file that `charlm compress` wrote")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from faults.containers import containers
 from faults.disk import full, operations
 from faults.inputs import corpora, texts
 from faults.kills import kills, kills_in_one_run, signals
@@ -21,6 +22,7 @@ PARTS = {
     "disk-full": (1, full, "the disk is full at each 64 KiB of a save; any number does all"),
     "folders": (10_000, folders, "changed checkpoint folders"),
     "tokenizers": (2_000, tokenizers, "changed tokenizer files"),
+    "containers": (5_000, containers, "changed compressed files"),
     "bits": (10**9, bits, "single bits of the weights flipped, evenly spread"),
     "corpora": (2_000, corpora, "generated corpora"),
     "strings": (10_000, texts, "generated strings"),
