@@ -47,6 +47,11 @@ def write_binary(path: Path, content: bytes) -> None:
         raise CharlmError(f"{path}: cannot be written: {problem.strerror or problem}") from None
 
 
+def is_terminal() -> bool:
+    """Whether standard output is a terminal."""
+    return sys.stdout.isatty()
+
+
 def named(path: Path) -> str:
     """A file in a message."""
     return "standard input" if str(path) == STANDARD else str(path)

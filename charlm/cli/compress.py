@@ -1,14 +1,13 @@
 """`charlm compress`: a text into a file, by the probabilities of a run."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from charlm import checkpoint
-from charlm.cli.binary import STANDARD, check_output, named, read_binary, write_binary
+from charlm.cli.binary import STANDARD, check_output, is_terminal, named, read_binary, write_binary
 from charlm.cli.coding import coding_view
 from charlm.cli.live import errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, given, option, refuse, settings_options
@@ -74,7 +73,7 @@ def _check_standard_output(*, as_json: bool) -> None:
     if as_json:
         raise UsageError("--json and -o - both want standard output: name a file")
     refuse({"force"}, "replaces a file, and the file goes to standard output")
-    if sys.stdout.isatty():
+    if is_terminal():
         raise UsageError("a terminal shows no compressed file: name a file with --output, or pipe it on")
 
 

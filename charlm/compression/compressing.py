@@ -13,7 +13,8 @@ from charlm.compression.fingerprint import architecture_of, machine, model_diges
 from charlm.compression.predictors import Predictor, opened
 from charlm.compression.progress import OnProgress, silent, watched
 from charlm.config import Settings, setting
-from charlm.errors import CharlmError, CheckpointError, DataError
+from charlm.errors import CharlmError, DataError
+from charlm.evaluation.walk import check_vocabulary
 from charlm.inference import BACKENDS
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
@@ -86,10 +87,7 @@ def compress(
     number, CharlmError for a text that does not come back.
     """
     config, begun = config or CompressionConfig(), time.monotonic()
-    if tokenizer.vocab_size != model.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
-        )
+    check_vocabulary(model, tokenizer)
     with opened(model, config.backend, config.threads) as predictor:
         report = watched(on_progress, "compressing", len(content.ids), content.characters, content.size)
         blocks, bits = coding.encode(predictor, content.ids, config.streams_for(len(content.ids)), report)
