@@ -1,6 +1,7 @@
 """Compressed texts come back byte for byte, in the bits that `evaluate` claims, or not at all."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import random
@@ -206,6 +207,41 @@ def test_the_same_file_whatever_was_computed_before(lstm: tuple[LanguageModel, T
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(1)
+
+
+# Integers
+
+
+def by_halves(tokenizer: Tokenizer) -> LanguageModel:
+    """An n-gram whose probabilities are powers of two and sums of them, without rounding on any machine."""
+    model = small_model("ngram", tokenizer).frozen()
+    children = model.first.diff()  # type: ignore[operator, union-attr]
+    shares = 0.5 / 2 ** (children - 1).clamp(min=0).float().log2().ceil().clamp(min=1)
+    model.mass.copy_(shares.repeat_interleave(children))  # type: ignore[operator, union-attr]
+    model.backoff.copy_(1 - shares * children)  # type: ignore[operator, union-attr]
+    model.unigram.fill_(1 / 512)  # type: ignore[operator, union-attr]
+    model.unigram[: 512 - tokenizer.vocab_size] = 1 / 256  # type: ignore[index, operator]
+    return model
+
+
+def test_integers_give_the_same_bits_on_every_machine() -> None:
+    tokenizer = trained_tokenizer("characters")
+    model = by_halves(tokenizer)
+    content, container = packed(model, tokenizer, TEXT.encode(), backend="integer", streams=2)
+    assert hashlib.sha256(b"".join(container.blocks)).hexdigest()[:16] == "edfa0ed913c5e783"
+    assert set(container.header.machine) == {"backend", "threads", "constriction"}
+    assert decompress(Container.from_bytes(content, "x.clm"), model, tokenizer) == TEXT.encode()
+
+
+def test_integers_cost_next_to_nothing_more_than_the_frozen_n_gram() -> None:
+    tokenizer = trained_tokenizer("characters")
+    model = small_model("ngram", tokenizer)
+    text = Text.from_string(TEXT[:800] + "≠", "text")
+    made = compress(model, tokenizer, Content.of_bytes(text.read().encode(), tokenizer),
+                    CompressionConfig(backend="integer"))  # fmt: skip
+    assert made.container.header.adapt == "none"
+    assert made.bits == pytest.approx(evaluate(model.frozen(), tokenizer, text).bits, rel=1e-4)
+    assert made.stored_bits == pytest.approx(made.bits, abs=65)
 
 
 # Refusals

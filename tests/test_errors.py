@@ -48,7 +48,7 @@ from charlm import checkpoint, training
 from charlm.checkpoint import CARD, corpus_files, loading, saving
 from charlm.cli import compress as compress_command
 from charlm.compression.fingerprint import machine
-from charlm.compression.predictors import opened
+from charlm.compression.opening import opened
 from charlm.corpus import BUILTINS, Origin, decoder
 from charlm.export import write_arpa
 from charlm.models import ARCHITECTURES
@@ -467,6 +467,8 @@ COMPRESSION: list[Case] = [
     ("two things on standard output", "compress corpus.txt --run done -o - --json", 2, "--json and -o - both want"),
     ("two things on standard output", "decompress x.clm -o - --json", 2, "--json and -o - both want", packed()),
     ("no more streams than that", "compress corpus.txt --run done --streams 9999", 2, "--streams must be at most 4096"),
+    ("integers of a network", "compress corpus.txt --run done --backend integer", 2,
+     "--backend integer is for n-grams: LSTM is none; leave it out"),
     ("a full disk", "compress corpus.txt --run done -o y.clm", 1, "y.clm: cannot be written: No space left on device",
      patch(os, "fsync", FULL)),
     ("arithmetic that is not repeatable", "compress corpus.txt --run done", 1,
@@ -499,7 +501,7 @@ COMPRESSION: list[Case] = [
     ("a compressed text that was sent as text", "decompress x.clm --run done", 3, "x.clm: damaged by a change of line",
      packed(lambda content: content.replace(b"\r\n", b"\n"))),
     ("more text than there can be", "decompress x.clm --run done", 3,
-     "x.clm: block 1 does not decode: either the file was tampered with, or this machine computes otherwise nothing was",
+     "x.clm: block 1 does not decode: either the file was tampered with, or this machine computes otherwise",
      packed(tokens=2**30, bytes=2**30)),
     ("another text than was compressed", "decompress x.clm --run done", 3,
      "x.clm: what it decodes to is not what was compressed: either the file", packed(sha256="0" * 64)),

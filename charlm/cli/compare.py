@@ -98,7 +98,9 @@ FOR_RUNS = {
 @option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Size of the models.")
 @apply(corpus_options)
 @option("--context", type=int, default=None, help=CONTEXT, rare=True)
-@option("--prove", is_flag=True, help="Store the text by each model in the bits that it claims, and decode it again.")
+@option(
+    "--prove", is_flag=True, rare=True, help="Store the text in the bits that each model claims, and decode it again."
+)
 @option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the runs.  [default: checkpoints]")
 @option("--report", type=click.Path(path_type=Path), help="Make a page as well, an HTML file.  [default: none]")
 @option("--pairs", is_flag=True, help="Show every two models' difference and its interval, too; with --csv only those.")

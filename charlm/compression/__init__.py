@@ -8,6 +8,7 @@ coding         ids <-> bits, by range coders        progress     how far that is
 container      the file                             fingerprint  the model and the machine that it wants
 compressing    text -> file                         decompressing  and back
 runs           the run that a file was made with    proof        stored by claimed bits
+portable       n-grams in integers                  opening      which predictor codes
 """
 
 from charlm.compression.compressing import Compressed, CompressionConfig, compress

@@ -19,8 +19,8 @@ from charlm.evaluation.bootstrap import Floats
 from charlm.evaluation.scoring import check_finite
 
 CHECK_EVERY = 256  # steps between two reports of progress
-LEAST_SHARE = 2.0**-24  # of the range that the coder gives to any id
-SLACK = 64  # bits that a coder may write beyond those that it codes
+LEAST_SHARE = 2.0**-24  # of its range, which the coder gives to any id beside its probability
+SLACK = 64, 1.001  # more bits, and how many times as many, than a block has, for the sum to be wrong
 
 Code = Callable[[int, int, Weights], int]
 """(block, place in it, weights (1, V)) -> the id there, which was written or read."""
@@ -54,7 +54,7 @@ def encode(predictor: Predictor, ids: Stream, blocks: int, on_bits: OnBits) -> t
         encoders[block].encode(np.array([token], np.int32), family, weights)
         return token
 
-    bits = _lockstep(predictor, len(ids), blocks, code, on_bits)
+    bits = _lockstep(predictor, len(ids), blocks, code, on_bits, added=0.0)
     return [encoder.get_compressed().astype("<u4").tobytes() for encoder in encoders], float(bits.sum())
 
 
@@ -67,7 +67,7 @@ def decode(predictor: Predictor, blocks: Sequence[bytes], tokens: int, on_bits: 
 
     family = stream.model.Categorical(perfect=False)
     decoders = [stream.queue.RangeDecoder(np.frombuffer(block, "<u4").astype(np.uint32)) for block in blocks]
-    room = np.array([8 * len(block) + SLACK for block in blocks])
+    room = np.array([8 * len(block) * SLACK[1] + SLACK[0] for block in blocks])
     ids = [array("I") for _ in blocks]
 
     def code(block: int, _: int, weights: Weights) -> int:
@@ -83,14 +83,15 @@ def decode(predictor: Predictor, blocks: Sequence[bytes], tokens: int, on_bits: 
             raise _undecodable(int((bits > room).argmax()))
         on_bits(done, bits)
 
-    _lockstep(predictor, tokens, len(blocks), code, check)
+    _lockstep(predictor, tokens, len(blocks), code, check, added=LEAST_SHARE)
     return ids
 
 
-def _lockstep(predictor: Predictor, tokens: int, blocks: int, code: Code, on_bits: OnBits) -> Floats:
+def _lockstep(predictor: Predictor, tokens: int, blocks: int, code: Code, on_bits: OnBits, added: float) -> Floats:
     """Go through all blocks a token at a time, all of them in one step; the bits of each, (B,).
 
-    The blocks that have ended before the others are stepped on with their last tokens: the number of streams stays.
+    The bits of a token are minus log2 of its probability and what is `added` to that. Blocks that have ended before the
+    others are stepped on with their last tokens: the number of streams stays.
     """
     bits, done = np.zeros(blocks), 0
     if not tokens:
@@ -100,7 +101,7 @@ def _lockstep(predictor: Predictor, tokens: int, blocks: int, code: Code, on_bit
         weights, state = predictor.step(read, state)
         active = min(blocks, tokens - done)
         ids = [code(block, done // blocks, weights[block : block + 1]) for block in range(active)]
-        bits[:active] -= np.log2(weights[np.arange(active), ids] / predictor.total + LEAST_SHARE)
+        bits[:active] -= np.log2(weights[np.arange(active), ids] / predictor.total + added)
         read = np.concatenate((ids, read[active:]), dtype=np.int64)
         done += active
         if done // blocks % CHECK_EVERY == 0 or done == tokens:

@@ -10,12 +10,12 @@ from charlm.compression.container import MAX_BLOCKS, MAX_THREADS, Container, Hea
 from charlm.compression.content import Content
 from charlm.compression.decompressing import decompress
 from charlm.compression.fingerprint import architecture_of, machine, model_digest
-from charlm.compression.predictors import Predictor, opened
+from charlm.compression.opening import PREDICTORS, opened
+from charlm.compression.predictors import Predictor
 from charlm.compression.progress import OnProgress, silent, watched
 from charlm.config import Settings, setting
 from charlm.errors import CharlmError, DataError
 from charlm.evaluation.walk import check_vocabulary
-from charlm.inference import BACKENDS
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
 
@@ -35,7 +35,9 @@ class CompressionConfig(Settings):
         unset=f"one for each {TOKENS_PER_STREAM:,} tokens, {MAX_USUAL_STREAMS} at most",
     )
     threads: int = setting(1, "threads to compute with", min=1, max=MAX_THREADS)
-    backend: str = setting("auto", "what computes the probabilities", choices=BACKENDS)
+    backend: str = setting(
+        "auto", "what computes; integer, for n-grams, gives the same file on every machine", choices=PREDICTORS
+    )
     verify: bool = setting(True, "decode what was compressed, and keep it only if it is the same")
 
     def streams_for(self, tokens: int) -> int:
@@ -112,7 +114,7 @@ def _header(
         charlm=__version__,
         run=source[0],
         architecture=architecture_of(model),
-        adapt="counts" if model.adapts else "none",
+        adapt=predictor.adapt,
         model=model_digest(model),
         weights=source[1],
         tokenizer=tokenizer.fingerprint,

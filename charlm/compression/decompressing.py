@@ -8,7 +8,7 @@ from charlm.compression import coding
 from charlm.compression.container import Container, Header
 from charlm.compression.content import spelled
 from charlm.compression.fingerprint import differences, machine, model_digest
-from charlm.compression.predictors import opened
+from charlm.compression.opening import opened
 from charlm.compression.progress import OnProgress, silent, watched
 from charlm.errors import CharlmError, CheckpointError, DataError, UsageError
 from charlm.models import LanguageModel

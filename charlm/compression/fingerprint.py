@@ -9,12 +9,13 @@ from importlib.metadata import version
 import torch
 
 from charlm import __version__
+from charlm.compression import portable
 from charlm.compression.predictors import Predictor
 from charlm.machine import instruction_sets, processor
 from charlm.models import ARCHITECTURES, LanguageModel
 
-LIBRARIES = {"eager": ("torch", "numpy"), "compiled": ("torch", "numpy", "numba", "llvmlite")}
-"""Whose versions decide the last bits of each backend's probabilities."""
+LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
+"""Whose versions decide the last bits of probabilities; the last two are not needed by the eager backend."""
 
 SHOWN = 40  # characters of a value in a message
 
@@ -36,13 +37,14 @@ def model_digest(model: LanguageModel) -> str:
 
 def machine(predictor: Predictor) -> dict[str, str | int]:
     """What has to be equal for the same steps to give the same bits, by name."""
-    libraries = LIBRARIES.get(predictor.backend, ("torch", "numpy"))
+    coder = ".".join(version("constriction").split(".")[:2])  # what is behind that changes no output
+    always = {"backend": predictor.backend, "threads": predictor.threads, "constriction": coder}
+    if predictor.backend == portable.BACKEND:  # integers are the same everywhere
+        return always
     return {
-        "backend": predictor.backend,
-        "threads": predictor.threads,
+        **always,
         "charlm": __version__,
-        **{library: version(library) for library in libraries},
-        "constriction": ".".join(version("constriction").split(".")[:2]),  # what is behind that changes no output
+        **{library: version(library) for library in LIBRARIES[: 2 if predictor.backend == "eager" else None]},
         "system": f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}".strip(),
         "processor": processor(),
         "instruction sets": instruction_sets(),

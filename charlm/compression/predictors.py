@@ -3,16 +3,12 @@
 Shapes: B streams, V vocabulary.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from charlm.inference import Engine, Tokens, open_engine
-from charlm.models.base import LanguageModel
+from charlm.inference import Engine, Tokens
 
 Weights = npt.NDArray[np.float64]
 
@@ -30,6 +26,10 @@ class Predictor(Protocol):
     def threads(self) -> int:
         """With how many threads."""
 
+    @property
+    def adapt(self) -> str:
+        """Whether it learns while it reads ("counts") or not ("none")."""
+
     def start(self, streams: int) -> Any:
         """The state of B streams that have read nothing."""
 
@@ -45,23 +45,10 @@ class EnginePredictor:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.backend, self.threads = engine.backend, engine.threads
+        self.adapt = "counts" if engine.model.adapts else "none"
         self.start = engine.start
 
     def step(self, tokens: Tokens, state: Any) -> tuple[Weights, Any]:
         """The exponentials of the engine's log-probabilities."""
         log_probs, state = self._engine.step(tokens, state)
         return np.exp(log_probs, dtype=np.float64), state
-
-
-@contextmanager
-def opened(model: LanguageModel, backend: str = "auto", threads: int = 1) -> Iterator[EnginePredictor]:
-    """The predictor of a model while torch computes with so many threads.
-
-    Raises UsageError for a backend that this model or machine cannot have.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield EnginePredictor(open_engine(model, backend))
-    finally:
-        torch.set_num_threads(before)
