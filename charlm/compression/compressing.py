@@ -74,7 +74,7 @@ class Compressed:
 def compress(
     model: LanguageModel,
     tokenizer: Tokenizer,
-    content: Content,
+    content: Content | bytes,
     config: CompressionConfig | None = None,
     *,
     run: str = "",
@@ -82,7 +82,7 @@ def compress(
     files: Mapping[str, bytes] | None = None,
     on_progress: OnProgress = silent,
 ) -> Compressed:
-    """Compress what `tokenizer` made of some bytes, and verify it unless `config` says not to.
+    """Compress some bytes, or what `tokenizer` made of them, and verify it unless `config` says not to.
 
     `run` and `weights` (the SHA-256 of its file) say how the model's run is found again, `files` embeds it. Raises
     CheckpointError for a tokenizer that is not the model's, TrainingFault for a probability that is zero or not a
@@ -90,6 +90,7 @@ def compress(
     """
     config, begun = config or CompressionConfig(), time.monotonic()
     check_vocabulary(model, tokenizer)
+    content = Content.of_bytes(content, tokenizer) if isinstance(content, bytes) else content
     with opened(model, config.backend, config.threads) as predictor:
         report = watched(on_progress, "compressing", len(content.ids), content.characters, content.size)
         blocks, bits = coding.encode(predictor, content.ids, config.streams_for(len(content.ids)), report)

@@ -16,7 +16,7 @@ from charlm.tokenizers import Tokenizer
 
 
 def decompress(
-    container: Container,
+    file: Container | bytes,
     model: LanguageModel,
     tokenizer: Tokenizer,
     name: str = "the compressed text",
@@ -25,12 +25,13 @@ def decompress(
     what: str = "decompressing",
     on_progress: OnProgress = silent,
 ) -> bytes:
-    """The bytes that were compressed with this model, on this machine, as their SHA-256 proves.
+    """The bytes that were compressed into a file with this model, on this machine, as their SHA-256 proves.
 
     Another model is a CheckpointError, another machine or version a CharlmError; with `force` both are tried
     nevertheless. Whatever does not decode to the bytes that were compressed is a DataError. `name` is the file's, for
     these errors.
     """
+    container = Container.from_bytes(file, name) if isinstance(file, bytes) else file
     header = container.header
     different = _other_model(header, model, tokenizer)
     if different and not force:
