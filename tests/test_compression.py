@@ -465,6 +465,15 @@ def test_another_process_with_another_environment_decodes(name: str, here: Path,
     assert Path("back.txt").read_text() == SHORT
 
 
+def test_a_device_is_written_to_and_stays_one(here: Path, charlm: Charlm, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen([sys.executable, "-c", f"print(len(open({str(pipe)!r}, 'rb').read()))"], stdout=-1)
+    assert charlm("compress", "short.txt", "-o", str(pipe), "--no-verify").code == 0
+    assert int(reader.communicate()[0]) > 500
+    assert pipe.is_fifo()
+
+
 def test_a_run_in_the_file(here: Path, charlm: Charlm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert charlm("compress", "short.txt", "--embed", "-o", str(tmp_path / "all.clm")).code == 0
     monkeypatch.chdir(tmp_path)

@@ -32,17 +32,20 @@ def check_output(path: Path, source: Path, *, force: bool) -> None:
         raise UsageError(f"{path} is a folder; name a file with --output")
     if path.exists() and source.exists() and path.samefile(source):
         raise UsageError(f"{path} is the input, which stays; choose another --output")
-    if path.exists() and not force:
+    if path.is_file() and not force:
         raise UsageError(f"{path} exists; choose another --output, or --force to replace it")
 
 
 def write_binary(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; or standard output."""
+    """Write a file, whole or not at all; or into a pipe, a device, standard output."""
     if str(path) == STANDARD:
         sys.stdout.buffer.write(content)
         return
     try:
-        write_atomically(path, content)
+        if path.exists() and not path.is_file():  # a device or a pipe, which no file may replace
+            path.write_bytes(content)
+        else:
+            write_atomically(path, content)
     except OSError as problem:
         raise CharlmError(f"{path}: cannot be written: {problem.strerror or problem}") from None
 

@@ -38,7 +38,7 @@ def model_digest(model: LanguageModel) -> str:
 def machine(predictor: Predictor) -> dict[str, str | int]:
     """What has to be equal for the same steps to give the same bits, by name."""
     coder = ".".join(version("constriction").split(".")[:2])  # what is behind that changes no output
-    always = {"backend": predictor.backend, "threads": predictor.threads, "constriction": coder}
+    always: dict[str, str | int] = {"backend": predictor.backend, "threads": predictor.threads, "constriction": coder}
     if predictor.backend == portable.BACKEND:  # integers are the same everywhere
         return always
     return {
