@@ -100,6 +100,7 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("evaluate", "begun --prove", {"context", "dynamic", "dynamic_rate"}),
     ("compare", "begun counted --prove", {"context"}),
     ("compress", "corpus.txt -o -", {"force"}),
+    ("compress", "corpus.txt --run counted --backend integer", {"threads"}),
     ("mix", "begun counted", DECODING),
     ("mix", "begun counted --text corpus.txt", {"corpus_moved"}),
     ("score", "begun abc", DECODING),

@@ -466,7 +466,7 @@ COMPRESSION: list[Case] = [
      patch(compress_command, "is_terminal", lambda: True)),
     ("two things on standard output", "compress corpus.txt --run done -o - --json", 2, "--json and -o - both want"),
     ("two things on standard output", "decompress x.clm -o - --json", 2, "--json and -o - both want", packed()),
-    ("no more streams than that", "compress corpus.txt --run done --streams 9999", 2, "--streams must be at most 4096"),
+    ("no more streams than that", "compress corpus.txt --run done --streams 9999", 2, "--streams must be at most 1024"),
     ("integers of a network", "compress corpus.txt --run done --backend integer", 2,
      "--backend integer is for n-grams: LSTM is none; leave it out"),
     ("a full disk", "compress corpus.txt --run done -o y.clm", 1, "y.clm: cannot be written: No space left on device",

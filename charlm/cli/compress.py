@@ -13,6 +13,7 @@ from charlm.cli.live import errors, stop_on_signal
 from charlm.cli.options import GroupedCommand, given, option, refuse, settings_options
 from charlm.cli.runs import RUN
 from charlm.compression import Compressed, CompressionConfig, Content, compress, files_of
+from charlm.compression.portable import BACKEND as INTEGER
 from charlm.errors import UsageError
 from charlm.evaluation import token_bits
 from charlm.progress import duration
@@ -43,6 +44,8 @@ def command(
     versions only, and says so where they differ. FILE itself stays.
     """
     config = CompressionConfig(**given(values, CompressionConfig))
+    if config.backend == INTEGER:
+        refuse({"threads"}, f"has no effect with --backend {INTEGER}")
     path = output or Path(STANDARD if str(file) == STANDARD else f"{file}{SUFFIX}")
     if str(path) == STANDARD:
         _check_standard_output(as_json=as_json)

@@ -21,7 +21,7 @@ from charlm.errors import DataError
 from charlm.own_files import CARD, COMPRESSED_MARK, RUN_FILE
 
 FORMAT = 1
-MAX_BLOCKS = 4096
+MAX_BLOCKS = 1024
 MAX_THREADS = 1024
 MAX_FILES = 8  # of an embedded run
 MAX_NUMBER = 2**48  # bytes, tokens

@@ -75,7 +75,7 @@ def round_trips(count: int, folder: Path, seed: int) -> Tally:
             data, which = SORTS[sort](rng), list(made)
             tally.add(sort)
         for coder in which:
-            config = CompressionConfig(rng.choice([1, 1, 2, 5]) if len(data) < LONG_LINE else 2048, verify=False)
+            config = CompressionConfig(rng.choice([1, 1, 2, 5]) if len(data) < LONG_LINE else 1024, verify=False)
             tally.check(_same(data, *made[coder], config), f"file {number} by {coder}")
     tally.add("seconds", time.monotonic() - begun)
     return tally
