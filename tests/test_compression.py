@@ -288,6 +288,7 @@ def test_another_machine_is_refused_by_name_and_may_be_tried(
     assert decompress(there, *lstm, force=True) == CONTENTS["text"]
 
 
+@pytest.mark.skipif(os.cpu_count() == 1, reason="wants two cores")
 def test_the_file_says_with_how_many_threads_it_is_computed(
     lstm: tuple[LanguageModel, Tokenizer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +298,8 @@ def test_the_file_says_with_how_many_threads_it_is_computed(
     assert torch.get_num_threads() == 1
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # a machine that has its own will
     assert "threads 2, here 1" in refusal(container, *lstm)
+    many = changed(container, machine={**container.header.machine, "threads": 1000})
+    assert "1000 threads are more than this machine has cores" in refusal(many, *lstm, force=True)
 
 
 def test_a_backend_that_is_not_to_be_had_is_refused(lstm: tuple[LanguageModel, Tokenizer]) -> None:

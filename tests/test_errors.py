@@ -467,6 +467,8 @@ COMPRESSION: list[Case] = [
     ("two things on standard output", "compress corpus.txt --run done -o - --json", 2, "--json and -o - both want"),
     ("two things on standard output", "decompress x.clm -o - --json", 2, "--json and -o - both want", packed()),
     ("no more streams than that", "compress corpus.txt --run done --streams 9999", 2, "--streams must be at most 1024"),
+    ("more threads than cores", "compress corpus.txt --run done --threads 1000", 2,
+     "1000 threads are more than this machine has cores: "),
     ("integers of a network", "compress corpus.txt --run done --backend integer", 2,
      "--backend integer is for n-grams: LSTM is none; leave it out"),
     ("a full disk", "compress corpus.txt --run done -o y.clm", 1, "y.clm: cannot be written: No space left on device",

@@ -48,8 +48,8 @@ def decompress(
                 )
             report = watched(on_progress, what, header.tokens, header.characters, header.bytes)
             blocks = coding.decode(predictor, container.blocks, header.tokens, report)
-    except UsageError as problem:  # of a backend that is not to be had here
-        raise CharlmError(f"{name}: {problem}") from None
+    except UsageError as problem:  # a backend or threads that are not to be had here
+        raise CharlmError(f"{name}: {str(problem)[:200]}") from None
     except DataError as problem:
         raise _undecodable(name, str(problem), [different, *others]) from None
     return _proved(spelled(np.concatenate(blocks), tokenizer.pieces()), header, name, [different, *others])
@@ -58,7 +58,7 @@ def decompress(
 def _other_model(header: Header, model: LanguageModel, tokenizer: Tokenizer) -> str:
     """What is not as it was, in words: the numbers of the model, or the tokenizer; nothing if both are the same."""
     if (digest := model_digest(model)) != header.model:
-        return f"{header.run} ({header.architecture[:40]}, SHA-256 {header.model[:12]}…), not {digest[:12]}…"
+        return f"{header.run[:80]} ({header.architecture[:40]}, SHA-256 {header.model[:12]}…), not {digest[:12]}…"
     if tokenizer.fingerprint != header.tokenizer:
         return f"its tokenizer has SHA-256 {header.tokenizer[:12]}…, not {tokenizer.fingerprint[:12]}…"
     return ""

@@ -17,7 +17,7 @@ from charlm.models import ARCHITECTURES, LanguageModel
 LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
 """Whose versions decide the last bits of probabilities; the last two are not needed by the eager backend."""
 
-SHOWN = 40  # characters of a value in a message
+SHOWN, MOST_TOLD = 40, 8  # characters of a value in a message, and how many values
 
 
 def architecture_of(model: LanguageModel) -> str:
@@ -54,10 +54,11 @@ def machine(predictor: Predictor) -> dict[str, str | int]:
 def differences(there: Mapping[str, str | int], here: Mapping[str, str | int]) -> list[str]:
     """What is not equal of two machines, each in a few words: "torch 2.12.0, here 2.13.0"."""
     names = [name for name in dict.fromkeys([*there, *here]) if there.get(name) != here.get(name)]
-    return [
+    told = [
         f"{name[:SHOWN]} {_shown(there.get(name, 'unknown'))}, here {_shown(here.get(name, 'unknown'))}"
-        for name in names
+        for name in names[:MOST_TOLD]
     ]
+    return [*told, f"and {len(names) - MOST_TOLD} more"] if len(names) > MOST_TOLD else told
 
 
 def _shown(value: str | int) -> str:

@@ -1,5 +1,6 @@
 """Which predictor codes by a model, with how many threads."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,6 +8,7 @@ import torch
 
 from charlm.compression.portable import BACKEND, IntegerNGram
 from charlm.compression.predictors import EnginePredictor, Predictor
+from charlm.errors import UsageError
 from charlm.inference import BACKENDS, open_engine
 from charlm.models import LanguageModel
 
@@ -18,8 +20,11 @@ PREDICTORS = (*BACKENDS, BACKEND)
 def opened(model: LanguageModel, backend: str = "auto", threads: int = 1) -> Iterator[Predictor]:
     """The predictor of a model, while torch computes with so many threads.
 
-    Raises UsageError for a backend that this model or machine cannot have.
+    Raises UsageError for a backend that this model or machine cannot have, or more threads than it has cores.
     """
+    cores = os.cpu_count() or 1
+    if threads > cores:
+        raise UsageError(f"{threads} threads are more than this machine has cores: {cores}")
     if backend == BACKEND:
         yield IntegerNGram(model)
         return
