@@ -2,8 +2,8 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 

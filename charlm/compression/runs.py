@@ -44,6 +44,6 @@ def find_run(header: Header, name: str) -> Path:
         if header.weights and checkpoint.weights_digest(path) == header.weights:
             return path
     raise CheckpointError(
-        f"{name}: compressed with {header.run[:80] or 'a model'} ({header.architecture[:40]}, SHA-256 {header.model[:12]}…), "
+        f"{name}: compressed with {header.run[:40] or 'a model'} ({header.architecture[:40]}, SHA-256 {header.model[:12]}…), "
         "which is not in checkpoints/; name the run with --run"
     )
