@@ -469,6 +469,17 @@ def test_another_process_with_another_environment_decodes(name: str, here: Path,
     assert Path("back.txt").read_text() == SHORT
 
 
+@pytest.mark.slow
+def test_code_that_was_compiled_just_now_computes_what_it_does_later(here: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for command in ["compress", "short.txt", "--run", "net"], ["decompress", "short.txt.clm", "-o", "back.txt"]:
+        done = subprocess.run(
+            [sys.executable, "-m", "charlm", *command], env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert Path("back.txt").read_text() == SHORT
+
+
 def test_a_device_is_written_to_and_stays_one(here: Path, charlm: Charlm, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -43,7 +43,5 @@ def find_run(header: Header, name: str) -> Path:
     for path in (checkpoint.find_run(header.run), *checkpoint.runs()):
         if header.weights and checkpoint.weights_digest(path) == header.weights:
             return path
-    raise CheckpointError(
-        f"{name}: compressed with {header.run[:40] or 'a model'} ({header.architecture[:40]}, SHA-256 {header.model[:12]}…), "
-        "which is not in checkpoints/; name the run with --run"
-    )
+    run = f"{header.run[:40] or 'a model'} ({header.architecture[:40]}, SHA-256 {header.model[:12]}…)"
+    raise CheckpointError(f"{name}: compressed with {run}, which is not in checkpoints/; name the run with --run")
