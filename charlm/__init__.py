@@ -22,6 +22,8 @@ _HOMES = {
     "Sampling": "charlm.decoding",
     "sample": "charlm.decoding",
     "beam_search": "charlm.decoding",
+    "compress": "charlm.compression",
+    "decompress": "charlm.compression",
     "read_arpa": "charlm.export",
     "read_huggingface": "charlm.export",
     "write_arpa": "charlm.export",

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 
 from charlm import __version__
+
+_VECTOR = re.compile("sse|ssse|avx|amx|fma|f16c|asimd|neon|sve|fphp")  # instruction sets for vectors, x86 and ARM
 
 
 def environment() -> dict[str, Any]:
@@ -36,9 +39,25 @@ def numba_version() -> str:
 
 def processor() -> str:
     """What the processor is called, as far as the system says."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def instruction_sets() -> str:
+    """The vector instructions that arithmetic is done with here, by which its last bits can differ.
+
+    Those that the processor has, as far as the system lists them, then what torch and NumPy make of them.
+    """
+    listed = sorted(word for word in _cpuinfo("flags", "Features").split() if _VECTOR.match(word))
+    numpy = np.show_config(mode="dicts")["SIMD Extensions"]
+    used = [torch.backends.cpu.get_cpu_capability(), *numpy.get("baseline", []), *numpy.get("found", [])]
+    return " ".join([*listed, *used])
+
+
+def _cpuinfo(*names: str) -> str:
+    """The first line of /proc/cpuinfo with one of these names; empty on other systems than Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    except OSError:
+        return ""
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in fields if name.strip() in names), "")

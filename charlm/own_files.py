@@ -9,6 +9,7 @@ corpus read from the same folder would hold its numbers. Each kind of file says 
     an ARPA file      a comment in the first line, packed by gzip or not
     a folder for      config.json, whose first key is "charlm", and a comment in the second line of README.md
     Transformers
+    compressed text   `COMPRESSED_MARK`
 
 A folder is an export if it has that config.json. A folder is a run if it has a card, or files with the names that
 saves give them: those of a run that was killed before it had a card are known by these. A new kind of output says who
@@ -28,6 +29,9 @@ RUN_FILE = re.compile(
 """The names of the files that saves write, and of what is left of one that was killed."""
 
 REPORT_MARK = "<!-- a report of charlm -->"
+COMPRESSED_MARK = b"\x93CLM\r\n\x1a\n"
+"""The first bytes of a compressed text: none of a text, and broken by whatever changes line ends, as those of PNG."""
+
 HEAD = 256  # bytes at the beginning of a file that tell
 _GZIP = b"\x1f\x8b"
 
@@ -41,6 +45,7 @@ FILES = {  # what a file is: how it begins
     "the metrics of a run of charlm": re.compile(rb'\{"step": \d+, "steps": (\d+|null), "seconds": '),
     "a report of charlm": re.compile(rb"<!DOCTYPE html>\s*" + re.escape(REPORT_MARK.encode())),
     EXPORT: re.compile(rb'# charlm \S+: \d+-grams of |\{\s*"charlm":\s*"|---\n# charlm \S+: a model card'),
+    "a text compressed by charlm": re.compile(re.escape(COMPRESSED_MARK)),
 }
 
 

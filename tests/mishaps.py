@@ -1,5 +1,6 @@
 """Mishaps: what is done to a run, a file or the machine so that a command meets an error."""
 
+import dataclasses
 import errno
 import json
 import threading
@@ -11,6 +12,8 @@ import torch
 
 from charlm import checkpoint, errors
 from charlm.checkpoint import CARD, loading
+from charlm.compression import Content, compress
+from charlm.compression.predictors import EnginePredictor
 from charlm.files import sha256_of
 from charlm.models import ARCHITECTURES, LSTM, Member, Mixture
 from charlm.tokenizers import TOKENIZERS
@@ -179,6 +182,33 @@ def poisoned(step: int) -> Prepare:
         monkeypatch.setattr(kind, "score", call)
 
     return prepare
+
+
+def packed(change: Callable[[bytes], bytes] = lambda content: content, **header: object) -> Prepare:
+    """x.clm: a text that the run `done` has compressed; changed, or with other values in its header, vouched for."""
+
+    def prepare(folder: Path, _: pytest.MonkeyPatch) -> None:
+        run = checkpoint.load(folder / "done")
+        made = compress(
+            run.model, run.tokenizer, Content.of_bytes(b"the ghost of the night", run.tokenizer),
+            run=run.name, weights=run.weights,
+        )  # fmt: skip
+        container = made.container._replace(header=dataclasses.replace(made.container.header, **header))  # type: ignore[arg-type]
+        (folder / "x.clm").write_bytes(change(container.to_bytes()))
+
+    return prepare
+
+
+def inexact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same step gives other probabilities each time."""
+    step, calls = EnginePredictor.step, []
+
+    def call(*arguments: object) -> object:
+        calls.append(1)
+        weights, state = step(*arguments)  # type: ignore[arg-type]
+        return weights ** (1 + 1e-3 * len(calls)), state
+
+    monkeypatch.setattr(EnginePredictor, "step", call)
 
 
 FULL = raising(OSError(errno.ENOSPC, "No space left on device"))

@@ -26,10 +26,12 @@ from mishaps import (
     broken_weights,
     edit,
     held,
+    inexact,
     linked_card,
     meanwhile,
     members,
     other_tokenizer,
+    packed,
     patch,
     poisoned,
     raising,
@@ -44,6 +46,9 @@ from mishaps import (
 import charlm as package
 from charlm import checkpoint, training
 from charlm.checkpoint import CARD, corpus_files, loading, saving
+from charlm.cli import compress as compress_command
+from charlm.compression.fingerprint import machine
+from charlm.compression.opening import opened
 from charlm.corpus import BUILTINS, Origin, decoder
 from charlm.export import write_arpa
 from charlm.models import ARCHITECTURES
@@ -89,6 +94,13 @@ def exported(name: str) -> Prepare:
             write_arpa(run.model, run.tokenizer, file)
 
     return prepare
+
+
+def machine_here() -> dict[str, str | int]:
+    """What a compressed file says of this machine."""
+    tokenizer = TOKENIZERS["bytes"].train([TEXT], TOKENIZERS["bytes"].Config())
+    with opened(ARCHITECTURES["rnn"](ARCHITECTURES["rnn"].Config(width=8), tokenizer.vocab_size)) as predictor:
+        return machine(predictor)
 
 
 TOO_MUCH = "\\data\\\nngram 1=4\n\n\\1-grams:\n-0.5\t<unk>\n-0.5\t</s>\n-0.5\ta\n-0.5\tb\n\n\\end\\\n"
@@ -458,7 +470,61 @@ TRAINING: list[Case] = [
      patch(package.models.LSTM, "score", raising(KeyboardInterrupt()))),
 ]  # fmt: skip
 
-CASES = TEXTS + SETTINGS + RUNS + TRAINING
+COMPRESSION: list[Case] = [
+    ("compressing nothing", "compress missing.txt --run done", 3, "missing.txt: cannot be read: No such file"),
+    ("compressing over a file", "compress corpus.txt --run done -o x.clm", 2,
+     "x.clm exists; choose another --output, or --force to replace it", packed()),
+    ("compressing into a folder", "compress corpus.txt --run done -o done", 2, "done is a folder; name a file with"),
+    ("compressing over the text itself", "compress corpus.txt --run done -o corpus.txt --force", 2,
+     "corpus.txt is the input, which stays; choose another --output"),
+    ("compressed on a terminal", "compress corpus.txt --run done -o -", 2, "a terminal shows no compressed file",
+     patch(compress_command, "is_terminal", lambda: True)),
+    ("two things on standard output", "compress corpus.txt --run done -o - --json", 2, "--json and -o - both want"),
+    ("two things on standard output", "decompress x.clm -o - --json", 2, "--json and -o - both want", packed()),
+    ("no more streams than that", "compress corpus.txt --run done --streams 9999", 2, "--streams must be at most 1024"),
+    ("more threads than cores", "compress corpus.txt --run done --threads 1000", 2,
+     "1000 threads are more than this machine has cores: "),
+    ("integers of a network", "compress corpus.txt --run done --backend integer", 2,
+     "--backend integer is for n-grams: LSTM is none; leave it out"),
+    ("a full disk", "compress corpus.txt --run done -o y.clm", 1, "y.clm: cannot be written: No space left on device",
+     patch(os, "fsync", FULL)),
+    ("arithmetic that is not repeatable", "compress corpus.txt --run done", 1,
+     "does not decode again: the compressed text: ", inexact),
+    ("broken weights", "compress corpus.txt --run done", 4, "is zero or not a number", broken_weights),
+    ("a name that is not known", "decompress corpus.txt", 2, "does not end in .clm, so what to call the text is not"),
+    ("decompressing a text", "decompress corpus.txt -o y", 3, "corpus.txt: not a file that `charlm compress` wrote"),
+    ("compressed with a run that is not here", "decompress x.clm", 3,
+     "x.clm: compressed with done (lstm, SHA-256 ", together(packed(), edit("done", files={}))),
+    ("compressed with another run", "decompress x.clm --run counted", 3,
+     "x.clm: compressed with another model: done (lstm, SHA-256 ", packed()),
+    ("compressed on another machine", "decompress x.clm --run done", 1,
+     "x.clm: made where probabilities are computed otherwise: processor abacus, here ",
+     packed(machine={**machine_here(), "processor": "abacus"})),
+    ("compressed with a backend that is not here", "decompress x.clm --run done", 1,
+     "x.clm: backend must be one of auto", packed(machine={**machine_here(), "backend": "abacus"})),
+    ("compressed text that was cut", "decompress x.clm --run done", 3, "; take a whole copy",
+     packed(lambda content: content[:-1])),
+    ("compressed text that was cut early", "decompress x.clm --run done", 3, "x.clm: cut short in its header",
+     packed(lambda content: content[:99])),
+    ("another bit in a block", "decompress x.clm --run done", 3,
+     "x.clm: damaged in block 1 of 1: its checksum is wrong; take an intact copy",
+     packed(lambda content: content[:-1] + bytes([content[-1] ^ 1]))),
+    ("another bit in a header", "decompress x.clm --run done", 3, "x.clm: damaged in its header: the checksum is wrong",
+     packed(lambda content: content.replace(b"done", b"gone"))),
+    ("a header that is none", "decompress x.clm --run done", 3, "x.clm: damaged in its header: not what charlm writes",
+     packed(sha256="x")),
+    ("compressed by a newer charlm", "decompress x.clm --run done", 3, "x.clm: format 2, this charlm reads 1: upgrade",
+     packed(lambda content: content[:8] + b"\x02" + content[9:])),
+    ("a compressed text that was sent as text", "decompress x.clm --run done", 3, "x.clm: damaged by a change of line",
+     packed(lambda content: content.replace(b"\r\n", b"\n"))),
+    ("more text than there can be", "decompress x.clm --run done", 3,
+     "x.clm: block 1 does not decode: either the file was tampered with, or this machine computes otherwise",
+     packed(tokens=2**30, bytes=2**30)),
+    ("another text than was compressed", "decompress x.clm --run done", 3,
+     "x.clm: what it decodes to is not what was compressed: either the file", packed(sha256="0" * 64)),
+]  # fmt: skip
+
+CASES = TEXTS + SETTINGS + RUNS + TRAINING + COMPRESSION
 said: dict[int, str] = {}
 
 

@@ -14,12 +14,14 @@ PARTS = {  # a tenth of each, and how long
     "disk-full": 1,
     "folders": 1000,
     "tokenizers": 200,
+    "containers": 200,
+    "round-trips": 100,
     "bits": 6000,
     "corpora": 200,
     "strings": 1000,
     "signals": 10,
 }
-SLOW = ("kills", "kills-in-one-run", "disk-full", "folders", "bits", "signals")
+SLOW = ("round-trips", "containers", "kills", "kills-in-one-run", "disk-full", "folders", "bits", "signals")
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the harness reads /proc")

@@ -29,6 +29,8 @@ COMMANDS = {
     "mix": "Make one run of several that predicts better than each.",
     "score": "Show what each character of a text costs a model, and what it expected.",
     "inspect": "Look into a run: gradients, attention, embeddings, predictions.",
+    "compress": "Compress a text by what a run predicts.",
+    "decompress": "Decompress what compress wrote.",
     "bench": "Measure how fast this machine is with each architecture.",
     "info": "Show what a run is, or list the runs there are.",
     "export": "Write a run for other programs: KenLM, Hugging Face Transformers.",

@@ -68,6 +68,7 @@ FOR_RUNS = {
     "threads",
     "report",
     "pairs",
+    "prove",
     *FORMATS,
 }  # what trained runs can still be told
 
@@ -97,6 +98,9 @@ FOR_RUNS = {
 @option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Size of the models.")
 @apply(corpus_options)
 @option("--context", type=int, default=None, help=CONTEXT, rare=True)
+@option(
+    "--prove", is_flag=True, rare=True, help="Store the text in the bits that each model claims, and decode it again."
+)
 @option("--output", "-o", type=click.Path(path_type=Path), help="Folder for the runs.  [default: checkpoints]")
 @option("--report", type=click.Path(path_type=Path), help="Make a page as well, an HTML file.  [default: none]")
 @option("--pairs", is_flag=True, help="Show every two models' difference and its interval, too; with --csv only those.")
@@ -115,6 +119,8 @@ def command(corpora: tuple[str, ...], pairs: bool, **values: Any) -> int:
     """
     if values["again"] and values["again_disturbed"]:
         raise UsageError("--again trains all anew, those that were slowed down included: give one of the two")
+    if values["prove"]:
+        refuse({"context"}, "goes with no --prove, which lets a model see all that it can use")
     show = _format(values, pairs)
     named = [_run_named(name) for name in corpora]
     runs = [path for path in named if path]
@@ -162,7 +168,13 @@ def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) 
     observer = Observer(evaluating=bar, measured=_say, should_stop=lambda: bool(stopping()))
     stopping.patient = True
     return compare(
-        sources, split, context=values["context"], seed=values["seed"] or 0, device=device, observer=observer
+        sources,
+        split,
+        context=values["context"],
+        seed=values["seed"] or 0,
+        device=device,
+        proving=values["prove"],
+        observer=observer,
     )
 
 
@@ -215,7 +227,15 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
 
     observer = Observer(view, bar, _say, _say_found, lambda: bool(stopping()))
     stopping.patient = True
-    result = compare(sources, split, context=values["context"], seed=training.seed, device=device, observer=observer)
+    result = compare(
+        sources,
+        split,
+        context=values["context"],
+        seed=training.seed,
+        device=device,
+        proving=values["prove"],
+        observer=observer,
+    )
     scaled = {name: chosen.scaled for name, chosen in plans.items() if equal and ARCHITECTURES[name].by_gradient}
     return replace(result, budget=budget, match=values["match"], scaled=scaled)
 

@@ -20,6 +20,7 @@ from charlm.machine import environment
 PAIRS = "Each interval (95 %) is that of its pair: of 20 pairs of equal models about one looks different."
 PAIR_COLUMNS = ("name", "against", "mean", "low", "high")
 STYLES = {"best": "bold", "model": "", "baseline": "dim"}
+PROOF_FIGURES = ("claimed_bits", "stored_bits", "ratio", "header_bits")
 LEFT_OUT = ("perplexity", "params", "trained", "chars/s")  # where a terminal is too narrow, the last first
 
 
@@ -96,6 +97,8 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
             flat[name] = len(value)
         elif name == "interval":
             flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
+        elif name == "proof":
+            flat |= {f"proof_{figure}": (value or {}).get(figure) for figure in PROOF_FIGURES}
         elif name not in ("provenance", "dynamic"):
             flat[name] = value
     return flat

@@ -10,11 +10,13 @@ from charlm import checkpoint
 from charlm.comparison.provenance import provenance
 from charlm.comparison.result import Comparison, Conditions, Row, mean_row
 from charlm.comparison.sources import FROZEN, Contender, Observer, Source
+from charlm.compression import Proof, prove
 from charlm.corpus import Split, Text
 from charlm.decoding import Sampling, sample
 from charlm.errors import TrainingFault
 from charlm.evaluation import Difference, Evaluation, baselines, evaluate, record
 from charlm.models import LanguageModel
+from charlm.progress import Listener
 from charlm.tokenizers import Tokenizer
 from charlm.training import Unsaved
 
@@ -33,13 +35,15 @@ def compare(
     context: int | None = None,
     seed: int = 0,
     device: torch.device | None = None,
+    proving: bool = False,
     observer: Observer | None = None,
 ) -> Comparison:
     """Have each contender in turn, evaluate it on `split.held_out`, and put them in order.
 
     The several sources of one name differ in their seed and make one row; all names have their first turn before any
     has its second. A model that adapts to what it reads makes two rows: as it is, and frozen as it was trained.
-    `context` as in `evaluate`; `seed` is that of the samples. One whose numbers go wrong is left out and noted in
+    `context` as in `evaluate`; `seed` is that of the samples. With `proving`, which goes with no `context`, each stores
+    the text and decodes it, as `charlm.compression.prove` does. One whose numbers go wrong is left out and noted in
     `faults`. When the observer stops it, the contender that is being trained is saved and those that are done are still
     compared. Raises whatever training and evaluation raise besides.
     """
@@ -59,7 +63,8 @@ def compare(
             for one in _as_it_is_and_frozen(contender):
                 shown = name + (FROZEN if one.frozen else "")
                 evaluation = _evaluated(shown, one, split.held_out, context, observer)
-                found.setdefault((name, one.frozen), []).append(_row(one, evaluation, seed))
+                proof = _proved(shown, one, split.held_out, evaluation, observer) if proving else None
+                found.setdefault((name, one.frozen), []).append(_row(one, evaluation, proof, seed))
         except (_Stopped, Unsaved):
             break
         except TrainingFault as fault:
@@ -89,12 +94,7 @@ def _as_it_is_and_frozen(contender: Contender) -> list[Contender]:
 def _evaluated(name: str, contender: Contender, text: Text, context: int | None, observer: Observer) -> Evaluation:
     weights = checkpoint.weights_digest(contender.path)
     with observer.evaluating(name) as show:
-
-        def progress(what: str, done: float) -> None:
-            if observer.should_stop():
-                raise _Stopped
-            show(what, done)
-
+        progress = _stoppable(show, observer)
         evaluation = evaluate(contender.model, contender.tokenizer, text, context=context, progress=progress)
     if not contender.frozen:  # the run's own figure is that of the model as it is
         record(contender.path, weights, evaluation)
@@ -102,7 +102,30 @@ def _evaluated(name: str, contender: Contender, text: Text, context: int | None,
     return evaluation
 
 
-def _row(contender: Contender, evaluation: Evaluation, seed: int) -> Row:
+def _proved(name: str, contender: Contender, text: Text, evaluation: Evaluation, observer: Observer) -> Proof:
+    with observer.evaluating(name) as show:
+        progress = _stoppable(show, observer)
+        return prove(
+            contender.model.to("cpu"),
+            contender.tokenizer,
+            text,
+            evaluation,
+            on_progress=lambda coding: progress(coding.what, coding.done),
+        )
+
+
+def _stoppable(show: Listener, observer: Observer) -> Listener:
+    """A listener that ends what it listens to where the observer asks for it."""
+
+    def progress(what: str, done: float) -> None:
+        if observer.should_stop():
+            raise _Stopped
+        show(what, done)
+
+    return progress
+
+
+def _row(contender: Contender, evaluation: Evaluation, proof: Proof | None, seed: int) -> Row:
     card = checkpoint.read_card(contender.path)
     return Row(
         runs=(contender.path,),
@@ -118,6 +141,7 @@ def _row(contender: Contender, evaluation: Evaluation, seed: int) -> Row:
         difference=Difference(0.0, 0.0, 0.0),
         seeds=(evaluation.bits_per_character,),
         sample=sample_line(contender.model, contender.tokenizer, seed),
+        proof=proof,
     )
 
 

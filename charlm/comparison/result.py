@@ -12,6 +12,7 @@ import numpy as np
 
 from charlm.comparison.provenance import pace_of
 from charlm.comparison.sources import FROZEN
+from charlm.compression import Proof
 from charlm.corpus import Split
 from charlm.evaluation import Difference, Evaluation, paired_difference, with_seeds
 from charlm.threads import DISTURBED
@@ -64,7 +65,7 @@ class Row:
 
     With several seeds the figures are means over their `runs`, the seeds' own bits per character are `seeds`; their
     spread is part of `interval` and `difference`. `frozen`: a model that adapts to what it reads, kept from it. Each
-    run's `provenance` says how it was made.
+    run's `provenance` says how it was made; `proof`, if one was asked for, that the text was stored in those bits.
     """
 
     runs: tuple[Path, ...]
@@ -80,6 +81,7 @@ class Row:
     difference: Difference
     seeds: tuple[float, ...]
     sample: str
+    proof: Proof | None = None
 
     @property
     def run(self) -> Path:
@@ -136,6 +138,7 @@ class Row:
             "provenance": list(self.provenance),
             "difference": _finite(dataclasses.asdict(self.difference)),
             "seeds": list(self.seeds),
+            "proof": None if self.proof is None else self.proof.to_json(),
         }
         del named["evaluation"]
         derived = {name: getattr(self, name) for name in ("spread", "characters_per_second", "upper_bound")}
@@ -163,6 +166,7 @@ class Pair(NamedTuple):
 def mean_row(rows: Sequence[Row]) -> Row:
     """One row of several, which differ in their seed: bits are summed block by block before anything is divided."""
     first, *_ = rows
+    proofs = [row.proof for row in rows if row.proof is not None]
     evaluations = [row.evaluation for row in rows]
     evaluation = replace(
         first.evaluation,
@@ -178,6 +182,7 @@ def mean_row(rows: Sequence[Row]) -> Row:
         finished=all(row.finished for row in rows),
         evaluation=evaluation,
         seeds=tuple(bits for row in rows for bits in row.seeds),
+        proof=Proof.mean(proofs) if len(proofs) == len(rows) else None,
     )
 
 

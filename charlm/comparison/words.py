@@ -11,6 +11,9 @@ from charlm.models import ALL_ARCHITECTURES, CountingModel
 from charlm.progress import duration
 from charlm.training import Budget
 
+PROOF = "stored"
+"""The heading of the proofs: stored by claimed bits."""
+
 
 class Cell(NamedTuple):
     """What a cell shows, and by what it is put in order; None: it goes last."""
@@ -28,8 +31,9 @@ class Line(NamedTuple):
 
 def table(result: Comparison) -> tuple[list[str], list[Line]]:
     """Headings, and lines from best to worst: the contenders and what needs no model."""
-    seeds = any(row.spread is not None for row in result.rows)
-    headings = ["model", "bits/char", "seeds ±", "vs best ±", "perplexity", "params", "trained", "chars/s"]
+    left_out = set() if any(row.spread is not None for row in result.rows) else {"seeds ±"}
+    left_out |= set() if any(row.proof is not None for row in result.rows) else {PROOF}
+    headings = ["model", "bits/char", "seeds ±", PROOF, "vs best ±", "perplexity", "params", "trained", "chars/s"]
     kinds = ["best"] + ["model"] * (len(result.rows) - 1)
     lines = [
         Line(kind, _row_cells(row, name, best=kind == "best"))
@@ -37,7 +41,7 @@ def table(result: Comparison) -> tuple[list[str], list[Line]]:
     ]
     lines += [Line("baseline", _baseline_cells(name, bits, len(headings))) for name, bits in result.baselines.items()]
     lines.sort(key=lambda line: float(line.cells[1].value or 0.0))
-    shown = [n for n, heading in enumerate(headings) if seeds or heading != "seeds ±"]
+    shown = [n for n, heading in enumerate(headings) if heading not in left_out]
     cut = [Line(kind, tuple(cells[n] for n in shown)) for kind, cells in lines]
     return [headings[n] for n in shown], cut
 
@@ -50,6 +54,7 @@ def _row_cells(row: Row, name: str, *, best: bool) -> tuple[Cell, ...]:
         Cell(name + ("" if row.finished else " (unfinished)"), name),
         Cell(f"{sign}{bits:.3f}", bits),
         Cell("" if row.spread is None else f"{row.spread:.3f}", row.spread),
+        Cell("", None) if row.proof is None else Cell(f"{row.proof.ratio:.5f}", row.proof.ratio),
         Cell("best" if best else f"{d.mean:+.3f} ±{f'{half:.3f}' if math.isfinite(half) else '?'}", d.mean),
         Cell(f"{sign}{perplexity:.2f}", perplexity),
         Cell(short(row.parameters), row.parameters),
@@ -59,7 +64,7 @@ def _row_cells(row: Row, name: str, *, best: bool) -> tuple[Cell, ...]:
 
 
 def _baseline_cells(name: str, bits: float, count: int) -> tuple[Cell, ...]:
-    shown = {0: Cell(name, name), 1: Cell(f"{bits:.3f}", bits), 4: Cell(f"{2**bits:.2f}", 2**bits)}
+    shown = {0: Cell(name, name), 1: Cell(f"{bits:.3f}", bits), 5: Cell(f"{2**bits:.2f}", 2**bits)}
     return tuple(shown.get(n, Cell("", None)) for n in range(count))
 
 
@@ -125,6 +130,7 @@ def notes(result: Comparison) -> Iterator[str]:
         yield f"seeds ±: standard deviation over {seeds} seeds; the other figures are means. Counting has no seed."
     if any(row.upper_bound for row in result.rows):
         yield "≤: an upper bound; SentencePiece can cut a text in many ways, and one was scored."
+    yield from _proofs(result)
     yield from _adaptation(result)
     if unseen := [row.evaluation for row in result.rows if row.evaluation.unseen_characters]:
         costs = [e.unseen_bits / e.unseen_characters for e in unseen]
@@ -137,6 +143,17 @@ def notes(result: Comparison) -> Iterator[str]:
             yield f"Not the same {what}: {differing(values)}."
     if result.stopped:
         yield "Stopped before the end: some contenders and the compressors are missing."
+
+
+def _proofs(result: Comparison) -> Iterator[str]:
+    """What was stored, and that it came back."""
+    proofs = [row.proof for row in result.rows if row.proof is not None]
+    if proofs:
+        bits = max(proof.header_bits for proof in proofs)
+        yield (
+            f"{PROOF}: the bits that the text took, compressed by each model and decoded again, as a multiple of the "
+            f"bits that its figure claims; the header of the file, up to {bits / 8:,.0f} bytes, is not counted."
+        )
 
 
 def _adaptation(result: Comparison) -> Iterator[str]:

@@ -85,11 +85,16 @@ def ids_of(model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Lis
     """The ids of a text for a model to read; raises DataError and CheckpointError as `evaluate` does."""
     if not text.characters:
         raise DataError(f"{text.name}: an empty text cannot be evaluated")
+    check_vocabulary(model, tokenizer)
+    return encode(text, tokenizer, progress=progress)
+
+
+def check_vocabulary(model: LanguageModel, tokenizer: Tokenizer) -> None:
+    """Raises CheckpointError for a tokenizer that has more or fewer ids than the model."""
     if tokenizer.vocab_size != model.vocab_size:
         raise CheckpointError(
             f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
         )
-    return encode(text, tokenizer, progress=progress)
 
 
 def _token_bits(

@@ -8,11 +8,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from faults.containers import containers
 from faults.disk import full, operations
 from faults.inputs import corpora, texts
 from faults.kills import kills, kills_in_one_run, signals
 from faults.mutations import bits, folders, tokenizers
 from faults.processes import warm_up, write_corpus
+from faults.roundtrips import round_trips
 
 PARTS = {
     "kills": (200, kills, "SIGKILL at random moments, over all architectures"),
@@ -21,6 +23,8 @@ PARTS = {
     "disk-full": (1, full, "the disk is full at each 64 KiB of a save; any number does all"),
     "folders": (10_000, folders, "changed checkpoint folders"),
     "tokenizers": (2_000, tokenizers, "changed tokenizer files"),
+    "containers": (5_000, containers, "changed compressed files"),
+    "round-trips": (1_000, round_trips, "files compressed and decompressed, each by all architectures and tokenizers"),
     "bits": (10**9, bits, "single bits of the weights flipped, evenly spread"),
     "corpora": (2_000, corpora, "generated corpora"),
     "strings": (10_000, texts, "generated strings"),
