@@ -9,7 +9,7 @@ import torch
 from variants import VARIANTS, built, drawn, loaded
 
 from charlm.errors import UsageError
-from charlm.inference import EagerEngine, open_engine, opening
+from charlm.inference import EagerEngine, backend_of, open_engine, opening
 from charlm.inference.kernels import arithmetic, output, recurrent
 from charlm.inference.opening import COMPILED
 from charlm.models import ARCHITECTURES
@@ -164,6 +164,7 @@ def test_the_first_architecture_of_a_process_and_the_last_give_equal_bits(backen
 
 def test_the_backend_is_decided_by_model_and_machine(monkeypatch):
     assert open_engine(built("lstm")).backend == "compiled"
+    assert all(open_engine(built(variant)).backend == backend_of(built(variant)) for variant in VARIANTS)
     assert open_engine(built("feedforward")).backend == "eager"
     with pytest.raises(UsageError, match="no compiled backend here for FeedForward on cpu"):
         open_engine(built("feedforward"), "compiled")

@@ -19,6 +19,7 @@ from charlm.cli.tables import Cell, Column, print_facts, print_line, print_table
 from charlm.comparison import duration, short
 from charlm.corpus import STANDARD_INPUT, encode, reopen
 from charlm.errors import CharlmError, UsageError
+from charlm.inference import backend_of
 from charlm.models.ngram import NGram
 from charlm.models.ngram.summary import summary
 from charlm.names import shell_quoted
@@ -106,7 +107,8 @@ def _content(path: Path) -> dict[str, Any]:
     card.pop("result", None)
     chosen = {"chosen": dict(run.model.chosen), "vocabulary": run.tokenizer.ids_in_words(run.tokenizer.vocab_size)}
     progress = {"progress": with_units(_part(card, "progress"))}
-    return {**known, **card, **chosen, **progress, **(_ngrams(run) if isinstance(run.model, NGram) else {})}
+    engine = {"backend": backend_of(run.model)}
+    return {**known, **card, **chosen, **engine, **progress, **(_ngrams(run) if isinstance(run.model, NGram) else {})}
 
 
 def _ngrams(run: checkpoint.Run) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from charlm.inference.background import compile_in_background
 from charlm.inference.eager import EagerEngine
 from charlm.inference.engine import Engine, EngineState, LogProbs, Tokens, reading
-from charlm.inference.opening import BACKENDS, as_engine, open_engine, uncompiled
+from charlm.inference.opening import BACKENDS, as_engine, backend_of, open_engine, uncompiled
 
 __all__ = [
     "BACKENDS",
@@ -13,6 +13,7 @@ __all__ = [
     "LogProbs",
     "Tokens",
     "as_engine",
+    "backend_of",
     "compile_in_background",
     "open_engine",
     "reading",

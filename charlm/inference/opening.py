@@ -44,6 +44,11 @@ def open_engine(model: LanguageModel, backend: str = "auto") -> Engine:
     return engine or EagerEngine(model)
 
 
+def backend_of(model: LanguageModel) -> str:
+    """What auto is for a model, where numba works as it should: "compiled" or "eager"."""
+    return "compiled" if _has_kernels(model) else "eager"
+
+
 def as_engine(model: LanguageModel | Engine) -> Engine:
     """The engine itself, or one for a model."""
     return model if isinstance(model, Engine) else open_engine(model)
@@ -69,18 +74,21 @@ def _kernels(kind: type[LanguageModel], config: Settings) -> list[Any]:
     return [*_file(kind).kernels_of(kind, config), sampling.draw]
 
 
+def _has_kernels(model: LanguageModel) -> bool:
+    known = isinstance(model, Mixture) or type(model) in COMPILED
+    return known and device_of(model).type == "cpu" and find_spec("numba") is not None
+
+
 def _file(kind: type[LanguageModel]) -> Any:
     return import_module(f"charlm.inference.{COMPILED[kind][0]}")
 
 
 def _compiled(model: LanguageModel) -> Engine | None:
-    if device_of(model).type != "cpu" or not find_spec("numba"):
+    if not _has_kernels(model):
         return None
     if isinstance(model, Mixture):
         return MixtureEngine(model, open_engine)
     kind = type(model)
-    if kind not in COMPILED:
-        return None
     try:
         engine: Engine = getattr(_file(kind), COMPILED[kind][1])(model)
     except (ImportError, RuntimeError, OSError):  # numba does not load, or has nowhere to keep what it compiles
