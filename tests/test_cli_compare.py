@@ -16,8 +16,9 @@ import pytest
 from charlm import checkpoint
 from charlm.cli import run
 from charlm.comparison import short
-from charlm.models import ARCHITECTURES, GRU, SINGLE
+from charlm.models import GRU, SINGLE
 from charlm.models.ngram import NGram
+from charlm.training import policy_of
 from charlm.training.loop import Trainer
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat.\n", "and", "saw", "that", "dog"]
@@ -359,7 +360,7 @@ class TestInfo:
             assert words in out
         told = json.loads(charlm("info", "checkpoints/cats-rnn", "--json")[1])
         assert told["architecture"] == "rnn"
-        assert told["config"]["width"] == ARCHITECTURES["rnn"].sizes["tiny"]["width"]
+        assert told["config"]["width"] == policy_of("rnn").sizes["tiny"]["width"]
 
     def test_no_run_there(self, charlm):
         code, _, err = charlm("info", "nowhere")

@@ -30,7 +30,7 @@ from charlm.errors import CheckpointError, TrainingFault, UsageError
 from charlm.evaluation import Difference, Evaluation, paired_difference
 from charlm.models import ARCHITECTURES, NGram
 from charlm.tokenizers import Bytes, Characters, SentencePiece
-from charlm.training import Budget, TrainingConfig, Watcher, model_config
+from charlm.training import Budget, TrainingConfig, Watcher, model_config, recipe_of
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat.\n", "and", "saw", "that", "dog"]
 TEXT = " ".join(random.Random(0).choices(WORDS, k=3000))
@@ -66,7 +66,7 @@ class TestPlan:
         for name, chosen in plan(ARCHITECTURES, "auto", {}, TRAINING, 10**6).items():
             assert chosen.config == model_config(name, "auto", {}, 10**6, Budget.parse("3steps"))
             assert chosen.training.batch == 4
-            assert chosen.training.optimizer == ARCHITECTURES[name].recipe.get("optimizer")
+            assert chosen.training.optimizer == recipe_of(name).get("optimizer")
 
     def test_an_option_that_none_has_names_who_has_it(self):
         with pytest.raises(UsageError, match=r"--heads is not an option of ngram or lstm; transformer has it"):

@@ -24,6 +24,7 @@ from charlm.models.base import UNSEEN, Dropout, detach, select
 from charlm.models.gru import Recurrence
 from charlm.models.recurrent import RecurrentConfig, RNNConfig
 from charlm.models.transformer import rotate, turns
+from charlm.training import policy_of
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +155,7 @@ def test_a_frozen_model_is_one_that_does_not_adapt(variant, stage):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_size_is_a_configuration(architecture):
     kind = ARCHITECTURES[architecture]
-    for size in kind.sizes.values():
+    for size in policy_of(architecture).sizes.values():
         kind.Config(**size)
     assert device_of(built(architecture)).type == "cpu"
 

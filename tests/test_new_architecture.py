@@ -1,7 +1,7 @@
 """A new architecture is a file with a Config and a class, and a line in ARCHITECTURES: every command works with that.
 
 Three are written into a temporary module: a `Network` with a state, a `LanguageModel` that is none and has no state,
-and a `CountingModel`. None has sizes, a recipe or a setting called width.
+and a `CountingModel`. None has sizes, a policy or a setting called width.
 """
 
 import importlib
@@ -23,6 +23,7 @@ from charlm import checkpoint, cli, models
 from charlm.inference import open_engine
 from charlm.models import ARCHITECTURES
 from charlm.training import TrainingConfig, complete
+from charlm.training.policy import POLICIES, Policy
 
 SOURCE = '''
 """Three small architectures, as somebody else would add them."""
@@ -297,9 +298,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(name: str, tmp_pa
 
 
 @pytest.mark.parametrize("optimizer", [None, "adamw", "sgd"])
-def test_a_recipe_may_leave_things_open(optimizer: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ARCHITECTURES["echo"], "recipe", {"optimizer": "sgd"})
-    monkeypatch.setattr(ARCHITECTURES["echo"], "rates", {"sgd": 0.5})
+def test_a_policy_may_leave_things_open(optimizer: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(POLICIES, "echo", Policy(optimizer="sgd", learning_rates={"sgd": 0.5}))
     training = complete(TrainingConfig(optimizer=optimizer), "echo")
     assert training.optimizer == (optimizer or "sgd")
     assert training.learning_rate == (5e-3 if optimizer == "adamw" else 0.5)

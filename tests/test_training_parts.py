@@ -11,12 +11,13 @@ from test_training import NETWORKS, settings, small
 
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
-from charlm.models import ARCHITECTURES, GRU, LSTM, Transformer
+from charlm.models import ARCHITECTURES, GRU
 from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config, speed
 from charlm.training.loop import Trainer
 from charlm.training.muon import Muon
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
-from charlm.training.recipe import PACES, auto_size
+from charlm.training.plan import PACES, auto_size
+from charlm.training.policy import BATCH, policy_of
 from charlm.training.schedule import SCHEDULES, WARMUP_STEPS, rate
 from charlm.training.streams import Streams, parallel
 
@@ -204,31 +205,31 @@ def test_options_of_a_model():
     for architecture, kind in ARCHITECTURES.items():
         for size in SIZES:
             assert isinstance(model_config(architecture, size, {}, 10**6, budget), kind.Config)
-        for size, chosen in kind.sizes.items():
+        for size, chosen in policy_of(architecture).sizes.items():
             options = {"dropout": 0.1} if "dropout" in kind.Config.names() else {}
             assert model_config(architecture, size, options, 10**6, budget) == kind.Config(**chosen).changed(options)
     assert model_config("lstm", "large", {"width": 7}, 10**6, budget).width == 7
 
 
 @pytest.mark.parametrize(
-    ("kind", "characters", "budget", "size"),
+    ("architecture", "characters", "budget", "size"),
     [
-        (LSTM, 10**6, "5s", "tiny"),
-        (LSTM, 10**6, "20s", "small"),
-        (LSTM, 10**6, "2m", "medium"),
-        (LSTM, 10**7, "2m", "small"),
-        (LSTM, 10**7, "3m", "medium"),
-        (Transformer, 10**6, "2m", "small"),
-        (Transformer, 10**6, "5m", "medium"),
-        (LSTM, 40_000, "10m", "small"),
-        (LSTM, 10**7, "2h", "medium"),
-        (LSTM, 10**8, "2h", "large"),
-        (LSTM, 10**6, "3steps", "tiny"),
-        (LSTM, 10**6, "10epochs", "medium"),
+        ("lstm", 10**6, "5s", "tiny"),
+        ("lstm", 10**6, "20s", "small"),
+        ("lstm", 10**6, "2m", "medium"),
+        ("lstm", 10**7, "2m", "small"),
+        ("lstm", 10**7, "3m", "medium"),
+        ("transformer", 10**6, "2m", "small"),
+        ("transformer", 10**6, "5m", "medium"),
+        ("lstm", 40_000, "10m", "small"),
+        ("lstm", 10**7, "2h", "medium"),
+        ("lstm", 10**8, "2h", "large"),
+        ("lstm", 10**6, "3steps", "tiny"),
+        ("lstm", 10**6, "10epochs", "medium"),
     ],
 )
-def test_the_usual_size_is_the_one_that_learned_most(kind, characters, budget, size):
-    assert auto_size(kind, characters, Budget.parse(budget)) == size
+def test_the_usual_size_is_the_one_that_learned_most(architecture, characters, budget, size):
+    assert auto_size(architecture, characters, Budget.parse(budget)) == size
 
 
 def test_a_slower_machine_does_in_more_time_what_a_faster_one_does():
@@ -280,7 +281,7 @@ def test_dropout_grows_with_how_often_a_text_is_read(architecture):
 def test_a_recipe_fills_what_is_open_and_nothing_else(architecture):
     usual = complete(TrainingConfig(segment=5), architecture)
     assert usual.segment == 5
-    assert usual.batch == ARCHITECTURES[architecture].recipe["batch"]
+    assert usual.batch == BATCH
     for optimizer in OPTIMIZERS:
         done = complete(TrainingConfig(segment=5, optimizer=optimizer), architecture)
         assert all(value is not None for value in done.to_json().values())

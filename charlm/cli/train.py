@@ -42,6 +42,7 @@ from charlm.training import (
     choose_device,
     complete,
     model_config,
+    policy_of,
     resume,
     speed,
     train,
@@ -79,7 +80,7 @@ def check_counting(architectures: Collection[str], options: Collection[str]) -> 
 
 def check_sizes(architectures: Collection[str]) -> None:
     """Raises UsageError for a --size if none of these architectures comes in sizes."""
-    if not any(ARCHITECTURES[name].sizes for name in architectures):
+    if not any(policy_of(name).sizes for name in architectures):
         names = " and ".join(dict.fromkeys(architectures))
         refuse({"size"}, f"has no effect on {names} models, which have one size")
 

@@ -46,14 +46,9 @@ class LanguageModel(nn.Module, ABC):
     """
 
     Config: ClassVar[type[Settings]]
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what --size tiny|small|medium|large sets in the Config
-    medium_from: ClassVar[float] = 1.5  # minutes of training from which on size medium learns more than small
     parameters_are: ClassVar[str] = "parameters"  # what `parameters_count` counts
 
     by_gradient: ClassVar[bool] = True  # whether it is trained by gradient descent on `score`, as all by default are
-    recipe: ClassVar[Mapping[str, Any]] = {}  # training settings that the user may leave open, where not a Network's
-    rates: ClassVar[Mapping[str, float]] = {}  # and the learning rate with each optimizer
-    dropout_share: ClassVar[float] = 1.0  # of what is usual; less where dropout acts in more places
     carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
     least_segment: int = 1  # a model that starts each segment afresh must have met its whole context in training
     chunk: ClassVar[int] = 1024  # tokens of a stream that `score` is best given at a time
@@ -203,8 +198,6 @@ class Network(LanguageModel):
     bits for its first byte and 9 for each of the others, instead of whatever training has pushed them to.
     """
 
-    recipe: ClassVar[Mapping[str, Any]] = {"optimizer": "adamw", "batch": 32, "segment": 64}
-    rates: ClassVar[Mapping[str, float]] = {"adamw": 5e-3, "adam": 5e-3, "muon": 8e-3, "rmsprop": 1e-3, "sgd": 0.2}
     FLOOR: ClassVar[float] = 1e-4
     FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5
 

@@ -3,9 +3,7 @@
 Shapes: B streams, T time steps, V vocabulary, W window in tokens, E embedding, H hidden width.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,13 +33,6 @@ class FeedForward(Network):
 
     Config = FeedForwardConfig
     config: FeedForwardConfig
-    rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 2e-3, "adam": 2e-3, "muon": 4e-3}
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 128, "layers": 1, "embedding": 16, "window": 8},
-        "small": {"width": 512, "layers": 2},
-        "medium": {"width": 1024, "layers": 3},
-        "large": {"width": 2048, "layers": 4, "embedding": 64},
-    }
 
     def __init__(self, config: FeedForwardConfig, vocab_size: int) -> None:
         super().__init__(vocab_size)

@@ -4,9 +4,8 @@ Shapes: B streams, T time steps, V vocabulary, H hidden width (also the width of
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,12 +34,6 @@ class Recurrent(Network):
     Config = RecurrentConfig
     config: RecurrentConfig
     carried: ClassVar[int] = 1  # vectors that a layer hands to its next step: (h,) or (h, c)
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 128, "layers": 1},
-        "small": {"width": 384, "layers": 1},
-        "medium": {"width": 384, "layers": 2},
-        "large": {"width": 768, "layers": 2},
-    }
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__(vocab_size)
@@ -94,8 +87,6 @@ class RNN(Recurrent):
 
     Config = RNNConfig
     config: RNNConfig
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
-    rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 2.5e-3, "adam": 2.5e-3}
 
     def layer(self) -> nn.RNNBase:
         """One layer; for relu with identity recurrent weights and zero bias."""
@@ -112,9 +103,6 @@ class RNN(Recurrent):
 
 class GRU(Recurrent):
     """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
-
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
-    rates: ClassVar[Mapping[str, float]] = {**Network.rates, "adamw": 3e-3, "adam": 3e-3}
 
     def layer(self) -> nn.RNNBase:
         """One layer, in torch's variant: what is read of h is decided after the matrix product, not before."""

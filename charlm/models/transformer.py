@@ -7,7 +7,7 @@ read by R = N/G heads of queries, C cached positions, S = C + T, W attention win
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -201,14 +201,6 @@ class Transformer(Network):
     Config = TransformerConfig
     config: TransformerConfig
     carries_state = False
-    dropout_share, medium_from = 0.4, 3.0
-    recipe: ClassVar[Mapping[str, Any]] = {**Network.recipe, "optimizer": "muon"}
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "tiny": {"width": 64, "layers": 2, "heads": 2, "kv_heads": 1, "window": 64, "previous": True},
-        "small": {"width": 128, "layers": 4, "heads": 4, "kv_heads": 1, "previous": True},
-        "medium": {"width": 192, "layers": 4, "heads": 4, "kv_heads": 1, "window": 128, "previous": True},
-        "large": {"width": 384, "layers": 6, "heads": 6, "kv_heads": 1, "window": 256, "previous": True},
-    }
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
         super().__init__(vocab_size)

@@ -37,7 +37,7 @@ SPEEDS = {"amx_bf16": 1.0, "avx512_bf16": 1.0, "avx512_f": 0.5, "cpu": 0.25, "mp
 
 
 def speed(precision: str, device: torch.device) -> float:
-    """How fast networks learn here, about, as a multiple of `recipe.PACES`.
+    """How fast networks learn here, about, as a multiple of `plan.PACES`.
 
     Looked up, not timed, so that the same plan always has the same sizes and dropout.
     """

@@ -67,7 +67,7 @@ class Trainer:
         characters_per_token: float = 1.0,
         tuner: ThreadTuner | None = None,
     ) -> None:
-        assert config.batch is not None, "`recipe.complete` fills in what is open"
+        assert config.batch is not None, "`plan.complete` fills in what is open"
         assert config.segment is not None
         assert config.optimizer is not None
         assert config.learning_rate is not None

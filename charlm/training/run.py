@@ -23,7 +23,7 @@ from charlm.training.budget import Budget
 from charlm.training.counters import Counters
 from charlm.training.loop import Trainer
 from charlm.training.mixture import Weighing, learner, network_of
-from charlm.training.recipe import complete
+from charlm.training.plan import complete
 from charlm.training.session import Session, Trained, Unsaved, Watcher, check_size, enough_memory
 from charlm.training.settings import TrainingConfig
 
@@ -62,7 +62,7 @@ def train(
 ) -> Trained:
     """Train one model on `split` and save it in the folder `path`, which is locked meanwhile.
 
-    `training` must be complete (see `recipe.complete`); `about` goes into the checkpoint as it is; `start` is a network
+    `training` must be complete (see `plan.complete`); `about` goes into the checkpoint as it is; `start` is a network
     whose weights to go on from. When the watcher stops it, the run is saved so that `resume` can go on; before there
     is anything to save it raises Unsaved, a KeyboardInterrupt. Raises TrainingFault, with the last good weights saved,
     when the numbers go wrong, CharlmError when memory or disk are full or another process trains there.
@@ -70,8 +70,8 @@ def train(
     watcher = _interruptible(watcher or Watcher())
     part, settings = learner(architecture, config)
     training = complete(training, part)
-    with checkpoint.locked(path), _arithmetic(training), enough_memory(ALL_ARCHITECTURES[part], settings, training):
-        check_size(ALL_ARCHITECTURES[part], settings, tokenizer.vocab_size, training)
+    with checkpoint.locked(path), _arithmetic(training), enough_memory(part, settings, training):
+        check_size(part, settings, tokenizer.vocab_size, training)
         model = ALL_ARCHITECTURES[architecture](config, tokenizer.vocab_size)
         if start is not None:
             model.load_state_dict(start.state_dict())
@@ -105,7 +105,7 @@ def resume(
     training, watcher = complete(training, part), _interruptible(watcher or Watcher())
     usual = training.budget
     training = replace(training, budget=budget or usual)
-    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(ALL_ARCHITECTURES[part], settings, training):
+    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(part, settings, training):
         joined = isinstance(run.about.get("progress"), Mapping) and run.about["progress"].get("joined") is not None
         try:
             trainer, settle = _trainer(run.model, split, run.tokenizer, training, device, watcher, joined=joined)

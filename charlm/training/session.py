@@ -18,7 +18,7 @@ from charlm.decoding import Sampling, opening, sample
 from charlm.errors import CharlmError, TrainingFault
 from charlm.inference import open_engine
 from charlm.memory import keeping_freed_memory, physical_memory, ran_out
-from charlm.models import LanguageModel
+from charlm.models import ALL_ARCHITECTURES, LanguageModel
 from charlm.names import shell_quoted
 from charlm.progress import Listener, silent
 from charlm.threads import PROCESSOR_USE, MachineMeter
@@ -27,6 +27,7 @@ from charlm.training.budget import Budget
 from charlm.training.counters import Progress
 from charlm.training.loop import Stopped, Trainer
 from charlm.training.mixture import Weighing
+from charlm.training.policy import policy_of
 from charlm.training.settings import TrainingConfig
 
 SAVE_SECONDS = 60.0  # where nothing else is asked for
@@ -263,7 +264,7 @@ class Session:
 
 
 @contextmanager
-def enough_memory(kind: type[LanguageModel], config: Settings, training: TrainingConfig) -> Iterator[None]:
+def enough_memory(architecture: str, config: Settings, training: TrainingConfig) -> Iterator[None]:
     """Say which settings to change when memory runs out: CharlmError instead of whatever the system raised."""
     try:
         yield
@@ -271,11 +272,14 @@ def enough_memory(kind: type[LanguageModel], config: Settings, training: Trainin
         if not ran_out(problem):
             raise
         less = f"--batch {max(1, (training.batch or 1) // 2)}, or less of the others"
-        raise CharlmError(f"out of memory with {_sizes(training, config)}\ntry {less}{_smaller(kind)}") from None
+        raise CharlmError(
+            f"out of memory with {_sizes(training, config)}\ntry {less}{_smaller(architecture)}"
+        ) from None
 
 
-def check_size(kind: type[LanguageModel], config: Settings, vocab_size: int, training: TrainingConfig) -> None:
+def check_size(architecture: str, config: Settings, vocab_size: int, training: TrainingConfig) -> None:
     """Raises CharlmError for a network that cannot be trained in this machine's memory, before it takes any."""
+    kind = ALL_ARCHITECTURES[architecture]
     if not kind.by_gradient:
         return
     try:
@@ -286,13 +290,13 @@ def check_size(kind: type[LanguageModel], config: Settings, vocab_size: int, tra
     if needed > (there := physical_memory()):
         raise CharlmError(
             f"a network of {_sizes(training, config)} takes {needed / 1e9:,.1f} GB to train, "
-            f"and this machine has {there / 1e9:,.1f} GB\ntry half of the largest of these{_smaller(kind)}"
+            f"and this machine has {there / 1e9:,.1f} GB\ntry half of the largest of these{_smaller(architecture)}"
         )
 
 
-def _smaller(kind: type[LanguageModel]) -> str:
+def _smaller(architecture: str) -> str:
     """What else to try, for an architecture that comes in sizes."""
-    return ", or --size small" if kind.sizes else ""
+    return ", or --size small" if policy_of(architecture).sizes else ""
 
 
 def _threads(count: int) -> str:

@@ -13,7 +13,7 @@ OWN = "the architecture's own"
 
 @dataclass(frozen=True)
 class TrainingConfig(Settings):
-    """Settings of the training loop. `None` stands for the architecture's own choice (its `recipe`)."""
+    """Settings of the training loop. `None` stands for the architecture's own choice (its `Policy`)."""
 
     budget: str = setting("2m", "how long: 90s, 5m, 2h, 10epochs, 50Mtokens or 3000steps")
     batch: int | None = setting(None, "streams read side by side", min=1, unset=OWN)

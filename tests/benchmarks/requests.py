@@ -18,6 +18,7 @@ from charlm.config import BOUNDARY
 from charlm.decoding import Sampling, draw
 from charlm.inference import Engine, open_engine
 from charlm.models import ARCHITECTURES, CountingModel, Network
+from charlm.training import policy_of
 
 VOCABULARY = 323
 TEXT = np.random.default_rng(0).integers(257, VOCABULARY, 60_000)
@@ -26,7 +27,7 @@ TEXT = np.random.default_rng(0).integers(257, VOCABULARY, 60_000)
 def model_of(name: str) -> Engine:
     """An engine of size small."""
     kind = ARCHITECTURES[name]
-    model = kind(kind.Config(**kind.sizes.get("small", {})), VOCABULARY).eval()
+    model = kind(kind.Config(**policy_of(name).sizes.get("small", {})), VOCABULARY).eval()
     if isinstance(model, CountingModel):
         model.fit(TEXT[:50_000], TEXT[50_000:])
     elif isinstance(model, Network):

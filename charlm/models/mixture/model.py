@@ -9,7 +9,7 @@ Shapes: B streams, T time steps, K members, V vocabulary.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -60,9 +60,9 @@ def _architectures() -> Mapping[str, type[LanguageModel]]:
     return ALL_ARCHITECTURES
 
 
-def _usual(size: str = "small") -> tuple[Member, ...]:
-    """What counts and the network that learns best beside it."""
-    return Member("ngram", NGram.Config(cache=CACHE)), Member("lstm", LSTM.Config(**LSTM.sizes[size]))
+def usual_members(network: Settings = LSTM.Config(width=384)) -> tuple[Member, ...]:  # noqa: B008
+    """What counts, and the settings of an LSTM, which learns best beside it."""
+    return Member("ngram", NGram.Config(cache=CACHE)), Member("lstm", network)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class MixtureConfig(Settings):
     """What a mixture can be told, and what it is made of."""
 
     combine: str = setting("gate", "how the members' probabilities become one", choices=tuple(COMBINATIONS))
-    members: tuple[Member, ...] = field(default_factory=_usual)
+    members: tuple[Member, ...] = field(default_factory=usual_members)
 
     def __post_init__(self) -> None:
         """A mixture of something, and not of too much."""
@@ -88,7 +88,9 @@ class MixtureConfig(Settings):
     @classmethod
     def names(cls) -> list[str]:
         """Its own settings, and those of the members that are trained with it."""
-        return list(dict.fromkeys([*super().names(), *(name for m in _usual() for name in type(m.config).names())]))
+        return list(
+            dict.fromkeys([*super().names(), *(name for m in usual_members() for name in type(m.config).names())])
+        )
 
     def changed(self, options: Mapping[str, Any]) -> "MixtureConfig":
         """Each option goes to all who have it."""
@@ -117,7 +119,6 @@ class Mixture(LanguageModel):
     Config = MixtureConfig
     config: MixtureConfig
     by_gradient = False
-    sizes: ClassVar[Mapping[str, Mapping[str, Any]]] = {size: {"members": _usual(size)} for size in LSTM.sizes}
 
     def __init__(self, config: MixtureConfig, vocab_size: int, members: Sequence[LanguageModel] = ()) -> None:
         """`members`, if they are there already, are what `config` says."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from charlm.config import Settings, option_name
 from charlm.errors import UsageError
-from charlm.models import ALL_ARCHITECTURES, LanguageModel, Network
+from charlm.models import ALL_ARCHITECTURES
 from charlm.training.budget import Budget
 from charlm.training.mixture import learner
 from charlm.training.optimizers import DECAYS
+from charlm.training.policy import BATCH, SEGMENT, policy_of
 from charlm.training.settings import TrainingConfig
 
 SIZES = ("auto", "tiny", "small", "medium", "large")
@@ -33,8 +34,8 @@ def model_config(
                 f"it has {', '.join(map(option_name, known)) or 'none'}"
             )
     if size == "auto":
-        size = auto_size(kind, characters, budget, speed)
-    config = kind.Config(**kind.sizes.get(size, {}))
+        size = auto_size(architecture, characters, budget, speed)
+    config = kind.Config(**policy_of(architecture).sizes.get(size, {}))
     if "dropout" in known:
         passes = _tokens(size, characters, budget, speed) / max(1, characters)
         dropout = usual_dropout(learner(architecture, config)[0], size, characters, passes)
@@ -48,9 +49,14 @@ def model_config(
 
 def assumptions(architecture: str, size: str, config: Settings, characters: int, budget: Budget, speed: float) -> str:
     """What was chosen for a network and by what, in a line: size, dropout, text, budget, and the assumed speed."""
-    kind = ALL_ARCHITECTURES[architecture]
-    taken = auto_size(kind, characters, budget, speed) if size == "auto" else size
-    chosen = "its only size" if not kind.sizes else f"size {taken} (auto)" if size == "auto" else f"size {size}"
+    taken = auto_size(architecture, characters, budget, speed) if size == "auto" else size
+    chosen = (
+        "its only size"
+        if not policy_of(architecture).sizes
+        else f"size {taken} (auto)"
+        if size == "auto"
+        else f"size {size}"
+    )
     dropout = getattr(learner(architecture, config)[1], "dropout", None)
     rate = speed * PACES[taken]
     shown = f"{chosen}, dropout {dropout:g}" if dropout is not None else chosen
@@ -61,7 +67,7 @@ PACES = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
 """Tokens that a network of each size learns from in a second at `computing.speed` 1, whatever its architecture."""
 
 
-def auto_size(kind: type[LanguageModel], characters: int, budget: Budget, speed: float = 1.0) -> str:
+def auto_size(architecture: str, characters: int, budget: Budget, speed: float = 1.0) -> str:
     """The size that learns most of a text of so many characters within a budget, of minutes where `speed` is 1.
 
     A text that is not even read once gets medium only from twice the time on: until then, reading more of it is worth
@@ -71,7 +77,10 @@ def auto_size(kind: type[LanguageModel], characters: int, budget: Budget, speed:
     minutes = tokens / PACES["small"] / 60
     if minutes < 0.2:
         return "tiny"
-    if minutes < kind.medium_from * (1 if tokens > characters else 2) or characters < 100_000:
+    if (
+        minutes < policy_of(architecture).medium_from_minutes * (1 if tokens > characters else 2)
+        or characters < 100_000
+    ):
         return "small"
     return "medium" if minutes < 60 or characters < 20_000_000 else "large"
 
@@ -84,30 +93,30 @@ def usual_dropout(architecture: str, size: str, characters: int, passes: float) 
     """None for a text that is read a few times, then the more the oftener and the shorter it is (40 KB to 15 MB)."""
     strain = STRAINS[size] * passes * (1e6 / max(1, characters)) ** 0.4
     dropout = min(0.6, max(0.0, 0.5 * math.log10(max(1.0, strain) / 6)))
-    return round(ALL_ARCHITECTURES[architecture].dropout_share * dropout, 2)
+    return round(policy_of(architecture).dropout_share * dropout, 2)
 
 
 def _tokens(size: str, characters: int, budget: Budget, speed: float) -> float:
     """About how many a network of a size will learn from, those of a text counted as often as it is read."""
-    per_step: int = Network.recipe["batch"] * Network.recipe["segment"]
-    each = {"seconds": speed * PACES[size], "steps": per_step, "epochs": characters, "tokens": 1}
+    each = {"seconds": speed * PACES[size], "steps": BATCH * SEGMENT, "epochs": characters, "tokens": 1}
     return budget.amount * each[budget.unit]
 
 
-def recipe_of(kind: type[LanguageModel], optimizer: str | None = None) -> dict[str, Any]:
+def recipe_of(architecture: str, optimizer: str | None = None) -> dict[str, Any]:
     """What an architecture is trained with where the user leaves it open, with this optimizer or its own.
 
-    A network's recipe is that of all that say nothing else; a model that is not trained by gradient descent has none.
+    A model that is not trained by gradient descent has none.
     """
-    if not kind.by_gradient:
+    if not ALL_ARCHITECTURES[architecture].by_gradient:
         return {}
-    recipe, rates = {**Network.recipe, **kind.recipe}, {**Network.rates, **kind.rates}
-    optimizer = optimizer or recipe["optimizer"]
-    return {**recipe, "learning_rate": rates[optimizer], "weight_decay": DECAYS[optimizer]}
+    policy = policy_of(architecture)
+    optimizer = optimizer or policy.optimizer
+    steps = {"optimizer": optimizer, "batch": BATCH, "segment": SEGMENT}
+    return {**steps, "learning_rate": policy.learning_rate(optimizer), "weight_decay": DECAYS[optimizer]}
 
 
 def complete(training: TrainingConfig, architecture: str) -> TrainingConfig:
-    """The training settings with what the user left open taken from the architecture's recipe."""
-    recipe = recipe_of(ALL_ARCHITECTURES[architecture], training.optimizer)
+    """The training settings with what the user left open taken from the architecture's policy."""
+    recipe = recipe_of(architecture, training.optimizer)
     open_ones = {f.name for f in dataclasses.fields(training) if getattr(training, f.name) is None}
     return dataclasses.replace(training, **{name: recipe[name] for name in open_ones if name in recipe})
