@@ -244,7 +244,7 @@ TAKEN_BY_LEARNERS = [
 ]
 REFUSED = [
     (NAMES, "inspect attention {run} --text What", "has no attention"),
-    (NAMES, "export {run} -o x.arpa", "only a fitted n-gram"),
+    (NAMES, "export {run} -o x.arpa", "no format has a place for"),
     (NAMES, "train corpus.txt --arch {name} --size small", "--size has no effect on {name} models, which"),
     (("echo", "tally"), "compare corpus.txt --arch {name},pairs --size small", "no effect on {name} and pairs models"),
     (NAMES, "bench --arch {name} --size small", "--size has no effect on {name} models, which have one size"),

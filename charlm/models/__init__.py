@@ -1,5 +1,8 @@
 """The architectures, one file each, and the table that everything else iterates."""
 
+from collections import ChainMap
+from collections.abc import Mapping
+
 from charlm.models.base import CountingModel, LanguageModel, Network, State, detach, device_of, select
 from charlm.models.decoder import Decoder
 from charlm.models.feedforward import FeedForward
@@ -17,7 +20,7 @@ ARCHITECTURES: dict[str, type[LanguageModel]] = {
     "transformer": Transformer,
     "mixture": Mixture,
 }
-ALL_ARCHITECTURES: dict[str, type[LanguageModel]] = {**ARCHITECTURES, "decoder": Decoder}
+ALL_ARCHITECTURES: Mapping[str, type[LanguageModel]] = ChainMap(ARCHITECTURES, {"decoder": Decoder})
 """What a run may be: the architectures that charlm trains, and one that is imported only."""
 
 SINGLE = tuple(name for name, kind in ARCHITECTURES.items() if kind is not Mixture)
