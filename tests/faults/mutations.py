@@ -39,7 +39,7 @@ WORDS = "the cat sat on the mat; the rat ate that hat, and the cat was fat.\n"
 HARMFUL = ("exec", "compile", "os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen",
            "pickle.find_class", "marshal.loads", "ctypes.dlopen", "socket.connect", "import")  # fmt: skip
 
-SIGNATURE = re.compile(rb"void\([iuf0-9:, \[\]]*\)")
+SIGNATURE = re.compile(rb"(void|[iufb]\d)\([iufbTuple0-9:, ()\[\]]*\)")
 
 Folder = dict[str, bytes]
 ABSURD: list[Any] = [
@@ -407,7 +407,7 @@ def _harmless(event: str, arguments: tuple[Any, ...]) -> bool:
     if event == "compile":  # numba parses the signatures of kernels, which stand in the source
         return isinstance(arguments[0], bytes) and SIGNATURE.fullmatch(arguments[0]) is not None
     if event == "exec":
-        return all(re.fullmatch(r"void|[iuf]\d", name) for name in arguments[0].co_names)
+        return all(re.fullmatch(r"void|Tuple|[iufb]\d", name) for name in arguments[0].co_names)
     return event == "import" and str(arguments[0]).split(".")[0] in sys.modules  # a part of what is there already
 
 
