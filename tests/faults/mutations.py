@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import struct
@@ -37,6 +38,8 @@ GROWTH = 256 << 20  # bytes
 WORDS = "the cat sat on the mat; the rat ate that hat, and the cat was fat.\n"
 HARMFUL = ("exec", "compile", "os.system", "os.exec", "os.fork", "os.posix_spawn", "subprocess.Popen",
            "pickle.find_class", "marshal.loads", "ctypes.dlopen", "socket.connect", "import")  # fmt: skip
+
+SIGNATURE = re.compile(rb"(void|[iufb]\d)\([iufbTuple0-9:, ()\[\]]*\)")
 
 Folder = dict[str, bytes]
 ABSURD: list[Any] = [
@@ -401,6 +404,10 @@ def _note(event: str, arguments: tuple[Any, ...], place: Path, called: list[str]
 def _harmless(event: str, arguments: tuple[Any, ...]) -> bool:
     if event == "ctypes.dlopen":  # the C library that is there anyway (charlm.memory)
         return arguments[0] is None
+    if event == "compile":  # numba parses the signatures of kernels, which stand in the source
+        return isinstance(arguments[0], bytes) and SIGNATURE.fullmatch(arguments[0]) is not None
+    if event == "exec":
+        return all(re.fullmatch(r"void|Tuple|[iufb]\d", name) for name in arguments[0].co_names)
     return event == "import" and str(arguments[0]).split(".")[0] in sys.modules  # a part of what is there already
 
 
