@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -47,6 +48,7 @@ import charlm as package
 from charlm import checkpoint, training
 from charlm.checkpoint import CARD, corpus_files, loading, saving
 from charlm.cli import compress as compress_command
+from charlm.cli import serve
 from charlm.compression.fingerprint import machine
 from charlm.compression.opening import opened
 from charlm.corpus import BUILTINS, Origin, decoder
@@ -276,6 +278,12 @@ SETTINGS: list[Case] = [
     ("a preset and its contrary", "train corpus.txt --preset portable --previous", 2,
      "--preset portable has --no-previous; leave --previous out, or --preset"),
     ("importing a folder that is no model", "import done", 3, "config.json: missing; get the whole folder"),
+    ("two runs of one name", "serve done elsewhere/done", 2, "two runs of one name cannot be told apart; rename one",
+     lambda folder, _: shutil.copytree(folder / "done", folder / "elsewhere" / "done")),
+    ("an empty key", "serve done --api-key ''", 2, "--api-key must not be empty; leave it out to ask for none"),
+    ("a key in no file", "serve done --api-key @none", 3,
+     "none: cannot be read: No such file or directory; --api-key @FILE names a file"),
+    ("serving nothing", "serve", 3, "no run in checkpoints/ yet"),
     ("an ARPA file that does not add up", "import x.arpa", 3, ": --renormalize scales them", write("x.arpa", TOO_MUCH)),
     ("one word for two characters", "import x.arpa --space a --newline a", 2,
      ": one word cannot stand for two characters", write("x.arpa", TOO_MUCH)),
@@ -457,6 +465,10 @@ TRAINING: list[Case] = [
     ("a folder that cannot be written to", "train --resume begun -q", 1,
      "cannot be written to: Read-only file system; choose another --output, or resume a copy",
      patch(checkpoint.lock, "_taken", READ_ONLY)),
+    ("a port that is taken", "serve done --port 1", 1, "cannot listen on 127.0.0.1 port 1:",
+     patch(socket.socket, "bind", raising(OSError(errno.EADDRINUSE, "Address already in use")))),
+    ("a server without its packages", "serve done", 1, "starlette missing: pip install 'charlm[serve]' brings",
+     patch(serve, "find_spec", lambda name: None if name == "starlette" else name)),
     ("a folder that cannot be made", f"train corpus.txt {QUICK}", 1, "cannot make this folder: Read-only file system",
      patch(Path, "mkdir", READ_ONLY)),
     ("metrics that cannot be written", "train --resume begun -q", 1,

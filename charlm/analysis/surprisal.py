@@ -93,11 +93,15 @@ def read(model: LanguageModel, tokenizer: Tokenizer, text: Text, *, progress: Li
         done += len(bits)
         progress("reading", done / len(ids))
     bits = np.concatenate(parts)
+    return Reading(text, ids, bits, character_bits(tokenizer, ids, bits, text.characters))
+
+
+def character_bits(tokenizer: Tokenizer, ids: Stream, token_bits: Floats, characters: int) -> Floats:
+    """The bits of each character, (N,), from those of the tokens, (K,); see `Reading`."""
     first, last = places(tokenizer, ids)
     shared = last - first + 1
     owners = np.repeat(first - shared.cumsum() + shared, shared) + np.arange(shared.sum())
-    spread = np.bincount(owners, np.repeat(bits / shared, shared), text.characters).astype(np.float64, copy=False)
-    return Reading(text, ids, bits, spread)
+    return np.bincount(owners, np.repeat(token_bits / shared, shared), characters).astype(np.float64, copy=False)
 
 
 def places(tokenizer: Tokenizer, ids: Stream) -> tuple[Integers, Integers]:

@@ -31,6 +31,7 @@ COMMANDS = {
     "inspect": "Look into a run: gradients, attention, embeddings, predictions.",
     "compress": "Compress a text by what a run predicts.",
     "decompress": "Decompress what compress wrote.",
+    "serve": "Answer programs that speak OpenAI's API, and show a playground.",
     "bench": "Measure how fast this machine is with each architecture.",
     "info": "Show what a run is, or list the runs there are.",
     "export": "Write a run for other programs: KenLM, Hugging Face Transformers.",

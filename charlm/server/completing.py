@@ -1,0 +1,156 @@
+"""What the scheduler does for a completion: a prompt is read, echoed if that is asked for, and texts go on from it.
+
+Shapes: N tokens of a prompt, T tokens read at a time, V vocabulary.
+"""
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import torch
+
+from charlm.analysis.surprisal import places
+from charlm.config import BOUNDARY
+from charlm.inference import EngineState, LogProbs, reading
+from charlm.models.base import device_of
+from charlm.server.errors import ApiError
+from charlm.server.library import BOUNDARY_NAME, ServedModel
+from charlm.server.limits import Limits
+from charlm.server.openai import Choice, Completion, Prompt, Scored, Usage
+from charlm.server.scheduler import Job, Steps, Work
+from charlm.server.search import Sought, search
+from charlm.server.streams import FULL, STOPPED, Stream, likeliest
+
+CHUNK = 256
+"""Tokens of a prompt that are read at a time. Always the same, so that a prompt is read alike whoever else is there."""
+SCORED_CHUNK = 128
+"""The same where each token's log-probabilities are listed."""
+
+Stretch = Generator[None, None, tuple[LogProbs, EngineState]]
+
+
+def works(model: ServedModel, asked: Completion, job: Job, usage: Usage, limits: Limits) -> list[Work]:
+    """What is to be done for a completion, prompt by prompt; its tokens are counted in `usage`. Raises ApiError."""
+    encoded = [_ids(model, prompt, limits) for prompt in asked.prompts]
+    tokens = sum(map(len, encoded))
+    listed = (asked.log_probs or 0) + 1
+    if asked.echo and asked.log_probs is not None and tokens * listed > limits.listed_log_probs:
+        raise ApiError(
+            f"echo of {tokens} tokens with {listed - 1} alternatives each is more than {limits.listed_log_probs}; "
+            "ask for fewer at a time",
+            param="logprobs",
+        )
+    usage.prompt_tokens = tokens
+    return [_work(model, asked, job, usage, number, ids) for number, ids in enumerate(encoded)]
+
+
+def _ids(model: ServedModel, prompt: Prompt, limits: Limits) -> list[int]:
+    ids = model.encode(prompt) if isinstance(prompt, str) else list(prompt)
+    if len(ids) > limits.prompt_tokens:
+        raise ApiError(
+            f"a prompt of {len(ids)} tokens is longer than {limits.prompt_tokens}",
+            param="prompt",
+            code="context_length_exceeded",
+        )
+    if max(ids, default=0) >= model.engine.vocab_size:
+        raise ApiError(f"prompt holds an id that is not below {model.engine.vocab_size}", param="prompt")
+    if BOUNDARY in ids[1:]:
+        raise ApiError(f"only the first id of a prompt can be {BOUNDARY}, the boundary", param="prompt")
+    return ids
+
+
+def _work(model: ServedModel, asked: Completion, job: Job, usage: Usage, number: int, ids: list[int]) -> Work:
+    choices = range(number * asked.n, (number + 1) * asked.n)
+    if asked.beams:
+        return Work(asked.beams, lambda: complete_by_beams(model, asked, job, usage, choices, ids))
+    return Work(asked.n, lambda: complete(model, asked, job, usage, choices, ids))
+
+
+def complete(
+    model: ServedModel, asked: Completion, job: Job, usage: Usage, choices: Sequence[int], ids: list[int]
+) -> Steps:
+    """Read a prompt for the choices that go on from it, after echoing it to each if that is asked for."""
+    engine, text = model.engine, model.decode(ids)
+    echoed = list[Scored]()
+    log_probs: LogProbs | None = None
+    if asked.echo and asked.log_probs is not None:
+        echoed, log_probs = yield from score_prompt(model, ids, asked.log_probs)
+    if asked.echo:
+        for index in choices:
+            job.send(Choice(index, text, echoed, None if asked.max_tokens else FULL))
+    elif not asked.max_tokens:
+        for index in choices:
+            job.send(Choice(index, "", [], FULL))
+    if not asked.max_tokens:
+        return None
+    state: EngineState = None
+    if log_probs is None or asked.max_tokens > 1:
+        log_probs, state = yield from read_prompt(model, ids)
+    else:
+        state = engine.start(1)  # one token, and nobody reads it
+    last = ids[-1] if ids else BOUNDARY
+    first = model.allowed.without_floor(log_probs, last)
+    streams = [Stream(model, asked, job, usage, index, sample, len(text)) for sample, index in enumerate(choices)]
+    return streams, first.repeat(len(streams), 0), engine.select(state, [0] * len(streams))
+
+
+def complete_by_beams(
+    model: ServedModel, asked: Completion, job: Job, usage: Usage, choices: Sequence[int], ids: list[int]
+) -> Steps:
+    """The best texts that beam search finds, as choices in their order."""
+    log_probs, state = yield from read_prompt(model, ids)
+    sought = Sought(asked.max_tokens, asked.beams or 1, asked.n, asked.length_penalty, asked.stop)
+    found = yield from search(model, log_probs, state, sought)
+    echoed = model.decode(ids) if asked.echo else ""
+    for index, hypothesis in zip(choices, found, strict=False):
+        usage.completion_tokens += hypothesis.tokens
+        job.send(Choice(index, echoed + hypothesis.text, [], STOPPED if hypothesis.stopped else FULL))
+    return None
+
+
+def with_boundary(ids: Sequence[int]) -> list[int]:
+    """What is read for a prompt: the boundary first, once."""
+    return list(ids) if ids and ids[0] == BOUNDARY else [BOUNDARY, *ids]
+
+
+def read_prompt(model: ServedModel, ids: Sequence[int]) -> Stretch:
+    """Read the boundary and a prompt: what comes next, (1, V), and the state."""
+    engine, stream = model.engine, np.array(with_boundary(ids), np.int64)
+    state = engine.start(1)
+    for begin in range(0, len(stream), CHUNK):
+        log_probs, state = engine.read(stream[begin : begin + CHUNK], state)
+        yield
+    return log_probs, state
+
+
+def score_prompt(
+    model: ServedModel, ids: Sequence[int], listed: int
+) -> Generator[None, None, tuple[list[Scored], LogProbs]]:
+    """Every token of a prompt as the answer lists it, and what comes next, (1, V).
+
+    An engine says only what comes after the last token, so the model itself is asked here.
+    """
+    stream = torch.from_numpy(np.array(with_boundary(ids), np.int64)).to(device_of(model.run.model)).unsqueeze(0)
+    state, offsets = model.run.model.initial_state(1), _offsets(model, ids)
+    given = len(ids) + 1 - stream.shape[1]  # 1: the boundary is part of the prompt, and nothing predicts it
+    found = [Scored(BOUNDARY, None, (), 0)] * given
+    for begin in range(0, stream.shape[1], SCORED_CHUNK):
+        with reading(model.run.model):
+            chunk, state = model.run.model(stream[:, begin : begin + SCORED_CHUNK], state)
+        log_probs = chunk[0].cpu().numpy()  # (T, V)
+        targets = stream[0, begin + 1 : begin + SCORED_CHUNK + 1].tolist()
+        for row, token in enumerate(targets):
+            row_log_probs = log_probs[row]
+            offset = offsets[len(found)]
+            found.append(Scored(token, float(row_log_probs[token]), likeliest(row_log_probs, listed), offset))
+        yield
+    return found, log_probs[-1:]
+
+
+def _offsets(model: ServedModel, ids: Sequence[int]) -> list[int]:
+    """How many characters of the prompt come before the one in which each token begins; (N,)."""
+    if not ids:
+        return []
+    first, _ = places(model.tokenizer, np.array(ids, np.int64))
+    name = len(BOUNDARY_NAME) if ids[0] == BOUNDARY else 0
+    offsets: list[int] = (np.maximum(first, 0) + name).tolist()
+    return [0, *offsets[1:]] if name else offsets

@@ -1,0 +1,94 @@
+// Asking the server, and making elements: what the parts of the page share.
+
+let key = "";
+
+export class Refused extends Error {
+  constructor(status, error) {
+    super(error?.message ?? `the server answered ${status}`);
+    this.status = status;
+  }
+}
+
+export function useKey(value) {
+  key = value;
+}
+
+export async function ask(path, body, signal) {
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const options = body === undefined ? { headers, signal } : { method: "POST", headers, body: JSON.stringify(body), signal };
+  const response = await fetch(path, options);
+  if (!response.ok) {
+    const found = await response.json().catch(() => ({}));
+    throw new Refused(response.status, found.error);
+  }
+  return response;
+}
+
+export async function askJson(path, body, signal) {
+  return (await ask(path, body, signal)).json();
+}
+
+// The server-sent events of a response, as they come.
+export async function* events(path, body, signal) {
+  const reader = (await ask(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const parts = (rest + value).split("\n\n");
+    rest = parts.pop();
+    for (const part of parts) {
+      const data = part.slice("data: ".length);
+      if (data === "[DONE]") return;
+      yield JSON.parse(data);
+    }
+  }
+}
+
+// An element: properties are set, children appended; text never becomes markup.
+export function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [property, value] of Object.entries(properties)) {
+    if (property in made) made[property] = value;
+    else made.setAttribute(property, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+// An element of a drawing.
+export function svg(name, attributes, text) {
+  const made = document.createElementNS(SVG, name);
+  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+const NAMES = { "\n": "⏎", " ": "␣", "\t": "⇥" };
+
+// A token as people can see it.
+export function visible(text) {
+  if (text.startsWith("bytes:")) return text.slice("bytes:".length);
+  return Array.from(text, (character) => NAMES[character] ?? character).join("");
+}
+
+const SPOKEN = { "\n": "line feed", " ": "space", "\t": "tab" };
+
+// A token as a screen reader should say it.
+export function spoken(text) {
+  return SPOKEN[text] ?? text;
+}
+
+export function percent(probability) {
+  const value = 100 * probability;
+  return value >= 9.95 ? `${value.toFixed(0)} %` : value >= 0.1 ? `${value.toFixed(1)} %` : value > 0 ? "<0.1 %" : "0 %";
+}
+
+const HEAT = [8, 6, 4, 3, 2, 1, 0];
+
+// The class of a character that cost so many bits.
+export function heat(bits) {
+  return `h${HEAT.find((least) => bits >= least) ?? 0}`;
+}
