@@ -31,8 +31,12 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reas
 
 
 def inner(function: F) -> F:
-    """A function that only kernels call; compiled once for all of a file."""
-    without_wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # which only Python needs
+    """A function that only kernels call, and that becomes part of each.
+
+    Were it called, whichever kernel is loaded first would bring the copy that all use, and copies are optimised
+    differently: the last bits would depend on what was loaded, or compiled, before.
+    """
+    without_wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
     return cast(F, njit(**OPTIONS, **without_wrappers)(function))
 
 
