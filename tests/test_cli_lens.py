@@ -108,9 +108,7 @@ class TestScore:
         lines = plain.splitlines()
         assert lines[0] == "What ghost⇥is\\this,␍"
         assert lines[-1].startswith(f"{len(SAID)} characters, ")
-        background = re.search(
-            r"\x1b\[[\d;]*(?:48;5;\d+|4[0-7]|10[0-7])m", outcome.out
-        )  # of 256 or of 16
+        background = re.search(r"\x1b\[[\d;]*(?:48;5;\d+|4[0-7]|10[0-7])m", outcome.out)  # of 256 or of 16
         assert bool(background) is colour
         assert any(set("▁▂▃▄▅▆▇█") & set(line) for line in lines[:-2]) is not colour
 
