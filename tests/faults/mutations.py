@@ -69,7 +69,7 @@ def bases(folder: Path) -> list[Folder]:
             path = folder / f"{architecture}-{name}"
             path.mkdir()
             steps = iter(range(-2, 99))
-            watcher = Watcher(should_stop=lambda: next(steps) > 2) if hasattr(kind, "carries_state") else Watcher()  # noqa: B023
+            watcher = Watcher(should_stop=lambda: next(steps) > 2) if kind.by_gradient else Watcher()  # noqa: B023
             train(path, _split(), tokenizer, architecture, config, training, about={}, watcher=watcher)
             made.append({file.name: file.read_bytes() for file in path.iterdir()})
     return made
