@@ -37,7 +37,8 @@ class MixtureEngine(Engine):
 
     def _combined(self, results: list[tuple[LogProbs, EngineState]]) -> tuple[LogProbs, list[EngineState]]:
         stacked = np.stack([log_probs for log_probs, _ in results], 1)  # (B, K, V)
-        return self.combine(stacked), [state for _, state in results]
+        with np.errstate(over="ignore", invalid="ignore"):  # whoever draws looks for what is not a number
+            return self.combine(stacked), [state for _, state in results]
 
     @override
     def join(self, states: Sequence[list[EngineState]]) -> list[EngineState]:

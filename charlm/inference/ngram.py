@@ -75,7 +75,8 @@ class NGramEngine(Engine):
             if self.cache:
                 self.remember(part, history, lengths, BEFORE)
                 self.add_matches(contexts, self.backoff, history, lengths, RANKS, self.weights, MOST, p)
-            np.log(p, p)
+            with np.errstate(divide="ignore", invalid="ignore"):  # whoever draws looks for what is not a number
+                np.log(p, p)
 
         self.sharing.run(tokens.shape[1], work)
         return log_probs, state

@@ -72,6 +72,8 @@ def bases(folder: Path) -> list[Folder]:
             watcher = Watcher(should_stop=lambda: next(steps) > 2) if kind.by_gradient else Watcher()  # noqa: B023
             train(path, _split(), tokenizer, architecture, config, training, about={}, watcher=watcher)
             made.append({file.name: file.read_bytes() for file in path.iterdir()})
+            run = checkpoint.load(path)  # drawn from once, so that no changed run is what loads the kernels
+            sample(run.model, run.tokenizer, "the", length=1)
     return made
 
 
