@@ -117,6 +117,21 @@ def test_joined_streams_of_different_lengths_say_what_each_says_alone(variant, b
     np.testing.assert_allclose(found, alone[[3, 1, 0], 20:], rtol=0, atol=near(variant))
 
 
+@pytest.mark.parametrize("length", [1, 5, 64, 77])
+def test_a_prompt_that_is_read_again_from_one_state_gives_the_same_bits(length):
+    """Though the first reading has taken the slots behind the state, and the second goes on elsewhere."""
+    torch.manual_seed(0)
+    kind = ARCHITECTURES["transformer"]
+    model = kind(kind.Config(width=120, layers=2, kv_heads=1, norm="rms", activation="gelu"), 300).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    engine, stream = open_engine(model, "compiled"), np.random.default_rng(0).integers(1, 300, 400)
+    _, state = engine.read(stream[:length], engine.start(1))
+    again = [engine.read(stream[length : length + 250], state) for _ in range(3)]
+    assert len({log_probs.tobytes() for log_probs, _ in again}) == 1
+    assert len({engine.step(stream[:1], after)[0].tobytes() for _, after in again}) == 1
+
+
 def bits(variant, backend):
     """Of one stream, of ten, of a prompt, in hexadecimal."""
     engine = open_engine(built(variant), backend)

@@ -27,6 +27,9 @@ from charlm.models.transformer import Transformer, TransformerConfig
 
 ACTIVATIONS = {"relu": kernels.RELU, "relu2": kernels.RELU2, "gelu": kernels.GELU, "swiglu": kernels.SWIGLU}
 
+CHUNK = 256
+"""Tokens of a prompt that are read in one call, at most; no more than the slots that a stream has after a move."""
+
 FREE = 1
 """Slots of a place beyond the window, as a multiple of it: the steps until a stream moves to another place."""
 
@@ -77,6 +80,7 @@ class TransformerEngine(Engine):
         self.sharing, self.output = Sharing(self.threads), Output(model)
         self.add_layers, self.claim = load(kernels.add_layers), load(kernels.claim)
         self.reach, self.size = config.window - 1, (1 + FREE) * config.window - 1
+        self.chunk = min(CHUNK, FREE * config.window)
         self.slots = Slots(config.layers, config.cached_heads, self.size, config.width // config.heads)
         self.embedding = numbers(_centred(model, model.embedding.weight))
         self.previous = numbers(_centred(model, model.previous.weight)) if config.previous else None
@@ -106,11 +110,11 @@ class TransformerEngine(Engine):
         place[ROW], place[FIRST], place[END] = taken.row, 0, 0
         return taken
 
-    def _claimed(self, state: CacheState) -> CacheState:
-        """The same streams, each with a free slot of its own."""
+    def _claimed(self, state: CacheState, room: int = 1) -> CacheState:
+        """The same streams, each with a slot of its own to go on in, and room for so many tokens from there."""
         held, places = state
         refused = np.empty(len(places), np.bool_)
-        if not self.claim(places, self.slots.filled, self.size, refused):
+        if not self.claim(places, self.slots.filled, self.size - room + 1, refused):
             return state
         moved, places = list(held), places.copy()
         for b in refused.nonzero()[0].tolist():
@@ -155,13 +159,10 @@ class TransformerEngine(Engine):
 
     @override
     def read(self, tokens: Sequence[int] | Tokens, state: CacheState) -> tuple[LogProbs, CacheState]:
-        stream, begin = np.array(tokens, np.int64), 0
-        log_probs = self.output.empty(1)
-        while begin < len(stream):
-            state = self._claimed(state)
-            chunk = stream[begin : begin + self.size - int(state.places[0, END])]  # as many as there are slots
-            x, state = self._read(chunk, state)
-            begin += len(chunk)
+        stream, log_probs = np.array(tokens, np.int64), self.output.empty(1)
+        for begin in range(0, len(stream), self.chunk):  # never as many as there happen to be slots: see law 9
+            chunk = stream[begin : begin + self.chunk]
+            x, state = self._read(chunk, self._claimed(state, len(chunk)))
         self.output.write(stream[-1:], x[-1:], log_probs)
         return log_probs, state
 
