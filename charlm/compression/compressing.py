@@ -9,14 +9,14 @@ from charlm.compression import coding
 from charlm.compression.container import MAX_BLOCKS, MAX_THREADS, Container, Header, Part
 from charlm.compression.content import Content
 from charlm.compression.decompressing import decompress
-from charlm.compression.fingerprint import architecture_of, machine, model_digest
+from charlm.compression.fingerprint import machine, model_digest
 from charlm.compression.opening import PREDICTORS, opened
 from charlm.compression.predictors import Predictor
 from charlm.compression.progress import OnProgress, silent, watched
 from charlm.config import Settings, setting
 from charlm.errors import CharlmError, DataError
 from charlm.evaluation.walk import check_vocabulary
-from charlm.models import LanguageModel
+from charlm.models import LanguageModel, architecture_of
 from charlm.tokenizers import Tokenizer
 
 TOKENS_PER_STREAM = 1 << 16

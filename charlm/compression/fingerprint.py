@@ -12,17 +12,12 @@ from charlm import __version__
 from charlm.compression import portable
 from charlm.compression.predictors import Predictor
 from charlm.machine import instruction_sets, processor
-from charlm.models import ARCHITECTURES, LanguageModel
+from charlm.models import LanguageModel, architecture_of
 
 LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
 """Whose versions decide the last bits of probabilities; the last two are not needed by the eager backend."""
 
 SHOWN, MOST_TOLD = 40, 8  # characters of a value in a message, and how many values
-
-
-def architecture_of(model: LanguageModel) -> str:
-    """The name of a model's architecture."""
-    return next((name for name, kind in ARCHITECTURES.items() if type(model) is kind), type(model).__name__)
 
 
 def model_digest(model: LanguageModel) -> str:

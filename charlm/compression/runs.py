@@ -6,9 +6,8 @@ from pathlib import Path
 
 from charlm import checkpoint
 from charlm.compression.container import Container, Header
-from charlm.compression.fingerprint import architecture_of
 from charlm.errors import CheckpointError
-from charlm.models import LanguageModel
+from charlm.models import LanguageModel, architecture_of
 from charlm.tokenizers import Tokenizer
 
 

@@ -15,12 +15,12 @@ from charlm.models.mixture import Mixture
 class MixtureEngine(Engine):
     """Its state is that of each member."""
 
-    backend = "compiled"
-
     def __init__(self, model: Mixture, open_member: Callable[..., Engine]) -> None:
         """`open_member` opens a member's engine."""
         super().__init__(model)
         self.members = [open_member(member) for member in model.each()]
+        compiled = any(member.backend == "compiled" for member in self.members)
+        self.backend = "compiled" if compiled else "eager"
         self.combine = model.combination.on_arrays()
 
     @override

@@ -75,8 +75,9 @@ def _kernels(kind: type[LanguageModel], config: Settings) -> list[Any]:
 
 
 def _has_kernels(model: LanguageModel) -> bool:
-    known = isinstance(model, Mixture) or type(model) in COMPILED
-    return known and device_of(model).type == "cpu" and find_spec("numba") is not None
+    if isinstance(model, Mixture):
+        return any(_has_kernels(member) for member in model.each())
+    return type(model) in COMPILED and device_of(model).type == "cpu" and find_spec("numba") is not None
 
 
 def _file(kind: type[LanguageModel]) -> Any:

@@ -26,6 +26,12 @@ ALL_ARCHITECTURES: Mapping[str, type[LanguageModel]] = ChainMap(ARCHITECTURES, {
 SINGLE = tuple(name for name, kind in ARCHITECTURES.items() if kind is not Mixture)
 """The architectures that are made of no others."""
 
+
+def architecture_of(model: LanguageModel) -> str:
+    """The name by which `ALL_ARCHITECTURES` lists a model's class; the class's own where it lists none."""
+    return next((name for name, kind in ALL_ARCHITECTURES.items() if type(model) is kind), type(model).__name__)
+
+
 __all__ = [
     "ALL_ARCHITECTURES",
     "ARCHITECTURES",
@@ -38,6 +44,7 @@ __all__ = [
     "MixtureConfig",
     "Network",
     "State",
+    "architecture_of",
     "detach",
     "device_of",
     "select",

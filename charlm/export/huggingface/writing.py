@@ -16,7 +16,7 @@ from charlm.export.huggingface import decoder, starcoder2, with_code
 from charlm.export.huggingface.card import model_card
 from charlm.export.huggingface.families import family_of
 from charlm.export.huggingface.tokenizer import to_json, tokenizer_files
-from charlm.models import ALL_ARCHITECTURES, LanguageModel, Network
+from charlm.models import LanguageModel, Network, architecture_of
 from charlm.models.decoder import Decoder
 from charlm.models.transformer import Transformer
 from charlm.tokenizers import FIRST_BYTE, FIRST_PIECE, Tokenizer
@@ -41,11 +41,8 @@ def fit(model: LanguageModel) -> Fit:
 def fit_with_code(model: LanguageModel) -> Fit:
     """With the file that computes it, whatever it is: nothing is lost. Raises UsageError for what the file has not."""
     if with_code.name_of(model) is None:
-        architecture = next(
-            (name for name, kind in ALL_ARCHITECTURES.items() if type(model) is kind), type(model).__name__
-        )
         raise UsageError(
-            f"{architecture}: Hugging Face Transformers has no place for it; there is one for "
+            f"{architecture_of(model)}: Hugging Face Transformers has no place for it; there is one for "
             f"{', '.join(with_code.NETWORKS)}"
         )
     return Fit(WITH_CODE, (), model)
