@@ -4,7 +4,6 @@ import json
 import math
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +133,13 @@ def _engine(architecture: str, model: LanguageModel) -> Engine:
 
 def _described(hypothesis: Hypothesis) -> dict[str, Any]:
     """A text that beam search found, for JSON."""
-    bits = -hypothesis.log_prob / math.log(2)
-    return {"text": hypothesis.text, "bits": bits, **{k: v for k, v in asdict(hypothesis).items() if k != "text"}}
+    return {
+        "text": hypothesis.text,
+        "bits": -hypothesis.log_prob / math.log(2),
+        "log_prob": hypothesis.log_prob,
+        "score": hypothesis.score,
+        "finish_reason": hypothesis.finish_reason,
+    }
 
 
 def _write_live(prompt: str, tokens: Iterable[Token], output: "TextOutput") -> None:

@@ -4,7 +4,7 @@ from charlm.decoding.allowed import AllowedIds
 from charlm.decoding.beam import Hypothesis, beam_search
 from charlm.decoding.continuation import opening
 from charlm.decoding.generation import Token, generate, sample
-from charlm.decoding.sampling import Sampling, draw, filter_log_probs
+from charlm.decoding.sampling import Sampling, draw, filter_log_probs, likeliest
 
 __all__ = [
     "AllowedIds",
@@ -15,6 +15,7 @@ __all__ = [
     "draw",
     "filter_log_probs",
     "generate",
+    "likeliest",
     "opening",
     "sample",
 ]

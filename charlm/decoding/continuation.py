@@ -71,7 +71,7 @@ class Continuation:
         self.decoder, self.left, self.stop = decoder, length, stop
         self.held = ""
         self.finish_reason: str | None = None if length else "length"
-        self.opens = self.skipping = opens
+        self.skipping = opens
         self.skipped = 0
 
     @property

@@ -29,7 +29,7 @@ class Drawing:
         generator: torch.Generator | None,
     ) -> None:
         self.allowed, self.settings = AllowedIds(engine.model, tokenizer), settings
-        self.uniforms, self.newline = _uniforms(streams, generator), int(tokenizer.encode(NEWLINE)[0])
+        self.uniforms, self.newline = uniform_rows(streams, generator), int(tokenizer.encode(NEWLINE)[0])
         self.prefixes = np.zeros(streams, np.int64)  # what has begun of a character
         plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0) and settings.temperature > 0
         self.kernel = _kernel() if plain and engine.backend == "compiled" else None
@@ -71,7 +71,7 @@ def _kernel() -> Kernel:
     return load(sampling.draw)
 
 
-def _uniforms(streams: int, generator: torch.Generator | None) -> Iterator[Floats]:
+def uniform_rows(streams: int, generator: torch.Generator | None) -> Iterator[Floats]:
     """Rows of one number in [0, 1) a stream, for ever; made many at a time because making one is slow."""
     if generator is None:
         generator = torch.Generator()

@@ -12,9 +12,9 @@ import torch
 from charlm.config import BOUNDARY
 from charlm.decoding.continuation import NEWLINE, Continuation, opening, read
 from charlm.decoding.drawing import Drawing
-from charlm.decoding.sampling import Sampling
+from charlm.decoding.sampling import Sampling, likeliest
 from charlm.errors import UsageError
-from charlm.inference import Engine, LogProbs, as_engine
+from charlm.inference import Engine, as_engine
 from charlm.models.base import LanguageModel
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
 
@@ -31,7 +31,7 @@ class Token(NamedTuple):
     log_prob: float
     """ln P given all before it, as the model says, before temperature and filters."""
     top: tuple[tuple[int, float], ...]
-    """The likeliest ids in its place and their ln P, likeliest first."""
+    """The likeliest ids in its place but the boundary and their ln P, likeliest first."""
     finish_reason: str | None
     """Of the last token of a stream: "length" or "stop"."""
 
@@ -101,32 +101,26 @@ def _tokens(
     log_probs, state = log_probs.repeat(len(alive), 0), engine.select(state, [0] * len(alive))
     last = int(tokenizer.encode(prompt[-1:])[-1]) if prompt else BOUNDARY
     drawn_from = drawing.allowed.without_floor(log_probs, last)
+    skipping = any(text.skipping for text in texts)
     while True:
-        line_due = [row for row, stream in enumerate(alive) if texts[stream].line_due] if texts[alive[0]].opens else ()
+        line_due = [row for row, stream in enumerate(alive) if texts[stream].line_due] if skipping else ()
         ids = drawing(drawn_from, alive, line_due)
-        costs, likeliest = log_probs[np.arange(len(ids)), ids].tolist(), _top(log_probs, top)
+        costs = log_probs[np.arange(len(ids)), ids].tolist()
         going = []
         for row, (stream, id) in enumerate(zip(alive, ids.tolist(), strict=True)):
             continuation = texts[stream]
             hidden = continuation.skipping
             text = continuation.push(id)
             if not hidden or text or continuation.finish_reason:
-                yield Token(stream, id, text, costs[row], likeliest[row], continuation.finish_reason)
+                others = tuple(likeliest(log_probs[row], top)) if top else ()
+                yield Token(stream, id, text, costs[row], others, continuation.finish_reason)
             if not continuation.finish_reason:
                 going.append(row)
         if not going:
             return
+        skipping = skipping and any(texts[stream].skipping for stream in alive)
         if len(going) < len(alive):
             alive, ids, state = [alive[row] for row in going], ids[going], engine.select(state, going)
             drawing.keep(going)
         log_probs, state = engine.step(ids, state)
         drawn_from = log_probs
-
-
-def _top(log_probs: LogProbs, count: int) -> Sequence[tuple[tuple[int, float], ...]]:
-    """The `count` likeliest ids of each row of (B, V) with their log-probabilities, likeliest first."""
-    if not count:
-        return [()] * len(log_probs)
-    order = np.argsort(-log_probs, axis=1, kind="stable")[:, :count]
-    values = np.take_along_axis(log_probs, order, 1)
-    return [tuple(zip(ids, row, strict=True)) for ids, row in zip(order.tolist(), values.tolist(), strict=True)]

@@ -119,3 +119,18 @@ def _cooled(scores: Numbers, best: Numbers, temperature: float) -> Floats:
 def _normalised(weights: Floats) -> Floats:
     sums: Floats = weights / weights.sum(1, keepdims=True)
     return sums
+
+
+def likeliest(log_probs: LogProbs, count: int) -> list[tuple[int, float]]:
+    """The ids with the highest log-probabilities (V,) but the boundary, which is never read; the lower of equals."""
+    pieces = log_probs[BOUNDARY + 1 :]
+    count = min(count, len(pieces))
+    if not count:
+        return []
+    if count == 1:
+        best: Indices = np.array([pieces.argmax()])
+    else:
+        least = np.partition(pieces, -count)[-count]
+        above = np.flatnonzero(pieces >= least)
+        best = above[np.argsort(-pieces[above], kind="stable")][:count]
+    return list(zip((best + BOUNDARY + 1).tolist(), pieces[best].tolist(), strict=True))

@@ -10,6 +10,8 @@ import torch
 
 from charlm.analysis.surprisal import places
 from charlm.config import BOUNDARY
+from charlm.decoding import likeliest
+from charlm.decoding.beam import Sought
 from charlm.inference import EngineState, LogProbs, reading
 from charlm.models.base import device_of
 from charlm.server.errors import ApiError
@@ -17,8 +19,8 @@ from charlm.server.library import BOUNDARY_NAME, ServedModel
 from charlm.server.limits import Limits
 from charlm.server.openai import Choice, Completion, Prompt, Scored, Usage
 from charlm.server.scheduler import Job, Steps, Work
-from charlm.server.search import Sought, search
-from charlm.server.streams import FULL, STOPPED, Stream, likeliest
+from charlm.server.search import search
+from charlm.server.streams import FULL, Stream
 
 CHUNK = 256
 """Tokens of a prompt that are read at a time. Always the same, so that a prompt is read alike whoever else is there."""
@@ -103,7 +105,7 @@ def complete_by_beams(
     echoed = model.decode(ids) if asked.echo else ""
     for index, hypothesis in zip(choices, found, strict=False):
         usage.completion_tokens += hypothesis.tokens
-        job.send(Choice(index, echoed + hypothesis.text, [], STOPPED if hypothesis.stopped else FULL))
+        job.send(Choice(index, echoed + hypothesis.text, [], hypothesis.finish_reason))
     return None
 
 

@@ -26,6 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from charlm.checkpoint import read_card, result_of
+from charlm.decoding.beam import Node, Sought
 from charlm.errors import CheckpointError
 from charlm.server.completing import read_prompt, works
 from charlm.server.errors import ApiError
@@ -36,7 +37,7 @@ from charlm.server.quotes import Sources
 from charlm.server.replies import DONE, EventStream, event, json_response
 from charlm.server.requests import SEEDS, parse_sampling
 from charlm.server.scheduler import Finished, Job, Steps, Work
-from charlm.server.search import Node, Sought, search
+from charlm.server.search import search
 from charlm.server.service import Service
 from charlm.server.typed import Typed, expectation
 from charlm.server.why import Asked, worths

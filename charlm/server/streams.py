@@ -7,19 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from charlm.config import BOUNDARY
-from charlm.decoding import AllowedIds, Sampling, draw
+from charlm.decoding import AllowedIds, Sampling, draw, likeliest
 from charlm.decoding.continuation import Continuation
+from charlm.decoding.drawing import uniform_rows
 from charlm.inference import EngineState, LogProbs, Tokens
 from charlm.server.library import ServedModel
 from charlm.server.openai import Choice, Completion, Scored, Usage
 from charlm.tokenizers.base import StreamDecoder
 
 UNBOUNDED = 1 << 40  # characters: the length of a text is given in tokens here
-UNIFORMS = 4096  # random numbers made together, as `charlm sample` makes them for one text
 STOPPED, FULL = "stop", "length"
 """Why a text ends."""
 
@@ -69,7 +67,7 @@ class Stream:
         self.certain += len(text)
         self.begun = self.certain + len(self.continuation.held)
         reason = None
-        if has_ended(self.continuation):
+        if self.continuation.finish_reason:
             self.left, reason = 0, STOPPED
         elif not self.left:
             reason, text, self.certain = FULL, text + self.continuation.held, self.begun
@@ -115,11 +113,6 @@ class Streams:
         return ended
 
 
-def has_ended(continuation: Continuation) -> bool:
-    """Whether a text has come to a stop string or has its length."""
-    return continuation.finish_reason is not None
-
-
 def draw_tokens(allowed: AllowedIds, log_probs: LogProbs, streams: Sequence[Stream]) -> Tokens:
     """The next token (B,) of each stream, from log_probs (B, V); what one draws does not depend on the others."""
     prefixes = np.array([stream.prefix for stream in streams], np.int64)
@@ -144,25 +137,9 @@ def uniforms(seed: int | None, sample: int) -> Iterator[float]:
         generator.seed()
     else:
         generator.manual_seed((seed + sample * 0x9E3779B97F4A7C15) % 2**63)
-    while True:
-        yield from torch.rand(UNIFORMS, dtype=torch.float64, generator=generator).tolist()
+    return (row.item() for row in uniform_rows(1, generator))
 
 
 def scored(token: int, log_probs: LogProbs, listed: int, offset: int) -> Scored:
     """A token as the answer shows it, with the `listed` likeliest in its place; log_probs: (V,)."""
     return Scored(token, float(log_probs[token]), likeliest(log_probs, listed), offset)
-
-
-def likeliest(log_probs: LogProbs, count: int) -> list[tuple[int, float]]:
-    """The ids with the highest log-probabilities (V,) but the boundary, which is never read; the lower of equals."""
-    pieces = log_probs[BOUNDARY + 1 :]
-    count = min(count, len(pieces))
-    if not count:
-        return []
-    if count == 1:
-        best: npt.NDArray[np.int64] = np.array([pieces.argmax()])
-    else:
-        least = np.partition(pieces, -count)[-count]
-        above = np.flatnonzero(pieces >= least)
-        best = above[np.argsort(-pieces[above], kind="stable")][:count]
-    return list(zip((best + BOUNDARY + 1).tolist(), pieces[best].tolist(), strict=True))

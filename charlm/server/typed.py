@@ -15,11 +15,10 @@ import numpy.typing as npt
 
 from charlm.analysis.surprisal import character_bits
 from charlm.config import BOUNDARY
-from charlm.decoding import Sampling, filter_log_probs
+from charlm.decoding import Sampling, filter_log_probs, likeliest
 from charlm.inference import EngineState, LogProbs
 from charlm.server.library import ServedModel
 from charlm.server.scheduler import Job, Steps, Work
-from charlm.server.streams import likeliest
 
 KEPT = 32
 """Beginnings of texts that are kept of each model."""
