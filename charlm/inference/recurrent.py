@@ -11,6 +11,7 @@ import torch
 from typing_extensions import override
 
 from charlm.config import Settings
+from charlm.inference.eager import CHUNK
 from charlm.inference.engine import Engine, LogProbs, Tokens, reading
 from charlm.inference.kernels import recurrent as kernels
 from charlm.inference.kernels.arithmetic import Array, Kernel, load
@@ -18,9 +19,6 @@ from charlm.inference.output import Output, numbers
 from charlm.inference.sharing import Sharing
 from charlm.models.base import LanguageModel
 from charlm.models.recurrent import GRU, LSTM, RNN, Recurrent, RNNConfig
-
-CHUNK = 1024
-"""Tokens of a prompt that are read in one call."""
 
 MAX_TABULATED_IDS = 2048
 """Vocabulary up to which the first layer's product is computed beforehand for each id."""

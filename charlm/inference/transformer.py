@@ -27,7 +27,7 @@ from charlm.models.transformer import Transformer, TransformerConfig
 
 ACTIVATIONS = {"relu": kernels.RELU, "relu2": kernels.RELU2, "gelu": kernels.GELU, "swiglu": kernels.SWIGLU}
 
-CHUNK = 256
+MAX_CHUNK = 256
 """Tokens of a prompt that are read in one call, at most; no more than the slots that a stream has after a move."""
 
 FREE = 1
@@ -80,7 +80,7 @@ class TransformerEngine(Engine):
         self.sharing, self.output = Sharing(self.threads), Output(model)
         self.add_layers, self.claim = load(kernels.add_layers), load(kernels.claim)
         self.reach, self.size = config.window - 1, (1 + FREE) * config.window - 1
-        self.chunk = min(CHUNK, FREE * config.window)
+        self.chunk = min(MAX_CHUNK, FREE * config.window)
         self.slots = Slots(config.layers, config.cached_heads, self.size, config.width // config.heads)
         self.embedding = numbers(_centred(model, model.embedding.weight))
         self.previous = numbers(_centred(model, model.previous.weight)) if config.previous else None
