@@ -117,6 +117,17 @@ def test_joined_streams_of_different_lengths_say_what_each_says_alone(variant, b
     np.testing.assert_allclose(found, alone[[3, 1, 0], 20:], rtol=0, atol=near(variant))
 
 
+@every_variant
+def test_compiled_code_says_the_same_bits_of_a_stream_whatever_streams_are_beside_it(variant):
+    engine, tokens = opened(variant, "compiled"), drawn(9, 12).numpy()
+    if any(member.backend == "eager" for member in getattr(engine, "members", ())):
+        pytest.skip("what torch multiplies depends on the number of rows")
+    alone = np.concatenate([stepped(engine, row[None])[0] for row in tokens])
+    for streams in (9, 8, 5, 2):
+        together, _ = stepped(engine, tokens[:streams])
+        assert together.tobytes() == alone[:streams].tobytes()
+
+
 @pytest.mark.parametrize("length", [1, 5, 64, 77])
 def test_a_prompt_that_is_read_again_from_one_state_gives_the_same_bits(length):
     """Though the first reading has taken the slots behind the state, and the second goes on elsewhere."""

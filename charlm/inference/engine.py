@@ -24,7 +24,8 @@ class Engine(ABC):
     """A model with its weights laid out for reading; `open_engine` makes one.
 
     The same calls give the same bits, whatever else the process computed before, as long as `backend` and `threads`
-    are the same. Streams of one state may have read texts of different lengths.
+    are the same. Compiled code says the same bits of a stream whatever streams are beside it; what torch multiplies
+    depends on the number of rows. Streams of one state may have read texts of different lengths.
     """
 
     backend: str

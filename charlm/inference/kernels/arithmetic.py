@@ -160,23 +160,24 @@ def add_product(x: Array, matrix: Array, y: Array) -> None:
     """y (B, H) += x (B, D) matrix^T, the matrix (H, D).
 
     Two rows by four are summed together: as many sums as there are registers for, with six loads for eight products.
+    A last row without another is its own partner, so that each row is added up in one order whatever stands beside it.
     """
     (B, H), D = y.shape, x.shape[1]
-    pairs, fours = B // 2 * 2, H // 4 * 4
+    fours = H // 4 * 4
     for j in range(0, fours, 4):
-        for b in range(0, pairs, 2):
+        for b in range(0, B, 2):
+            c = min(b + 1, B - 1)
             s0 = s1 = s2 = s3 = t0 = t1 = t2 = t3 = ZERO
             for k in range(D):
-                s, t = x[b, k], x[b + 1, k]
+                s, t = x[b, k], x[c, k]
                 m0, m1, m2, m3 = matrix[j, k], matrix[j + 1, k], matrix[j + 2, k], matrix[j + 3, k]
                 s0, s1, s2, s3 = s0 + s * m0, s1 + s * m1, s2 + s * m2, s3 + s * m3
                 t0, t1, t2, t3 = t0 + t * m0, t1 + t * m1, t2 + t * m2, t3 + t * m3
-            for i, (s, t) in enumerate(((s0, t0), (s1, t1), (s2, t2), (s3, t3))):
+            for i, s in enumerate((s0, s1, s2, s3)):
                 y[b, j + i] += s
-                y[b + 1, j + i] += t
-        for b in range(pairs, B):
-            for i in range(j, j + 4):
-                y[b, i] += dot(x[b], matrix[i])
+            if c > b:
+                for i, t in enumerate((t0, t1, t2, t3)):
+                    y[c, j + i] += t
     for i in range(fours, H):
         for b in range(B):
             y[b, i] += dot(x[b], matrix[i])

@@ -132,7 +132,7 @@ class Gate(Combination):
         centre, scale, inward, hidden, outward, bias = numbers
         members = voices.shape[-2]
         seen = (features(xp, voices, copies) - centre) * scale
-        answer = xp.tanh(seen @ inward + hidden) @ outward + bias  # (..., 2 K + 1)
+        answer = _times(xp, xp.tanh(_times(xp, seen, inward) + hidden), outward) + bias  # (..., 2 K + 1)
         product = _product(xp, voices, answer[..., :members], copies)
         shares = answer[..., members:]
         shares = shares - _log_sum(xp, shares, -1)[..., None]
@@ -171,6 +171,11 @@ def _log_sum(xp: Any, x: Array, axis: int) -> Array:
         return total
     most = x.max(axis, keepdims=True)
     return np.log(np.exp(x - most).sum(axis)) + most.squeeze(axis)
+
+
+def _times(xp: Any, x: Array, W: Array) -> Array:
+    """(..., N) by (N, M); of arrays, added up in one order however many rows there are, which BLAS does not."""
+    return x @ W if xp is torch else (x[..., None] * W).sum(-2)
 
 
 def _product(xp: Any, voices: Array, exponents: Array, copies: Array | None) -> Array:
