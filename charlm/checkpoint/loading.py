@@ -19,7 +19,7 @@ from charlm.checkpoint.corpus_files import put_back
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
 from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel
-from charlm.names import is_utf8, shell_quoted
+from charlm.names import code_quoted, is_utf8
 from charlm.tokenizers import ALL_TOKENIZERS, Tokenizer
 
 TOKENIZER_LIMIT = 16 << 20  # bytes; every character that Unicode has room for, listed twice, takes 15.6 million
@@ -109,11 +109,11 @@ def _load(path: Path, card: dict[str, Any], resume: bool) -> Run:
 def _no_way_on(path: Path, card: Mapping[str, Any], architecture: str) -> str:
     """Why a run holds nothing to resume, and what to do instead."""
     if issubclass(ALL_ARCHITECTURES[architecture], CountingModel):
-        return f"this run is finished: counted. To count more text: charlm train TEXT TEXT --arch {architecture}"
-    progress, name = card.get("progress"), shell_quoted(path)
+        return f"this run is finished: counted. To count more text: `train(TEXT, TEXT, architecture={architecture!r})`"
+    progress, name = card.get("progress"), code_quoted(path)
     if isinstance(progress, Mapping) and progress.get("finished") is False:
-        return f"its numbers went wrong, so it cannot be resumed; --from {name} trains on from its last good weights"
-    return f"this run is finished; a larger budget trains it on: charlm train --resume {name} --budget 10m"
+        return f"its numbers went wrong, so it cannot be resumed; `start={name}` trains on from its last good weights"
+    return f"this run is finished; a larger budget trains it on: `train(resume={name}, budget='10m')`"
 
 
 def _load_tokenizer(path: Path, kind: str, files: Mapping[str, Path], digests: Mapping[str, str]) -> Tokenizer:

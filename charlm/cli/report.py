@@ -18,6 +18,7 @@ from charlm.cli.options import (
     threads_option,
 )
 from charlm.cli.runs import RUN
+from charlm.cli.spelling import spelled
 from charlm.cli.texts import note_learned_by, tell
 from charlm.comparison import Comparison, Observer, compare, trained_already
 from charlm.corpus import ReadingLog
@@ -65,7 +66,7 @@ def command(
         observer = Observer(evaluating=bar)
         result = compare(sources, split, context=context, seed=seed, device=target, observer=observer)
         for name, fault in result.faults.items():
-            errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True)
+            errors.print(f"{name}: left out: {spelled(fault)}", style="red", soft_wrap=True)
         write_report(result, output, seed)
 
 

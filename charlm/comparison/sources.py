@@ -193,9 +193,9 @@ def trained_already(
         if corpora[first]["sha256"]["held_out"] != corpora[other]["sha256"]["held_out"]:
             raise UsageError(
                 f"{first} held out {_held_out(corpora[first])}, {other} {_held_out(corpora[other])}: two texts, "
-                "so their figures cannot be compared\n`charlm evaluate RUN RUN --text FILE` measures both on one text"
+                "so their figures cannot be compared\n`evaluate(RUN, RUN, text=FILE)` measures both on one text"
             )
-    way_out = "measure each with `charlm evaluate RUN --text FILE`"
+    way_out = "measure each with `evaluate(RUN, text=FILE)`"
     text = reopen(relocated(corpora[first], *moved), way_out, given=any(moved), log=log)
     return text.split, {str(path): [partial(_loaded, path)] for path in corpora}
 
