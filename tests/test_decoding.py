@@ -290,7 +290,7 @@ def test_the_model_is_left_as_it_was():
     [
         ({"length": -1}, "`length` must be at least 0"),
         ({"streams": 0}, "`streams` must be at least 1"),
-        ({"stop": ["a", ""]}, "--stop must not be empty"),
+        ({"stop": ["a", ""]}, "`stop` must not be empty"),
     ],
 )
 def test_sampling_nonsense_is_refused(wrong, message):
