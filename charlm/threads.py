@@ -54,10 +54,11 @@ class ThreadTuner:
 
     On a quiet machine that is all cores; where other programs run, threads that wait for each other at every operation
     can be ten times slower than one. Candidates are all threads, half of them, and so on down to one. They are timed at
-    the beginning, or after a while where the machine is quiet, so that short work loses nothing; and again when the pace
-    falls; fewer than all are also compared with more of them from time to time,
-    less and less often. Give `record` the seconds of every piece of work. As a context manager it gives torch back the
-    threads it had. Where OMP_NUM_THREADS is set, the user has chosen, and nothing is changed.
+    the beginning, or after a while where the machine is quiet, so that short work loses nothing; and again when the
+    pace falls. Fewer than all are also compared with more of them from time to time, less and less often.
+
+    Give `record` the seconds of every piece of work. As a context manager it gives torch back the threads it had. Where
+    OMP_NUM_THREADS is set, the user has chosen, and nothing is changed.
     """
 
     def __init__(self) -> None:

@@ -164,7 +164,7 @@ def test_a_file_with_a_word_for_a_line_feed_is_one_stream() -> None:
     ("file", "options", "what"),
     [
         (PLAIN, {"space": "_"}, "`space` '_': some.arpa has no such word"),
-        (PLAIN, {"newline": "<br>"}, "--newline '<br>': some.arpa has no such word"),
+        (PLAIN, {"newline": "<br>"}, "`newline` '<br>': some.arpa has no such word"),
         (PLAIN, {"newline": ""}, "no such word"),
         (PLAIN, {"space": "<s>"}, "never a character"),
         (PLAIN, {"newline": "<s>"}, "never a character"),

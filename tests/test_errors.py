@@ -258,8 +258,6 @@ SETTINGS: list[Case] = [
     ("equal parameters and a width", "compare corpus.txt --match parameters --width 64", 2, "leave --width out"),
     ("a page over a text", "report done -o corpus.txt", 2, "corpus.txt exists and is no report; choose another"),
     ("a page in no folder", "compare corpus.txt --report nowhere/a.html", 2, "there is no folder nowhere; make it"),
-    ("a page without matplotlib", "report done", 2, "pip install matplotlib",
-     lambda _, monkeypatch: monkeypatch.setitem(sys.modules, "matplotlib", None)),
     ("a page on a full disk", "report counted", 1, "report.html: cannot be written: No space left on device",
      patch(os, "fsync", FULL)),
     ("two things on standard output", "export counted -o - --json", 2, "both want standard output: name a file"),

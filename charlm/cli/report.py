@@ -53,7 +53,7 @@ def command(
     """Make one HTML page of RUNS (by default the newest): figures, curves, what surprises them, what they write.
 
     The file needs nothing else, so it can be sent, printed and opened without a network. The runs must have held out
-    the same text. Wants matplotlib: pip install matplotlib.
+    the same text.
     """
     check_output(output)
     target = choose_device(device)
