@@ -1,5 +1,6 @@
 """How fast each architecture is on this machine: training, scoring, sampling, searching; in characters a second."""
 
+import math
 import os
 import platform
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from charlm import __version__
 from charlm.corpus import Split, open_corpus, split
@@ -20,7 +22,7 @@ from charlm.machine import numba_version, processor
 from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.progress import Listener, silent
 from charlm.tokenizers import TOKENIZERS, Tokenizer
-from charlm.training import Budget, Progress, TrainingConfig, Watcher, complete, model_config, speed, train
+from charlm.training import Budget, Progress, TrainingConfig, TrainingObserver, complete, model_config, speed, train
 from charlm.training.computing import bfloat16_reason, compute_type
 
 CORPUS = "builtin:python-reference"
@@ -89,27 +91,40 @@ def benchmark(
         )
 
 
+class _UntilSeconds(TrainingObserver):
+    """Stops a run when it has trained for so many seconds after its first steps."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.marks: list[Progress] = []  # without the first steps
+
+    @override
+    def on_progress(self, progress: Progress) -> None:
+        if progress.step >= WARM_STEPS:
+            self.marks.append(progress)
+
+    @override
+    def should_stop(self) -> bool:
+        return len(self.marks) > 1 and self.marks[-1].seconds - self.marks[0].seconds >= self.seconds
+
+
 def _trained(
     name: str, size: str, seconds: float, parts: Split, tokenizer: Tokenizer, device: torch.device
 ) -> tuple[LanguageModel, float]:
     """A model that has learned for a while, and how fast it did."""
-    marks: list[Progress] = []
     counting = issubclass(ARCHITECTURES[name], CountingModel)
-    watcher = Watcher(
-        progress=lambda mark: marks.append(mark) if mark.step >= WARM_STEPS else None,
-        should_stop=lambda: not counting and len(marks) > 1 and marks[-1].seconds - marks[0].seconds >= seconds,
-    )
+    observer = _UntilSeconds(math.inf if counting else seconds)
     usual = TrainingConfig()
     pace = speed(usual.precision, device)
     config = model_config(name, size, {}, parts.training.characters, Budget.parse(usual.budget), pace)
     training = complete(TrainingConfig(budget=ENDLESS), name)
     with tempfile.TemporaryDirectory() as folder:
         trained = train(
-            Path(folder), parts, tokenizer, name, config, training, about={}, device=device, watcher=watcher
+            Path(folder), parts, tokenizer, name, config, training, about={}, device=device, observer=observer
         )
     if counting:
         return trained.model, parts.training.characters / trained.seconds
-    first, last = marks[0], marks[-1]
+    first, last = observer.marks[0], observer.marks[-1]
     learned = last.characters_per_second * last.seconds - first.characters_per_second * first.seconds
     return trained.model, learned / (last.seconds - first.seconds)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,13 @@ class Outcome:
 Charlm = Callable[..., Outcome]
 
 
+def observing(kind: type[Any] = training.TrainingObserver, **methods: Callable[..., object]) -> Any:
+    """An observer, of training or of another kind, with these functions for methods."""
+    observer = kind()
+    vars(observer).update(methods)
+    return observer
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder with a corpus of 2,000 characters in it, corpus.txt."""
@@ -73,7 +81,7 @@ def begun() -> Path:
         ARCHITECTURES["rnn"].Config(width=8),
         training.complete(training.TrainingConfig(budget="4steps"), "rnn"),
         about={"corpus": origin.describe(split)},
-        watcher=training.Watcher(should_stop=lambda: next(asked) == 2),
+        observer=observing(should_stop=lambda: next(asked) == 2),
     )
     return path
 

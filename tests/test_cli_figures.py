@@ -223,8 +223,8 @@ class TestTheTerminal:
 
         monkeypatch.setattr(live, "errors", Console(width=width, force_terminal=True))
         title = "transformer on a-corpus-with-a-long-name → checkpoints/a-corpus-with-a-long-name-transformer"
-        view = TrainingView(title, should_stop=None)
-        view._progress(Progress(12_600, 12_614, 30.0, 65_000.0, 123_456.0, 0.001, 2.2, 2.156, None))
+        view = TrainingView(title, stopping=lambda: False)
+        view.on_progress(Progress(12_600, 12_614, 30.0, 65_000.0, 123_456.0, 0.001, 2.2, 2.156, None))
         with live.errors.capture() as shown:
             live.errors.print(view._panel())
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.get())

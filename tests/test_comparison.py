@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import observing
 
 from charlm import checkpoint, comparison
 from charlm.comparison import (
     Comparison,
+    ComparisonObserver,
     Conditions,
-    Observer,
     Row,
     compare,
     lead,
@@ -30,7 +31,7 @@ from charlm.errors import CheckpointError, TrainingFault, UsageError
 from charlm.evaluation import Difference, Evaluation, paired_difference
 from charlm.models import ARCHITECTURES, NGram
 from charlm.tokenizers import Bytes, Characters, SentencePiece
-from charlm.training import Budget, TrainingConfig, Watcher, model_config, recipe_of
+from charlm.training import Budget, TrainingConfig, model_config, recipe_of
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat.\n", "and", "saw", "that", "dog"]
 TEXT = " ".join(random.Random(0).choices(WORDS, k=3000))
@@ -336,13 +337,17 @@ class TestStopping:
         @contextmanager
         def training(name):
             at_work.append(name)
-            yield Watcher(progress=lambda _: asked.append(name) if name == "gru" else None)
+            yield observing(
+                on_progress=lambda _: asked.append(name) if name == "gru" else None, should_stop=lambda: bool(asked)
+            )
 
         long = TrainingConfig(budget="10000steps", batch=4, segment=16, precision="float32")
         split, sources = prepared(["rnn", "lstm"])
         _, more = prepared(["gru"], training=long)
         sources = {"rnn": sources["rnn"], **more, "lstm": sources["lstm"]}
-        result = compare(sources, split, observer=Observer(training=training, should_stop=lambda: bool(asked)))
+        result = compare(
+            sources, split, observer=observing(ComparisonObserver, training=training, should_stop=lambda: bool(asked))
+        )
         assert at_work == ["rnn", "gru"]
         assert [row.architecture for row in result.rows] == ["rnn"]
         assert result.stopped
@@ -358,14 +363,15 @@ class TestStopping:
             yield lambda what, done: asked.append(what) if name == "gru" else None
 
         split, sources = prepared(["rnn", "gru"])
-        result = compare(sources, split, observer=Observer(evaluating=evaluating, should_stop=lambda: bool(asked)))
+        observer = observing(ComparisonObserver, evaluating=evaluating, should_stop=lambda: bool(asked))
+        result = compare(sources, split, observer=observer)
         assert [row.architecture for row in result.rows] == ["rnn"]
         assert result.stopped
         assert result.interrupted is None
 
     def test_before_it_begins(self):
         split, sources = prepared(["rnn"])
-        result = compare(sources, split, observer=Observer(should_stop=lambda: True))
+        result = compare(sources, split, observer=observing(ComparisonObserver, should_stop=lambda: True))
         assert result.rows == ()
         assert not list(checkpoint.RUNS.glob("*"))
 
@@ -386,5 +392,5 @@ class TestStopping:
 
         split, sources = prepared(["rnn"])
         with pytest.raises(OSError, match="no"):
-            compare(sources, split, observer=Observer(training=training))
+            compare(sources, split, observer=observing(ComparisonObserver, training=training))
         assert not list(checkpoint.RUNS.glob("*"))

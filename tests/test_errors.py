@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TEXT, Charlm
+from conftest import TEXT, Charlm, observing
 from mishaps import (
     FULL,
     NGRAM,
@@ -74,14 +74,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         kind = ARCHITECTURES[architecture]
         config = kind.Config(**({"order": 3} if architecture == "ngram" else {"width": 8}))
         asked = iter(range(-2, 99))
-        watcher = training.Watcher(should_stop=lambda: next(asked) >= steps)  # noqa: B023
+        observer = observing(should_stop=lambda: next(asked) >= steps)  # noqa: B023
         settings = training.complete(training.TrainingConfig(budget="4steps", batch=2), architecture)
         about = {"corpus": origin.describe(split)}
         path = folder / name
         path.mkdir()
         training.train(
             path, split, tokenizer, architecture, config, settings, about=about,
-            watcher=watcher if name == "begun" else None,
+            observer=observer if name == "begun" else None,
         )  # fmt: skip
         card = path / CARD
         card.write_text(card.read_text().replace(str(folder / "corpus.txt"), "corpus.txt"))

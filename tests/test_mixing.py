@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TEXT
+from conftest import TEXT, observing
 from test_training import SPLIT, TOKENIZER, progress, same, settings
 
 from charlm import checkpoint
@@ -19,7 +19,7 @@ from charlm.mixing import Places, mix
 from charlm.models import COMBINATIONS, LSTM, Member, Mixture, NGram
 from charlm.models.mixture import combining
 from charlm.models.mixture.combining import Gate, Linear, LogLinear
-from charlm.training import Watcher, loop, resume, train
+from charlm.training import loop, resume, train
 from charlm.training import mixture as trained_mixtures
 from charlm.training.streams import Streams
 
@@ -153,16 +153,16 @@ def hasty(monkeypatch):
     monkeypatch.setattr(combining, "STEPS", 20)
 
 
-def mixture(path, budget="24steps", watcher=None, **options):
+def mixture(path, budget="24steps", observer=None, **options):
     path.mkdir(exist_ok=True)
     training = settings("lstm", budget, **options)
-    return train(path, SPLIT, TOKENIZER, "mixture", CONFIG, training, about={}, watcher=watcher or Watcher())
+    return train(path, SPLIT, TOKENIZER, "mixture", CONFIG, training, about={}, observer=observer)
 
 
 def until(step):
     """Stop once this step is reported."""
     seen = [0]
-    return Watcher(progress=lambda p: seen.append(p.step), should_stop=lambda: seen[-1] >= step)
+    return observing(on_progress=lambda p: seen.append(p.step), should_stop=lambda: seen[-1] >= step)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -191,10 +191,10 @@ def test_it_is_weighed_once_before_the_slice_is_learned(tmp_path, monkeypatch, j
 def test_a_mixture_resumes(tmp_path, monkeypatch, stops):
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     whole = mixture(tmp_path / "whole")
-    done = mixture(tmp_path / "parts", watcher=until(stops[0]))
+    done = mixture(tmp_path / "parts", observer=until(stops[0]))
     for stop in (*stops[1:], 99):
         assert not done.finished
-        done = resume(checkpoint.load(done.path, resume=True), SPLIT, watcher=until(stop))
+        done = resume(checkpoint.load(done.path, resume=True), SPLIT, observer=until(stop))
     assert done.finished
     assert same(done.model, whole.model)
     assert progress(done.path)["joined"] == progress(whole.path)["joined"]
@@ -202,13 +202,13 @@ def test_a_mixture_resumes(tmp_path, monkeypatch, stops):
 
 @pytest.mark.usefixtures("hasty")
 def test_counting_and_weighing_are_part_of_the_budget(tmp_path, monkeypatch):
-    weigh = trained_mixtures.Weighing.__call__
+    weigh = trained_mixtures.MixtureTuning.tune
 
     def slow(self):
         loop.time.sleep(0.5)
         weigh(self)
 
-    monkeypatch.setattr(trained_mixtures.Weighing, "__call__", slow)
+    monkeypatch.setattr(trained_mixtures.MixtureTuning, "tune", slow)
     done = mixture(tmp_path, "2s")
     counters = progress(tmp_path)
     assert done.finished

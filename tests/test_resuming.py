@@ -7,24 +7,25 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import observing
 from test_training import NETWORKS, SPLIT, progress, same, settings, small, stop_after, trained
 
 from charlm import checkpoint
 from charlm.checkpoint import load
 from charlm.errors import CharlmError, CheckpointError, UsageError
 from charlm.models import ARCHITECTURES
-from charlm.training import Watcher, loop, resume
+from charlm.training import loop, resume
 from charlm.training.optimizers import OPTIMIZERS
 from charlm.training.session import Session
 
 
 def interrupted(tmp_path, *stops, **options):
     """A run that was stopped after so many steps, resumed, stopped again, and at last resumed to its end."""
-    done = trained(tmp_path / "interrupted", watcher=stop_after(stops[0]), **options)
+    done = trained(tmp_path / "interrupted", observer=stop_after(stops[0]), **options)
     for steps in (*stops[1:], 10**6):
         assert not done.finished
         assert not progress(done.path)["finished"]
-        done = resume(load(done.path, resume=True), SPLIT, watcher=stop_after(steps))
+        done = resume(load(done.path, resume=True), SPLIT, observer=stop_after(steps))
     return done
 
 
@@ -67,7 +68,7 @@ def test_a_carried_cache_resumes(tmp_path, monkeypatch):
 
 
 def test_a_run_that_cannot_be_resumed_says_so(tmp_path):
-    trained(tmp_path, watcher=stop_after(3))
+    trained(tmp_path, observer=stop_after(3))
     run = load(tmp_path, resume=True)
     for broken in (
         {"resume": {name: tensor for name, tensor in run.resume.items() if not name.startswith("random")}},
@@ -92,7 +93,7 @@ def test_a_finished_run_goes_on_under_a_larger_budget(tmp_path, architecture, jo
     shutil.copytree(done.path, tmp_path / "interrupted")
     before, weights = progress(done.path), {n: w.clone() for n, w in done.model.state_dict().items()}
     seen = []
-    more = resume(load(done.path), SPLIT, budget="60steps", watcher=Watcher(progress=seen.append))
+    more = resume(load(done.path), SPLIT, budget="60steps", observer=observing(on_progress=seen.append))
     after = progress(more.path)
     assert (before["step"], after["step"], after["begun"], after["joined"]) == (24, 60, 24, before["joined"])
     assert more.finished
@@ -103,7 +104,7 @@ def test_a_finished_run_goes_on_under_a_larger_budget(tmp_path, architecture, jo
     steps = [entry["step"] for entry in checkpoint.read_metrics(more.path)]
     assert steps == sorted(steps)
     assert min(steps) < 24 < max(steps)
-    part = resume(load(tmp_path / "interrupted"), SPLIT, budget="60steps", watcher=stop_after(5))
+    part = resume(load(tmp_path / "interrupted"), SPLIT, budget="60steps", observer=stop_after(5))
     assert not part.finished
     assert same(resume(load(part.path, resume=True), SPLIT).model, more.model)
 
@@ -111,8 +112,8 @@ def test_a_finished_run_goes_on_under_a_larger_budget(tmp_path, architecture, jo
 def test_the_learning_rate_rises_again_and_falls_to_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     done, rates = trained(tmp_path), []
-    watcher = Watcher(progress=lambda p: rates.append(p.learning_rate))
-    resume(load(done.path), SPLIT, budget="124steps", watcher=watcher)
+    observer = observing(on_progress=lambda p: rates.append(p.learning_rate))
+    resume(load(done.path), SPLIT, budget="124steps", observer=observer)
     assert rates[0] < rates[9] == max(rates) > 20 * rates[-1] > 0
 
 
@@ -125,7 +126,7 @@ def test_a_larger_budget_of_time_is_kept(tmp_path):
 
 
 def test_an_interrupted_run_goes_on_under_another_budget(tmp_path):
-    trained(tmp_path, watcher=stop_after(5))
+    trained(tmp_path, observer=stop_after(5))
     more = resume(load(tmp_path, resume=True), SPLIT, budget="40steps")
     assert more.finished
     assert (progress(tmp_path)["step"], progress(tmp_path)["begun"]) == (40, 0)
@@ -180,8 +181,8 @@ def test_saving_takes_a_hundredth_of_the_time_at_most_unless_asked_for_more(tmp_
     session = object.__new__(Session)
     session.trainer = SimpleNamespace(config=settings(save_every=asked))
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    session._wait(cost)
-    assert session.due == pytest.approx(1000.0 + wait)
+    session._schedule_save(cost)
+    assert session.next_save == pytest.approx(1000.0 + wait)
 
 
 def test_what_the_clock_on_the_wall_does_changes_nothing(tmp_path, monkeypatch):
@@ -189,12 +190,12 @@ def test_what_the_clock_on_the_wall_does_changes_nothing(tmp_path, monkeypatch):
     hands = iter(range(10**9, 0, -(10**5)))
     monkeypatch.setattr(time, "time", lambda: next(hands))
     seen = []
-    assert same(trained(tmp_path / "back", watcher=Watcher(progress=seen.append)).model, whole.model)
+    assert same(trained(tmp_path / "back", observer=observing(on_progress=seen.append)).model, whole.model)
     assert all(0 <= p.seconds < 1000 and p.seconds_left >= 0 for p in seen)
 
 
 def test_a_run_that_is_trained_elsewhere_is_left_alone(tmp_path):
-    trained(tmp_path, watcher=stop_after(3))
+    trained(tmp_path, observer=stop_after(3))
     run = load(tmp_path, resume=True)
     with checkpoint.locked(tmp_path):
         for train_it in (lambda: resume(run, SPLIT), lambda: trained(tmp_path)):
@@ -206,8 +207,8 @@ def test_a_run_that_is_trained_elsewhere_is_left_alone(tmp_path):
 
 
 def test_resuming_can_be_interrupted_and_changes_nothing(tmp_path):
-    trained(tmp_path, watcher=stop_after(3))
+    trained(tmp_path, observer=stop_after(3))
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    stopped = resume(load(tmp_path, resume=True), SPLIT, watcher=Watcher(should_stop=lambda: True))
+    stopped = resume(load(tmp_path, resume=True), SPLIT, observer=observing(should_stop=lambda: True))
     assert not stopped.finished
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -262,8 +262,8 @@ def test_a_terminal_obeys_nothing(monkeypatch):
 
 
 def test_a_live_view_obeys_nothing():
-    view = TrainingView("a run", should_stop=lambda: False)
-    view.watcher.sample("x\x1b[31my\x9b\x07\nz")
+    view = TrainingView("a run", stopping=lambda: False)
+    view.on_sample("x\x1b[31my\x9b\x07\nz")
     assert view.text == "x␛[31my\ufffd␇ z"
 
 

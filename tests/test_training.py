@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import observing
 
 from charlm.checkpoint import CARD, load
 from charlm.corpus import Text, encode, split
@@ -21,7 +22,7 @@ from charlm.models import ARCHITECTURES, GRU, CountingModel, Network
 from charlm.threads import MachineMeter, MachineUse
 from charlm.tokenizers import Characters
 from charlm.tokenizers.characters import CharactersConfig
-from charlm.training import TrainingConfig, Watcher, complete, loop, resume, session, train
+from charlm.training import TrainingConfig, complete, loop, pace, resume, session, step, train, validation
 from charlm.training.budget import MEASURED_SHARES
 from charlm.training.loop import Trainer
 from charlm.training.streams import Streams
@@ -46,18 +47,23 @@ def settings(architecture="gru", budget="24steps", **options):
 
 
 def trained(
-    path, architecture="gru", budget="24steps", *, config=None, parts=SPLIT, start=None, watcher=None, **options
+    path, architecture="gru", budget="24steps", *, config=None, parts=SPLIT, start=None, observer=None, **options
 ):
     path.mkdir(exist_ok=True)
     config = small(architecture) if config is None else config
     training = settings(architecture, budget, **options)
-    watcher = Watcher() if watcher is None else watcher
-    return train(path, parts, TOKENIZER, architecture, config, training, about={}, start=start, watcher=watcher)
+    return train(path, parts, TOKENIZER, architecture, config, training, about={}, start=start, observer=observer)
 
 
 def stop_after(steps):
     asked = iter(range(-2, 10**6))  # twice while the text is encoded
-    return Watcher(should_stop=lambda: next(asked) == steps)
+    return observing(should_stop=lambda: next(asked) == steps)
+
+
+def set_clock(monkeypatch, clock):
+    """Let the trainer read this clock."""
+    for module in (loop, pace):
+        monkeypatch.setattr(module, "time", clock)
 
 
 def same(a, b):
@@ -87,7 +93,7 @@ def test_every_network_learns(tmp_path, architecture, precision):
         "80steps",
         precision=precision,
         learning_rate=1e-2,
-        watcher=Watcher(progress=seen.append),
+        observer=observing(on_progress=seen.append),
     )
     assert done.finished
     assert evaluate(done.model, TOKENIZER, SPLIT.train).bits_per_character < 0.8 * entropy()
@@ -103,8 +109,8 @@ def test_every_network_learns(tmp_path, architecture, precision):
 @pytest.mark.parametrize("architecture", [n for n, k in ARCHITECTURES.items() if issubclass(k, CountingModel)])
 def test_counting_models_are_runs_too(tmp_path, architecture):
     stages = []
-    watcher = Watcher(stage=lambda what, done: stages.append(done))
-    done = trained(tmp_path, architecture, watcher=watcher)
+    observer = observing(on_stage=lambda what, done: stages.append(done))
+    done = trained(tmp_path, architecture, observer=observer)
     assert done.finished
     assert stages[-1] == 1
     assert evaluate(done.model, TOKENIZER, SPLIT.train).bits_per_character < entropy()
@@ -146,7 +152,7 @@ def test_the_seed_decides_everything_and_disturbs_nothing(tmp_path):
 
 def test_a_budget_of_time_becomes_a_number_of_steps(tmp_path):
     seen = []
-    done = trained(tmp_path, "gru", "1s", watcher=Watcher(progress=seen.append))
+    done = trained(tmp_path, "gru", "1s", observer=observing(on_progress=seen.append))
     counters = progress(tmp_path)
     assert done.finished
     assert counters["step"] == counters["steps"] > 7
@@ -164,7 +170,7 @@ def test_a_budget_of_time_is_kept_when_the_machine_changes_its_pace(monkeypatch,
             clock["tick"] *= slower
         return clock["now"]
 
-    monkeypatch.setattr("charlm.training.loop.time", SimpleNamespace(monotonic=monotonic))
+    set_clock(monkeypatch, SimpleNamespace(monotonic=monotonic))
     ids = np.arange(300, 399, dtype=np.uint16)
     trainer = Trainer(GRU(small("gru"), 400), ids, ids, settings(budget="10s"))
     trainer.run()
@@ -173,7 +179,7 @@ def test_a_budget_of_time_is_kept_when_the_machine_changes_its_pace(monkeypatch,
 
 
 def test_validation_takes_a_share_of_the_budget_however_slow_it_is(monkeypatch):
-    clock, validating, whole = {"now": 0.0}, [], loop.parallel
+    clock, validating, whole = {"now": 0.0}, [], validation.parallel
 
     def monotonic():
         clock["now"] += 0.002
@@ -185,8 +191,8 @@ def test_validation_takes_a_share_of_the_budget_however_slow_it_is(monkeypatch):
             validating.append(tokens.numel() * 1e-4)
             yield tokens, targets
 
-    monkeypatch.setattr("charlm.training.loop.time", SimpleNamespace(monotonic=monotonic))
-    monkeypatch.setattr("charlm.training.loop.parallel", parallel)
+    set_clock(monkeypatch, SimpleNamespace(monotonic=monotonic))
+    monkeypatch.setattr(validation, "parallel", parallel)
     ids = np.arange(20_000, dtype=np.uint16) % 99 + 300
     trainer = Trainer(GRU(small("gru"), 400), ids[:99], ids, settings(budget="10s", join=False))
     trainer.run()
@@ -194,7 +200,7 @@ def test_validation_takes_a_share_of_the_budget_however_slow_it_is(monkeypatch):
     assert trainer.counters.step > 300
     assert sum(validating) < 2 + 0.3 * 10  # the first one found out
     trainer.counters.validated = 0.0
-    assert math.isfinite(trainer._validation_loss())  # never of nothing
+    assert math.isfinite(trainer.validation.loss())  # never of nothing
 
 
 def test_the_running_loss_has_no_bias_and_lags_a_fifth_of_the_steps(monkeypatch):
@@ -203,7 +209,7 @@ def test_the_running_loss_has_no_bias_and_lags_a_fifth_of_the_steps(monkeypatch)
     def reported(losses):
         left = iter(losses)
         trainer = Trainer(GRU(small("gru"), 400), ids, ids, settings(budget=f"{len(losses)}steps", join=False))
-        monkeypatch.setattr(trainer, "_update", lambda loss: next(left))
+        monkeypatch.setattr(trainer.step, "_update", lambda *_: next(left))
         trainer.run()
         return trainer.counters.training
 
@@ -218,11 +224,11 @@ def scripted(monkeypatch, *losses):
     """Let validations find these losses, and return the weights that each of them saw."""
     left, seen = list(losses), []
 
-    def loss(trainer, *_):
-        seen.append({name: weight.clone() for name, weight in trainer.model.state_dict().items()})
+    def loss(validated, *_):
+        seen.append({name: weight.clone() for name, weight in validated.step.model.state_dict().items()})
         return left.pop(0)
 
-    monkeypatch.setattr(Trainer, "_validation_loss", loss)
+    monkeypatch.setattr(validation.Validation, "loss", loss)
     return seen
 
 
@@ -240,7 +246,7 @@ def test_the_best_weights_are_kept_and_patience_ends(tmp_path, monkeypatch, prec
 
 def test_an_interrupted_run_holds_the_best_weights(tmp_path, monkeypatch):
     seen = scripted(monkeypatch, 3.0, 2.0, 2.5, *[2.6] * 20)
-    trained(tmp_path, watcher=stop_after(7), join=False)
+    trained(tmp_path, observer=stop_after(7), join=False)
     assert all(torch.equal(weight, seen[1][name]) for name, weight in load(tmp_path).model.state_dict().items())
     resume(load(tmp_path, resume=True), SPLIT)
     assert all(torch.equal(weight, seen[1][name]) for name, weight in load(tmp_path).model.state_dict().items())
@@ -269,11 +275,11 @@ def test_a_run_that_over_fits_joins_with_its_best_weights_and_learns_as_long_as_
 ):
     seen, went_on, join = scripted(monkeypatch, 3.0, 2.0, *[2.5] * 20), [], Trainer._join
 
-    def look(trainer, settle):
-        join(trainer, settle)
-        went_on.extend(copy.deepcopy([trainer.model, trainer.working]))
+    def joined(trainer):
+        join(trainer)
+        went_on.extend(copy.deepcopy([trainer.model, trainer.step.network]))
 
-    monkeypatch.setattr(Trainer, "_join", look)
+    monkeypatch.setattr(Trainer, "_join", joined)
     trained(tmp_path, precision=precision, budget=budget)
     end = progress(tmp_path)
     assert end["joined"] > end["best_step"] > 0
@@ -333,10 +339,10 @@ def test_compiling_without_a_compiler_says_so(tmp_path, monkeypatch):
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
-    step = Trainer._step
+    good = Trainer._step
 
     def spoiled(trainer):
-        step(trainer)
+        good(trainer)
         if trainer.counters.step == 7:
             next(trainer.model.parameters()).data[0] = math.inf
 
@@ -404,11 +410,11 @@ def test_a_run_that_never_predicted_leaves_what_was_there(tmp_path, architecture
 
 
 def test_a_run_that_goes_wrong_keeps_its_best_weights(tmp_path, monkeypatch):
-    best, step = {}, Trainer._step
+    best, good = {}, Trainer._step
 
     def spoiled(trainer):
-        step(trainer)
-        best.update({name: weight.clone() for name, weight in (trainer.best_weights or {}).items()})
+        good(trainer)
+        best.update({name: weight.clone() for name, weight in (trainer.validation.best_weights or {}).items()})
         if trainer.counters.step == 9:
             next(trainer.model.parameters()).data.fill_(math.nan)
 
@@ -442,8 +448,7 @@ def test_what_is_worse_than_guessing_is_said(tmp_path):
     ],
 )
 def test_the_setting_that_went_wrong_is_the_one_to_change(options, advice):
-    trainer = Trainer(GRU(small("gru"), 99), np.arange(9), np.arange(9), settings(**options))
-    assert trainer.advice() == f"Try {advice}"
+    assert step.advice(settings(**options)) == f"Try {advice}"
 
 
 def test_a_validation_that_is_not_finite_is_a_fault(tmp_path, monkeypatch):
@@ -475,13 +480,13 @@ def test_fine_tuning_unlearns_what_the_new_text_has_not(tmp_path):
     with torch.no_grad():
         log_probs, _ = done.model(ids, done.model.initial_state(1))
     assert log_probs[..., ids.unique()].double().exp().sum(-1).mean() > 0.97
-    half = trained(tmp_path / "third", "gru", watcher=stop_after(20), **options)
+    half = trained(tmp_path / "third", "gru", observer=stop_after(20), **options)
     assert same(resume(load(half.path, resume=True), narrow).model, done.model)
 
 
 def test_counting_can_be_interrupted_and_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path, "ngram", "1s", watcher=Watcher(should_stop=lambda: True))
+        trained(tmp_path, "ngram", "1s", observer=observing(should_stop=lambda: True))
     assert not list(tmp_path.iterdir())
 
 
@@ -496,16 +501,16 @@ class Clock:
 
 def timed(monkeypatch, seconds_of, budget):
     """Train to the end of a budget of time; step number n takes `seconds_of(n)`. The seconds it took, the counters."""
-    ids, validation = encode(SPLIT.train, TOKENIZER), encode(SPLIT.validation, TOKENIZER)
-    trainer = Trainer(GRU(small("gru"), TOKENIZER.vocab_size), ids, validation, settings(budget=budget))
-    clock, update = Clock(), trainer._update
+    ids, slice_ids = encode(SPLIT.train, TOKENIZER), encode(SPLIT.validation, TOKENIZER)
+    trainer = Trainer(GRU(small("gru"), TOKENIZER.vocab_size), ids, slice_ids, settings(budget=budget))
+    clock, update = Clock(), trainer.step._update
 
-    def slowly(loss):
+    def slowly(*arguments):
         clock.now += seconds_of(trainer.counters.step)
-        return update(loss)
+        return update(*arguments)
 
-    monkeypatch.setattr(loop, "time", clock)
-    monkeypatch.setattr(trainer, "_update", slowly)
+    set_clock(monkeypatch, clock)
+    monkeypatch.setattr(trainer.step, "_update", slowly)
     trainer.run()
     return clock.now - Clock.now, trainer.counters
 
@@ -520,22 +525,22 @@ def test_a_budget_of_time_holds_whenever_the_machine_becomes_slow(monkeypatch, f
 @pytest.mark.parametrize("counting", [0.0, 9.0, 12.0])  # seconds of a budget of 10, before the first step
 @pytest.mark.parametrize("weighing", [0.0, 5.0])
 def test_steps_that_take_no_time_on_the_clock_end_with_the_budget(monkeypatch, counting, weighing):
-    ids, validation = encode(SPLIT.train, TOKENIZER), encode(SPLIT.validation, TOKENIZER)
-    trainer = Trainer(GRU(small("gru"), TOKENIZER.vocab_size), ids, validation, settings(budget="10s"))
+    ids, slice_ids = encode(SPLIT.train, TOKENIZER), encode(SPLIT.validation, TOKENIZER)
     clock, asked, ended = Clock(), itertools.count(), []
-    trainer.counters.seconds = trainer.counters.prepared = counting
-    trainer.reserved = weighing
 
     def should_stop():
         clock.now += next(asked) % 10 == 9  # a coarse clock: ten steps and a second
         return False
 
-    def settle():
+    def tune():
         clock.now += weighing
         ended.append(clock.now)
 
-    monkeypatch.setattr(loop, "time", clock)
-    trainer.run(should_stop=should_stop, settle=settle)
+    mixture = SimpleNamespace(seconds=counting, reserved=lambda _: weighing, tune=tune)
+    network = GRU(small("gru"), TOKENIZER.vocab_size)
+    trainer = Trainer(network, ids, slice_ids, settings(budget="10s"), mixture=mixture)
+    set_clock(monkeypatch, clock)
+    trainer.run(observing(should_stop=should_stop))
     assert len(ended) == 1
     assert trainer.counters.step == trainer.counters.steps
     assert clock.now - Clock.now <= max(10 - counting, weighing) + 2
@@ -546,7 +551,7 @@ def test_a_busy_machine_is_told_once(tmp_path, monkeypatch, long):
     told = []
     monkeypatch.setattr(session, "BUSY_SECONDS", 0.0 if long else math.inf)
     monkeypatch.setattr(MachineMeter, "use", lambda _: MachineUse(own=0.2, others=1.8, cores=2))
-    trained(tmp_path, watcher=Watcher(notice=told.append))
+    trained(tmp_path, observer=observing(on_notice=told.append))
     assert len(told) == 1
     assert "the machine is busy" in told[0] or not long
 
@@ -560,10 +565,10 @@ def test_a_budget_that_is_shorter_than_the_first_steps_ends_after_them(monkeypat
 def test_counting_that_takes_most_of_a_budget_is_said_before(tmp_path, monkeypatch):
     monkeypatch.setattr(ARCHITECTURES["ngram"], "estimated_seconds", lambda *_: 30.0)
     told = []
-    watcher = Watcher(notice=told.append, stage=lambda what, _: told.append(what))
-    trained(tmp_path / "a", "ngram", "20s", watcher=watcher)
+    observer = observing(on_notice=told.append, on_stage=lambda what, _: told.append(what))
+    trained(tmp_path / "a", "ngram", "20s", observer=observer)
     (said,) = (line for line in told if "about 30 s" in line)
     assert told.index(said) < told.index("counting")
     told.clear()
-    trained(tmp_path / "b", "ngram", "40s", watcher=watcher)
+    trained(tmp_path / "b", "ngram", "40s", observer=observer)
     assert not any("about 30 s" in line for line in told)

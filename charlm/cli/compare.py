@@ -1,16 +1,17 @@
 """`charlm compare`: which architecture predicts a text best."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
+from typing_extensions import override
 
 from charlm.checkpoint import CARD, find_run, is_run
-from charlm.cli.live import Stopping, TrainingView, bar, errors, stop_on_signal
+from charlm.cli.live import Stopping, TrainingView, errors, stop_on_signal
 from charlm.cli.options import (
     CONTEXT,
     GroupedCommand,
@@ -25,7 +26,7 @@ from charlm.cli.options import (
     refuse_all_but,
 )
 from charlm.cli.ranking import as_csv, as_json, as_table
-from charlm.cli.report import write_report
+from charlm.cli.report import EvaluationBars, write_report
 from charlm.cli.runs import offered_with_files
 from charlm.cli.settings import run_options
 from charlm.cli.spelling import spelled
@@ -36,7 +37,6 @@ from charlm.comparison import (
     MATCHES,
     Comparison,
     Contender,
-    Observer,
     budget_for,
     compare,
     plan,
@@ -49,7 +49,7 @@ from charlm.evaluation import Evaluation
 from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.names import shell_quoted
 from charlm.report import check_output
-from charlm.training import SIZES, Budget, TrainingConfig, Watcher, assumptions, choose_device, speed
+from charlm.training import SIZES, Budget, TrainingConfig, TrainingObserver, assumptions, choose_device, speed
 
 DEFAULT_CORPUS = "builtin:python-reference"
 FORMATS: dict[str, Callable[[Comparison, bool], None]] = {
@@ -166,7 +166,7 @@ def _compare_runs(runs: list[Path], values: dict[str, Any], stopping: Stopping) 
     split, sources = trained_already(runs, moved, log)
     tell(log)
     note_learned_by(runs, split.held_out, moved)
-    observer = Observer(evaluating=bar, measured=_say, should_stop=lambda: bool(stopping()))
+    observer = _View(stopping)
     stopping.patient = True
     return compare(
         sources,
@@ -213,20 +213,13 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
         plans, split, tokenizer, about=about, folder=folder, device=device,
         seeds=values["seeds"], again=values["again"], again_disturbed=values["again_disturbed"],
     )  # fmt: skip
-    places = {name: f"{n} of {len(plans)}" for n, name in enumerate(plans, 1)}
-
-    @contextmanager
-    def view(name: str) -> Iterator[Watcher]:
-        title = f"{name} on {split.training.name}, {places[name]}"
-        if not errors.is_terminal:
-            errors.print(title, soft_wrap=True)
-        if not issubclass(ARCHITECTURES[name], CountingModel):
-            assumed = assumptions(name, values["size"], plans[name].config, characters, Budget.parse(budget), pace)
-            errors.print(f"{name} of {assumed}", soft_wrap=True)
-        with TrainingView(title, should_stop=stopping) as shown:
-            yield shown.watcher
-
-    observer = Observer(view, bar, _say, _say_found, lambda: bool(stopping()))
+    titles = {name: f"{name} on {split.training.name}, {n} of {len(plans)}" for n, name in enumerate(plans, 1)}
+    assumed = {
+        name: assumptions(name, values["size"], chosen.config, characters, Budget.parse(budget), pace)
+        for name, chosen in plans.items()
+        if not issubclass(ARCHITECTURES[name], CountingModel)
+    }
+    observer = _View(stopping, titles, assumed)
     stopping.patient = True
     result = compare(
         sources,
@@ -246,14 +239,37 @@ def _is_run(folder: Path) -> bool:
     return folder.name.startswith(".") or (folder / CARD).is_file() or (folder.is_dir() and not any(folder.iterdir()))
 
 
-def _say(contender: Contender, evaluation: Evaluation) -> None:
-    figure = f"{evaluation.bits_per_character:.3f} bits/char"
-    errors.print(f"{contender.name}: {figure}  {contender.path}", soft_wrap=True)
+@dataclass(frozen=True)
+class _View(EvaluationBars):
+    """Shows a comparison; of the contenders that train, what to call each and what was assumed of it."""
 
+    stopping: Stopping
+    titles: Mapping[str, str] = field(default_factory=dict)
+    assumed: Mapping[str, str] = field(default_factory=dict)
 
-def _say_found(path: Path, finished: bool) -> None:
-    told = f"{path}: trained already; --again trains it anew" if finished else f"{path}: goes on where it was stopped"
-    errors.print(told, soft_wrap=True)
+    @override
+    @contextmanager
+    def training(self, name: str) -> Iterator[TrainingObserver]:
+        if not errors.is_terminal:
+            errors.print(self.titles[name], soft_wrap=True)
+        if name in self.assumed:
+            errors.print(f"{name} of {self.assumed[name]}", soft_wrap=True)
+        with TrainingView(self.titles[name], stopping=self.stopping) as shown:
+            yield shown
+
+    @override
+    def on_measured(self, contender: Contender, evaluation: Evaluation) -> None:
+        figure = f"{evaluation.bits_per_character:.3f} bits/char"
+        errors.print(f"{contender.name}: {figure}  {contender.path}", soft_wrap=True)
+
+    @override
+    def on_found(self, path: Path, finished: bool) -> None:
+        done = "trained already; --again trains it anew" if finished else "goes on where it was stopped"
+        errors.print(f"{path}: {done}", soft_wrap=True)
+
+    @override
+    def should_stop(self) -> bool:
+        return bool(self.stopping())
 
 
 def _outcome(result: Comparison, signalled: int) -> int:

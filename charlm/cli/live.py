@@ -3,7 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
@@ -17,12 +17,13 @@ from rich.progress import Progress as ProgressBars
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import override
 
 from charlm.cli import Interrupted
 from charlm.cli.glyphs import shown
 from charlm.cli.terminal import Terminal, TimeLeft, keys_unseen
 from charlm.progress import Listener, duration, silent
-from charlm.training import Progress, Watcher
+from charlm.training import Progress, TrainingObserver
 
 BARS = "▁▂▃▄▅▆▇█"
 CURVE_POINTS = 60
@@ -46,17 +47,16 @@ def _line_of(shown: ProgressBar) -> Padding:
     return Padding(shown, 0)  # a bar by itself does not end its line
 
 
-class TrainingView:
-    """Shows one training run; its `watcher` is what the library tells."""
+class TrainingView(TrainingObserver):
+    """Shows one training run."""
 
-    def __init__(self, title: str, *, should_stop: Any, quiet: bool = False) -> None:
-        self.title, self.quiet = Text(shown(title)), quiet
+    def __init__(self, title: str, *, stopping: Callable[[], object], quiet: bool = False) -> None:
+        self.title, self.quiet, self.stopping = Text(shown(title)), quiet, stopping
+        self.wants_samples = not quiet
         self.curve: list[float] = []
         self.last: Progress | None = None
         self.validation: float | None = None
         self.text, self.stage, self.lined = "", ("starting", 0.0), 0.0
-        sample = None if quiet else self._sample
-        self.watcher = Watcher(self._progress, self._stage, sample, should_stop, self._notice)
         self.live = Live(console=errors, get_renderable=self._panel, refresh_per_second=4, transient=True)
         self.opened = ExitStack()
 
@@ -69,17 +69,21 @@ class TrainingView:
     def __exit__(self, *_: object) -> None:
         self.opened.close()
 
-    def _stage(self, what: str, done: float) -> None:
+    @override
+    def on_stage(self, what: str, done: float) -> None:
         self.stage = (what, done)
 
-    def _notice(self, sentence: str) -> None:
+    @override
+    def on_notice(self, sentence: str) -> None:
         if not self.quiet:
             errors.print(sentence, style="yellow", soft_wrap=True)
 
-    def _sample(self, text: str) -> None:
+    @override
+    def on_sample(self, text: str) -> None:
         self.text = shown(" ".join(text.split()))
 
-    def _progress(self, progress: Progress) -> None:
+    @override
+    def on_progress(self, progress: Progress) -> None:
         self.last = progress
         if progress.validation is not None:
             self.validation = progress.validation
@@ -94,6 +98,10 @@ class TrainingView:
         ):
             self.lined = now
             errors.print(self._line(progress), soft_wrap=True)
+
+    @override
+    def should_stop(self) -> bool:
+        return bool(self.stopping())
 
     def _line(self, p: Progress) -> str:
         validation = "" if p.validation is None else f"  validation {p.validation:.3f}"

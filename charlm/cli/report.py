@@ -1,10 +1,11 @@
 """`charlm report`: trained runs as one page to look at."""
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
+from typing_extensions import override
 
 from charlm.checkpoint import newest
 from charlm.cli.live import bar, errors, stop_on_signal
@@ -20,10 +21,19 @@ from charlm.cli.options import (
 from charlm.cli.runs import RUN
 from charlm.cli.spelling import spelled
 from charlm.cli.texts import note_learned_by, tell
-from charlm.comparison import Comparison, Observer, compare, trained_already
+from charlm.comparison import Comparison, ComparisonObserver, compare, trained_already
 from charlm.corpus import ReadingLog
+from charlm.progress import Listener
 from charlm.report import check_output, find, write_page
 from charlm.training import choose_device
+
+
+class EvaluationBars(ComparisonObserver):
+    """Shows how far the evaluation of each contender is."""
+
+    @override
+    def evaluating(self, name: str) -> AbstractContextManager[Listener]:
+        return bar(name)
 
 
 @click.command("report", cls=GroupedCommand)
@@ -63,7 +73,7 @@ def command(
     tell(log)
     note_learned_by(runs, split.held_out, moved)
     with stop_on_signal():
-        observer = Observer(evaluating=bar)
+        observer = EvaluationBars()
         result = compare(sources, split, context=context, seed=seed, device=target, observer=observer)
         for name, fault in result.faults.items():
             errors.print(f"{name}: left out: {spelled(fault)}", style="red", soft_wrap=True)

@@ -201,10 +201,10 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
     if origin.held_out is not None:
         note_held_out(split, about, tokenizer)
     compile_in_background(ALL_ARCHITECTURES[architecture], config)
-    with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
+    with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as observer:
         trained = train(
             path, split, tokenizer, architecture, config, training,
-            about=about, device=device, start=start.model if start else None, watcher=watcher,
+            about=about, device=device, start=start.model if start else None, observer=observer,
         )  # fmt: skip
     return trained, split.training
 
@@ -255,18 +255,18 @@ def _resume(
         log=log,
     ).learned
     tell(log)
-    with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as watcher:
+    with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as observer:
         device = choose_device(values["device"])
-        return resume(run, split, budget=budget, device=device, watcher=watcher), split.training
+        return resume(run, split, budget=budget, device=device, observer=observer), split.training
 
 
 @contextmanager
-def view(title: str, quiet: bool, stopping: Stopping, path: Path) -> Iterator[Any]:
-    """What is seen while a run trains; gives its watcher. An empty folder left by a failure is removed."""
+def view(title: str, quiet: bool, stopping: Stopping, path: Path) -> Iterator[TrainingView]:
+    """What is seen while a run trains. An empty folder left by a failure is removed."""
     stopping.patient = True
     try:
-        with TrainingView(title, should_stop=lambda: bool(stopping()), quiet=quiet) as shown:
-            yield shown.watcher
+        with TrainingView(title, stopping=stopping, quiet=quiet) as shown:
+            yield shown
     finally:
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()

@@ -11,7 +11,7 @@ words      the table's cells, and the sentences around it
 from charlm.comparison.comparing import SAMPLE_CHARACTERS, SAMPLING, compare, sample_line
 from charlm.comparison.planning import MATCHES, Plan, budget_for, plan
 from charlm.comparison.result import Comparison, Conditions, Pair, Row
-from charlm.comparison.sources import PLAN, Contender, Observer, Source, to_train, trained_already
+from charlm.comparison.sources import PLAN, ComparisonObserver, Contender, Source, to_train, trained_already
 from charlm.comparison.words import Cell, Line, differing, lead, listed, notes, pairs_table, short, table
 from charlm.progress import duration
 
@@ -22,10 +22,10 @@ __all__ = [
     "SAMPLING",
     "Cell",
     "Comparison",
+    "ComparisonObserver",
     "Conditions",
     "Contender",
     "Line",
-    "Observer",
     "Pair",
     "Plan",
     "Row",

@@ -9,7 +9,7 @@ import torch
 from charlm import checkpoint
 from charlm.comparison.provenance import provenance
 from charlm.comparison.result import Comparison, Conditions, Row, mean_row
-from charlm.comparison.sources import FROZEN, Contender, Observer, Source
+from charlm.comparison.sources import FROZEN, ComparisonObserver, Contender, Source
 from charlm.compression import Proof, prove
 from charlm.corpus import Split, Text
 from charlm.decoding import Sampling, sample
@@ -36,7 +36,7 @@ def compare(
     seed: int = 0,
     device: torch.device | None = None,
     proving: bool = False,
-    observer: Observer | None = None,
+    observer: ComparisonObserver | None = None,
 ) -> Comparison:
     """Have each contender in turn, evaluate it on `split.held_out`, and put them in order.
 
@@ -47,7 +47,7 @@ def compare(
     `faults`. When the observer stops it, the contender that is being trained is saved and those that are done are still
     compared. Raises whatever training and evaluation raise besides.
     """
-    observer = observer or Observer()
+    observer = observer or ComparisonObserver()
     found: dict[tuple[str, bool], list[Row]] = {}
     faults: dict[str, str] = {}
     interrupted = None
@@ -91,18 +91,20 @@ def _as_it_is_and_frozen(contender: Contender) -> list[Contender]:
     return [contender, replace(contender, model=contender.model.frozen(), frozen=True)]
 
 
-def _evaluated(name: str, contender: Contender, text: Text, context: int | None, observer: Observer) -> Evaluation:
+def _evaluated(
+    name: str, contender: Contender, text: Text, context: int | None, observer: ComparisonObserver
+) -> Evaluation:
     weights = checkpoint.weights_digest(contender.path)
     with observer.evaluating(name) as show:
         progress = _stoppable(show, observer)
         evaluation = evaluate(contender.model, contender.tokenizer, text, context=context, progress=progress)
     if not contender.frozen:  # the run's own figure is that of the model as it is
         record(contender.path, weights, evaluation)
-    observer.measured(contender, evaluation)
+    observer.on_measured(contender, evaluation)
     return evaluation
 
 
-def _proved(name: str, contender: Contender, text: Text, evaluation: Evaluation, observer: Observer) -> Proof:
+def _proved(name: str, contender: Contender, text: Text, evaluation: Evaluation, observer: ComparisonObserver) -> Proof:
     with observer.evaluating(name) as show:
         progress = _stoppable(show, observer)
         return prove(
@@ -114,7 +116,7 @@ def _proved(name: str, contender: Contender, text: Text, evaluation: Evaluation,
         )
 
 
-def _stoppable(show: Listener, observer: Observer) -> Listener:
+def _stoppable(show: Listener, observer: ComparisonObserver) -> Listener:
     """A listener that ends what it listens to where the observer asks for it."""
 
     def progress(what: str, done: float) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from charlm import __version__, checkpoint
 from charlm.comparison.planning import Plan
@@ -21,7 +22,7 @@ from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.progress import Listener, silent
 from charlm.threads import DISTURBED
 from charlm.tokenizers import Tokenizer
-from charlm.training import Budget, Watcher, resume, train
+from charlm.training import Budget, TrainingObserver, resume, train
 
 FROZEN = " (frozen)"
 """What the name of an adapting model gets where it is taken as it was trained."""
@@ -51,22 +52,40 @@ class Contender:
         return self.architecture + (FROZEN if self.frozen else "")
 
 
-@dataclass(frozen=True)
-class Observer:
-    """Who is told which contender is at work, how it fares and what came out; and who may stop it all.
+class ComparisonObserver:
+    """Receives what happens in a comparison, and may stop it. Subclasses override what they need."""
 
-    `training` and `evaluating` are entered for as long as the named contender is at it; `found` is told of runs that
-    an earlier comparison left and that are taken (True) or gone on with (False).
-    """
+    def training(self, name: str) -> AbstractContextManager[TrainingObserver]:  # noqa: ARG002
+        """Entered for as long as this contender trains, by the observer of its training, which may stop it as well."""
+        return nullcontext(_StopsWith(self))
 
-    training: Callable[[str], AbstractContextManager[Watcher]] = lambda _: nullcontext(Watcher())
-    evaluating: Callable[[str], AbstractContextManager[Listener]] = lambda _: nullcontext(silent)
-    measured: Callable[[Contender, Evaluation], None] = lambda _contender, _evaluation: None
-    found: Callable[[Path, bool], None] = lambda _path, _finished: None
-    should_stop: Callable[[], bool] = lambda: False
+    def evaluating(self, name: str) -> AbstractContextManager[Listener]:  # noqa: ARG002
+        """Entered for as long as this contender is evaluated, by who is told how far that is."""
+        return nullcontext(silent)
+
+    def on_measured(self, contender: Contender, evaluation: Evaluation) -> None:
+        """After each evaluation."""
+
+    def on_found(self, path: Path, finished: bool) -> None:
+        """An earlier comparison has left a run that is taken, or if it is not finished resumed."""
+
+    def should_stop(self) -> bool:
+        """Whether to stop; the contenders that are done are still compared."""
+        return False
 
 
-Source = Callable[[Observer], Contender]
+class _StopsWith(TrainingObserver):
+    """Stops the training of a contender when the comparison stops."""
+
+    def __init__(self, comparison: ComparisonObserver) -> None:
+        self.comparison = comparison
+
+    @override
+    def should_stop(self) -> bool:
+        return self.comparison.should_stop()
+
+
+Source = Callable[[ComparisonObserver], Contender]
 """How to have a contender: train it now, or load it."""
 
 
@@ -94,7 +113,7 @@ def to_train(
         key = _key(architecture, chosen, split, tokenizer)
         several = f"-seed{chosen.training.seed}" if seeds > 1 else ""
 
-        def obtain(observer: Observer) -> Contender:
+        def obtain(observer: ComparisonObserver) -> Contender:
             path = _earlier(folder or checkpoint.RUNS, key)
             if path and not again and not (again_disturbed and _disturbed(path)):
                 with suppress(CheckpointError):  # one that is damaged is trained again
@@ -102,7 +121,7 @@ def to_train(
             name = f"{split.training.name}-{architecture}{several}"
             path = checkpoint.new_run(name, folder=folder or checkpoint.RUNS)
             try:
-                with observer.training(architecture) as watcher:
+                with observer.training(architecture) as training:
                     trained = train(
                         path,
                         split,
@@ -112,7 +131,7 @@ def to_train(
                         chosen.training,
                         about={**about, PLAN: key},
                         device=device,
-                        watcher=replace(watcher, should_stop=observer.should_stop),
+                        observer=training,
                     )
             finally:
                 if not any(path.iterdir()):
@@ -162,17 +181,16 @@ def _disturbed(path: Path) -> bool:
     return timed is not None and pace_of(card) < DISTURBED
 
 
-def _continued(path: Path, split: Split, device: torch.device | None, observer: Observer) -> Contender:
+def _continued(path: Path, split: Split, device: torch.device | None, observer: ComparisonObserver) -> Contender:
     """The contender of an earlier comparison, trained to its end."""
     if checkpoint.finished(checkpoint.read_card(path)):
         contender = _loaded(path, observer)
-        observer.found(path, True)
+        observer.on_found(path, True)
         return contender
     run = checkpoint.load(path, resume=True)
-    observer.found(path, False)
-    with observer.training(run.architecture) as watcher:
-        watcher = replace(watcher, should_stop=observer.should_stop)
-        trained = resume(run, split, device=device, watcher=watcher)
+    observer.on_found(path, False)
+    with observer.training(run.architecture) as training:
+        trained = resume(run, split, device=device, observer=training)
     return Contender(path, run.architecture, trained.model, run.tokenizer, trained.seconds, trained.finished)
 
 
@@ -216,7 +234,7 @@ def _held_out(corpus: Any) -> str:
     return f"{characters:,} characters, {whence} (SHA-256 {sha256[:8]}…)"
 
 
-def _loaded(path: Path, _: Observer) -> Contender:
+def _loaded(path: Path, _: ComparisonObserver) -> Contender:
     run = checkpoint.load(path)
     try:
         seconds, finished = float(run.about["progress"]["seconds"]), bool(run.about["progress"]["finished"])

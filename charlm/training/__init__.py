@@ -4,21 +4,24 @@ settings    what a run can be told          plan        what it does where it wa
 presets     settings that belong together   budget      how long
 schedule    how fast, when
 optimizers  gradients to steps              muon        the optimizer of ours among them
-streams     one text as many streams        mixture     what is trained beside a network
-loop        the loop                        computing   its arithmetic
-counters    where it stands                 session     what is saved, and when
-run         from text and settings to a saved run
+streams     one text as many streams        mixture     counting members and gates
+loop        the loop                        step        one optimizer step of it
+computing   its arithmetic                  pace        budgets of time into steps
+validation  best weights, patience, joining state       what a resumed run needs
+observer    who is told, and may stop it    session     what is saved, and when
+run         from text and settings to a saved run       memory_limit  networks too large for this machine
 """
 
 from charlm.training.budget import Budget
 from charlm.training.computing import speed
-from charlm.training.counters import Progress, with_units
+from charlm.training.observer import Progress, TrainingObserver
 from charlm.training.plan import SIZES, assumptions, complete, model_config, recipe_of
 from charlm.training.policy import policy_of
 from charlm.training.presets import PRESETS, with_preset
 from charlm.training.run import choose_device, resume, train
-from charlm.training.session import Trained, Unsaved, Watcher
+from charlm.training.session import Trained, Unsaved
 from charlm.training.settings import TrainingConfig
+from charlm.training.state import with_units
 
 __all__ = [
     "PRESETS",
@@ -27,8 +30,8 @@ __all__ = [
     "Progress",
     "Trained",
     "TrainingConfig",
+    "TrainingObserver",
     "Unsaved",
-    "Watcher",
     "assumptions",
     "choose_device",
     "complete",

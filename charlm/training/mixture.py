@@ -1,8 +1,8 @@
-"""A mixture trained as one run: first what counts, then the network beside it, and how to weigh them.
+"""A mixture trained as one run: first its counting members, then its network, and the gates that weigh them.
 
-The weights are tuned on the validation slice while nothing that is asked has learned from it: the n-gram is asked
-before it counts the slice, the network just before the slice joins its training text, or at the end if it never does.
-A network that is half trained makes other weights than one that is done: 0.003 nats per character worse, as measured.
+The gates are tuned on the validation slice before any member has learned from it: the n-gram is scored before it counts
+the slice, the network just before the slice joins its training text, or at the end if it never does. Gates tuned with a
+network that is half trained cost 0.003 nats per character, as measured.
 """
 
 import time
@@ -18,14 +18,14 @@ from charlm.models import CountingModel, LanguageModel, Mixture, MixtureConfig
 from charlm.progress import Listener
 from charlm.training.budget import Budget
 
-RESERVED = 0.05  # of a budget of time, for the tuning at its end
-MOST_RESERVED = 5.0  # seconds
+TUNING_SHARE = 0.05  # of a budget of time, for the tuning at its end
+MAX_TUNING_SECONDS = 5.0
 
 
 def learner(architecture: str, config: Settings) -> tuple[str, Settings]:
-    """Whose training settings count, and its own settings: the one network of a mixture, or the model itself.
+    """The architecture and settings of what gradients train: the one network of a mixture, or the model itself.
 
-    Raises UsageError for a mixture of anything but one network and models that count.
+    Raises UsageError for a mixture of anything but one network and counting models.
     """
     if not isinstance(config, MixtureConfig):
         return architecture, config
@@ -43,32 +43,32 @@ def network_of(model: LanguageModel) -> LanguageModel:
     return model
 
 
-class Weighing:
-    """Counts what members of a mixture count, and weighs the members once the network stands."""
+class MixtureTuning:
+    """Fits the counting members of a mixture, and tunes the gates of all members once the network has learned."""
 
     def __init__(self, mixture: Mixture, ids: Stream, validation: Stream, stage: Listener) -> None:
         began = time.monotonic()
         self.mixture = mixture
-        self.places = Places(validation, mixture.vocab_size)
-        self.said: dict[int, Tensor] = {}
-        self.nats_per_token: float | None = None  # of the weighed mixture on the validation slice
+        self.text = Places(validation, mixture.vocab_size)
+        self.counted: dict[int, Tensor] = {}  # what each counting member says of the validation slice, by its number
+        self.nats_per_token: float | None = None  # of the tuned mixture on the validation slice
         for number, member in enumerate(mixture.each()):
             if isinstance(member, CountingModel):
-                member.fit(ids, validation, stage, partial(self._ask, number))
+                member.fit(ids, validation, stage, partial(self._score, number))
         self.seconds = time.monotonic() - began
 
-    def _ask(self, number: int, member: LanguageModel) -> None:
-        self.said[number] = self.places.said(member)
+    def _score(self, number: int, member: LanguageModel) -> None:
+        self.counted[number] = self.text.said(member)
 
     @staticmethod
     def reserved(budget: Budget) -> float:
-        """Seconds to keep of a budget for what the call takes at its end."""
-        return min(MOST_RESERVED, RESERVED * (budget.seconds or 0.0))
+        """Seconds to keep of a budget for what `tune` takes at its end."""
+        return min(MAX_TUNING_SECONDS, TUNING_SHARE * (budget.seconds or 0.0))
 
-    def __call__(self) -> None:
-        """Weigh the members by what they say of the validation slice; those that count have said it before."""
-        voices = [
-            self.said[number] if number in self.said else self.places.said(member)
+    def tune(self) -> None:
+        """Tune the gates on the validation slice; counting members were scored on it before they counted it."""
+        expert_log_probs = [
+            self.counted[number] if number in self.counted else self.text.said(member)
             for number, member in enumerate(self.mixture.each())
         ]
-        self.nats_per_token = self.places.tune(self.mixture, voices)
+        self.nats_per_token = self.text.tune(self.mixture, expert_log_probs)

@@ -17,15 +17,18 @@ from charlm.corpus import Split, Stream, TrainingPart, encode
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel, Mixture
 from charlm.names import shell_quoted
+from charlm.progress import Listener
 from charlm.threads import PROCESSOR_USE, MachineMeter, ThreadTuner
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
-from charlm.training.counters import Counters
 from charlm.training.loop import Trainer
-from charlm.training.mixture import Weighing, learner, network_of
+from charlm.training.memory_limit import check_size, enough_memory
+from charlm.training.mixture import MixtureTuning, learner, network_of
+from charlm.training.observer import TrainingObserver
 from charlm.training.plan import complete
-from charlm.training.session import Session, Trained, Unsaved, Watcher, check_size, enough_memory
+from charlm.training.session import Session, Trained, Unsaved
 from charlm.training.settings import TrainingConfig
+from charlm.training.state import Counters
 
 WITHIN_MIXTURE = 1.5  # times as long: there a model is estimated twice and reads the slice between
 COUNTING_SHARE = 0.5  # of a mixture's budget of time; what counting takes above that is worth a notice
@@ -58,16 +61,16 @@ def train(
     about: Mapping[str, Any],
     device: torch.device | None = None,
     start: LanguageModel | None = None,
-    watcher: Watcher | None = None,
+    observer: TrainingObserver | None = None,
 ) -> Trained:
     """Train one model on `split` and save it in the folder `path`, which is locked meanwhile.
 
     `training` must be complete (see `plan.complete`); `about` goes into the checkpoint as it is; `start` is a network
-    whose weights to go on from. When the watcher stops it, the run is saved so that `resume` can go on; before there
+    whose weights to go on from. When the observer stops it, the run is saved so that `resume` can go on; before there
     is anything to save it raises Unsaved, a KeyboardInterrupt. Raises TrainingFault, with the last good weights saved,
     when the numbers go wrong, CharlmError when memory or disk are full or another process trains there.
     """
-    watcher = _interruptible(watcher or Watcher())
+    observer = observer or TrainingObserver()
     part, settings = learner(architecture, config)
     training = complete(training, part)
     with checkpoint.locked(path), _arithmetic(training), enough_memory(part, settings, training):
@@ -76,10 +79,10 @@ def train(
         if start is not None:
             model.load_state_dict(start.state_dict())
         if isinstance(model, CountingModel):
-            return _count(path, split, tokenizer, architecture, model, training, about, watcher)
-        trainer, settle = _trainer(model, split, tokenizer, training, device, watcher)
+            return _count(path, split, tokenizer, architecture, model, training, about, observer)
+        trainer = _trainer(model, split, tokenizer, training, device, observer)
         trainer.expect_frequencies(anew=start is None)
-        return Session(path, tokenizer, architecture, model, trainer, about, watcher, settle).run()
+        return Session(path, tokenizer, architecture, model, trainer, about, observer).run()
 
 
 def resume(
@@ -88,7 +91,7 @@ def resume(
     *,
     budget: str | None = None,
     device: torch.device | None = None,
-    watcher: Watcher | None = None,
+    observer: TrainingObserver | None = None,
 ) -> Trained:
     """Go on with an interrupted run (loaded with `resume=True`) over the same text, as if nothing had happened.
 
@@ -102,20 +105,19 @@ def resume(
         raise CheckpointError(f"{run.path}: mixed of other runs: train those on, then mix them again")
     training = TrainingConfig.from_json(run.about.get("training"), where, CheckpointError)
     part, settings = learner(run.architecture, run.model.config)
-    training, watcher = complete(training, part), _interruptible(watcher or Watcher())
+    training, observer = complete(training, part), observer or TrainingObserver()
     usual = training.budget
     training = replace(training, budget=budget or usual)
     with checkpoint.locked(run.path), _arithmetic(training), enough_memory(part, settings, training):
         joined = isinstance(run.about.get("progress"), Mapping) and run.about["progress"].get("joined") is not None
         try:
-            trainer, settle = _trainer(run.model, split, run.tokenizer, training, device, watcher, joined=joined)
+            trainer = _trainer(run.model, split, run.tokenizer, training, device, observer, joined=joined)
         except Unsaved:  # nothing new: the run is as it was
             return Trained(run.path, run.model, False, 0.0)
         _go_on(run, trainer, Budget.parse(usual), budget)
         if checkpoint.read_card(run.path).get("progress") != run.about["progress"]:
             raise CheckpointError(f"{run.path}: another process has trained it on meanwhile; resume it once more")
-        session = Session(run.path, run.tokenizer, run.architecture, run.model, trainer, run.about, watcher, settle)
-        return session.run()
+        return Session(run.path, run.tokenizer, run.architecture, run.model, trainer, run.about, observer).run()
 
 
 def _go_on(run: checkpoint.Run, trainer: Trainer, usual: Budget, larger: str | None) -> None:
@@ -138,15 +140,15 @@ def _go_on(run: checkpoint.Run, trainer: Trainer, usual: Budget, larger: str | N
         ) from None
 
 
-def _interruptible(watcher: Watcher) -> Watcher:
-    """The watcher, which can also stop what goes before training and leaves nothing to save: encoding and counting."""
+def _stage(observer: TrainingObserver) -> Listener:
+    """Passes on to the observer how far encoding and counting are. It may stop these too: nothing is saved by then."""
 
-    def stage(what: str, done: float) -> None:
-        if watcher.should_stop():
+    def on_stage(what: str, done: float) -> None:
+        if observer.should_stop():
             raise Unsaved
-        watcher.stage(what, done)
+        observer.on_stage(what, done)
 
-    return replace(watcher, stage=stage)
+    return on_stage
 
 
 @contextmanager
@@ -172,17 +174,18 @@ def _trainer(
     tokenizer: Tokenizer,
     training: TrainingConfig,
     device: torch.device | None,
-    watcher: Watcher,
+    observer: TrainingObserver,
     *,
     joined: bool = False,
-) -> tuple[Trainer, Weighing | None]:
-    """Who trains the model's network; and who weighs the members of a mixture, unless the slice has `joined` before."""
-    ids = encode(split.train, tokenizer, progress=watcher.stage)
-    validation = encode(split.validation, tokenizer, progress=watcher.stage)
-    weighing = None
+) -> Trainer:
+    """A trainer of the model's network; it tunes the gates of a mixture unless the slice has `joined` before."""
+    stage = _stage(observer)
+    ids = encode(split.train, tokenizer, progress=stage)
+    validation = encode(split.validation, tokenizer, progress=stage)
+    mixture = None
     if isinstance(model, Mixture) and not joined:
-        _warn_of_counting(model.each(), ids, training, watcher)
-        weighing = Weighing(model, ids, validation, watcher.stage)
+        _warn_of_counting(model.each(), ids, training, observer)
+        mixture = MixtureTuning(model, ids, validation, stage)
     network = network_of(model).to(device or "cpu")
     adapts = (
         Budget.parse(training.budget).seconds
@@ -190,15 +193,11 @@ def _trainer(
         and (device is None or device.type == "cpu")
     )
     tuner = ThreadTuner() if adapts else None  # equal steps are to give equal weights, so they keep their threads
-    trainer = Trainer(network, ids, validation, training, split.train.characters / len(ids), tuner)
-    if weighing:
-        trainer.counters.seconds = trainer.counters.prepared = weighing.seconds
-        trainer.reserved = weighing.reserved(Budget.parse(training.budget))
-    return trainer, weighing
+    return Trainer(network, ids, validation, training, split.train.characters / len(ids), tuner, mixture)
 
 
 def _warn_of_counting(
-    members: Iterable[LanguageModel], ids: Stream, training: TrainingConfig, watcher: Watcher
+    members: Iterable[LanguageModel], ids: Stream, training: TrainingConfig, observer: TrainingObserver
 ) -> None:
     """Say before counting that it takes most of a budget of time, or more: it is not cut short."""
     members, budget = list(members), Budget.parse(training.budget).seconds
@@ -210,9 +209,9 @@ def _warn_of_counting(
         return
     counting = f"counting takes about {needed:.0f} s here"
     if len(members) == 1:
-        watcher.notice(f"{counting}, more than the budget of {training.budget}")
+        observer.on_notice(f"{counting}, more than the budget of {training.budget}")
     else:
-        watcher.notice(
+        observer.on_notice(
             f"{counting} of the budget of {training.budget}: the network trains for what is left, at least one step; "
             f"a budget of {2 * needed:.0f}s would leave it half"
         )
@@ -226,14 +225,14 @@ def _count(
     model: CountingModel,
     training: TrainingConfig,
     about: Mapping[str, Any],
-    watcher: Watcher,
+    observer: TrainingObserver,
 ) -> Trained:
-    began, meter = time.monotonic(), MachineMeter()
-    ids = encode(split.train, tokenizer, progress=watcher.stage)
+    begin, meter, stage = time.monotonic(), MachineMeter(), _stage(observer)
+    ids = encode(split.train, tokenizer, progress=stage)
     validation = encode(split.validation, tokenizer)
-    _warn_of_counting([model], ids, training, watcher)
-    model.fit(ids, validation, watcher.stage)
-    seconds = time.monotonic() - began
+    _warn_of_counting([model], ids, training, observer)
+    model.fit(ids, validation, stage)
+    seconds = time.monotonic() - begin
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
     about = {**about, **model.found, "progress": progress, PROCESSOR_USE: meter.use().to_json()}
     if (nats := model.validation_nats) is not None and math.isfinite(nats):

@@ -28,7 +28,7 @@ from charlm.decoding import Sampling, sample
 from charlm.errors import CharlmError, CheckpointError
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
-from charlm.training import TrainingConfig, Watcher, complete, train
+from charlm.training import TrainingConfig, TrainingObserver, complete, train
 from charlm.training import resume as go_on
 from faults.processes import SMALL, Tally
 
@@ -47,6 +47,17 @@ ABSURD: list[Any] = [
     "a" * 100_000, "../../../etc/passwd", "/etc/passwd", "\u0000", "\ud800", [], {}, [[]], [0] * 10_000, {"": ""},
     {"name": "checkpoint.json"}, "weights", "lstm", "ngram", "characters", "sentencepiece", [1, 2, 3], ["a"], 2**53 + 1,
 ]  # fmt: skip
+
+
+class _StopsAfter(TrainingObserver):
+    """Says so many times that training may go on."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+
+    def should_stop(self) -> bool:
+        self.answers -= 1
+        return self.answers < 0
 
 
 def _split() -> Split:
@@ -68,9 +79,8 @@ def bases(folder: Path) -> list[Folder]:
             training = complete(TrainingConfig(budget="9steps", batch=2, segment=8, precision="float32"), architecture)
             path = folder / f"{architecture}-{name}"
             path.mkdir()
-            steps = iter(range(-2, 99))
-            watcher = Watcher(should_stop=lambda: next(steps) > 2) if kind.by_gradient else Watcher()  # noqa: B023
-            train(path, _split(), tokenizer, architecture, config, training, about={}, watcher=watcher)
+            observer = _StopsAfter(5) if kind.by_gradient else None
+            train(path, _split(), tokenizer, architecture, config, training, about={}, observer=observer)
             made.append({file.name: file.read_bytes() for file in path.iterdir()})
             rehearse(lambda: _tried(path))  # noqa: B023
     return made
@@ -320,10 +330,9 @@ def _tried(path: Path) -> str:
         sample(run.model, run.tokenizer, "the", length=3, settings=Sampling(temperature=0.0))
     except CharlmError:
         return "loaded, and could not be drawn from"
-    steps = iter(range(99))
     try:
         whole = checkpoint.load(path, resume=True)
-        go_on(whole, _split(), watcher=Watcher(should_stop=lambda: next(steps) > 3))
+        go_on(whole, _split(), observer=_StopsAfter(4))
     except CharlmError:
         return "loaded and drawn from"
     return "loaded, drawn from and gone on with"

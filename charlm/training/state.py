@@ -1,32 +1,19 @@
-"""Where a training run stands: what it keeps for itself, and what it tells."""
+"""What a training run needs to be resumed: its counters, and the tensors that change as it goes on."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, get_type_hints
 
+import torch
+from torch import Tensor
+
 from charlm.config import value_types
 from charlm.errors import UsageError
+from charlm.models import State
 from charlm.training.budget import MEASURED_SHARES, Budget
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a training run stands. Losses are in bits per character; `validation` only right after one was made.
-
-    `training` is a running mean, which lags behind; `loss` the mean over the steps since the last progress alone.
-    """
-
-    step: int
-    steps: int | None  # None while the budget is still being measured
-    seconds: float
-    seconds_left: float | None
-    characters_per_second: float
-    learning_rate: float
-    training: float
-    validation: float | None
-    best: float | None
-    loss: float | None = None
+from charlm.training.optimizers import restore
+from charlm.training.step import OptimizerStep
 
 
 @dataclass
@@ -47,6 +34,10 @@ class Counters:
     since_best: int = 0  # validations
     begun: int = 0  # the step at which the schedule began: a later one than 0 after a finished run got a larger budget
     joined: int | None = None  # the step at which the validation slice joined the training text
+
+    def replace_by(self, other: "Counters") -> None:
+        """Take the values of other counters."""
+        vars(self).update(vars(other))
 
     def extended(self, budget: str, steps: int | None, *, patience: int, finished: bool) -> "Counters":
         """The counters of the same run with another budget, of `steps` in all (None: of time, to be measured).
@@ -89,3 +80,42 @@ NAMES_WITH_UNITS = {"training": "training_nats_per_token", "best": "best_validat
 def with_units(progress: Mapping[str, Any]) -> dict[str, Any]:
     """The counters as a card has them, under names that say what they count."""
     return {NAMES_WITH_UNITS.get(name, name): value for name, value in progress.items()}
+
+
+def state_tensors(step: OptimizerStep, carried: State) -> dict[str, Tensor]:
+    """All tensors that change as training goes on: weights, optimizers, carried state, random state.
+
+    Not copies: what they hold is as it is now until the next step.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in step.model.state_dict().items()}
+    for number, optimizer in enumerate(step.optimizers):
+        for parameter, values in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{parameter}.{key}": value for key, value in values.items()}
+    tensors |= {f"state.{number}": leaf for number, leaf in enumerate(carried)}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if step.device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(step.device)
+    return tensors
+
+
+def load_tensors(step: OptimizerStep, tensors: Mapping[str, Tensor], carried: State) -> State:
+    """Restore weights and optimizers from `state_tensors`. Returns the carried state, which has leaves as `carried`.
+
+    Raises one of many errors for tensors that no such step can have had.
+    """
+    step.load_weights({name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")})
+    for number, optimizer in enumerate(step.optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            match name.split("."):
+                case ["optimizer", which, parameter, key] if int(which) == number:
+                    state.setdefault(int(parameter), {})[key] = tensor
+        restore(optimizer, state)
+    return tuple(tensors[f"state.{number}"].to(step.device) for number in range(len(carried)))
+
+
+def load_random_state(tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore torch's random state from `state_tensors`."""
+    torch.set_rng_state(tensors["random.cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
