@@ -605,7 +605,7 @@ UNREACHED = (  # within the commands; each has its test, or says what must not h
 )
 
 
-CODE = re.compile(r"`\w+`|`\w+[=(][^`]*`|`(?:\w+[=(][^` ]*)?$|^[^` ]*`")
+CODE = re.compile(r"`\w+`|`\w+[=(][^`]*`|`(?:\w+=[^` ]*|\w+\([^`]*)?$|^[^` ]*`")
 """A setting or call within a piece of a message, which the command line spells in its own way."""
 
 

@@ -295,5 +295,5 @@ def test_a_recipe_fills_what_is_open_and_nothing_else(architecture):
 def test_devices():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    with pytest.raises(UsageError, match="--device abacus: not on this machine; there is "):
+    with pytest.raises(UsageError, match="`device` abacus: not on this machine; there is "):
         choose_device("abacus")

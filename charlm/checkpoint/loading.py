@@ -112,7 +112,10 @@ def _no_way_on(path: Path, card: Mapping[str, Any], architecture: str) -> str:
         return f"this run is finished: counted. To count more text: `train(TEXT, TEXT, architecture={architecture!r})`"
     progress, name = card.get("progress"), code_quoted(path)
     if isinstance(progress, Mapping) and progress.get("finished") is False:
-        return f"its numbers went wrong, so it cannot be resumed; `start={name}` trains on from its last good weights"
+        return (
+            "its numbers went wrong, so it cannot be resumed; "
+            f"`train(TEXT, start={name})` trains on from its last good weights"
+        )
     return f"this run is finished; a larger budget trains it on: `train(resume={name}, budget='10m')`"
 
 

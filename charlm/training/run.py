@@ -16,7 +16,7 @@ from charlm.config import Settings
 from charlm.corpus import Split, Stream, TrainingPart, encode
 from charlm.errors import CheckpointError, UsageError
 from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel, Mixture
-from charlm.names import shell_quoted
+from charlm.names import code_quoted
 from charlm.progress import Listener
 from charlm.threads import PROCESSOR_USE, MachineMeter, ThreadTuner
 from charlm.tokenizers import Tokenizer
@@ -45,7 +45,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device(next(kind for kind, found in there.items() if found()))
     if name not in there or not there[name]():
         raise UsageError(
-            f"--device {name}: not on this machine; there is {', '.join(k for k, f in there.items() if f())}"
+            f"{name}: not on this machine; there is {', '.join(k for k, f in there.items() if f())}", "device"
         )
     return torch.device(name)
 
@@ -136,7 +136,8 @@ def _go_on(run: checkpoint.Run, trainer: Trainer, usual: Budget, larger: str | N
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as problem:
         why = (str(problem).splitlines() or [""])[0][:100]
         raise CheckpointError(
-            f"{run.path}: cannot be resumed: {why}; --from {shell_quoted(run.path)} starts from its weights"
+            f"{run.path}: cannot be resumed: {why}; "
+            f"`train(TEXT, start={code_quoted(run.path)})` starts from its weights"
         ) from None
 
 

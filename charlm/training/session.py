@@ -18,7 +18,7 @@ from charlm.errors import CharlmError, TrainingFault
 from charlm.inference import open_engine
 from charlm.memory import keeping_freed_memory
 from charlm.models import LanguageModel
-from charlm.names import shell_quoted
+from charlm.names import code_quoted
 from charlm.threads import PROCESSOR_USE, MachineMeter
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
@@ -160,7 +160,7 @@ class Session(TrainingObserver):
         except TrainingFault:
             raise
         except CharlmError as problem:
-            advised = f"; mend that, then charlm train --resume {shell_quoted(self.path)}" if self._resumable() else ""
+            advised = f"; mend that, then `train(resume={code_quoted(self.path)})`" if self._resumable() else ""
             raise CharlmError(f"{problem}{advised}") from None
 
     def _watch_machine(self) -> None:
@@ -250,7 +250,7 @@ class Session(TrainingObserver):
             return TrainingFault(f"{fault}\nnothing is saved{before}")
         return TrainingFault(
             f"{fault}\nits good weights from before are saved in {self.path}: train anew, or on from them with "
-            f"--from {shell_quoted(self.path)}"
+            f"`train(TEXT, start={code_quoted(self.path)})`"
         )
 
 
