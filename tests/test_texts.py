@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from charlm import checkpoint
 from charlm.corpus import Origin, Text, overlap, share_in
-from charlm.corpus.line_ends import KINDS, known_line_ends, line_ends, unknown_line_ends
+from charlm.corpus.line_ends import LINE_ENDS, known_line_ends, line_ends, unknown_line_ends
 from charlm.evaluation import learned_share
 from charlm.tokenizers import TOKENIZERS, alphabet
 
@@ -168,14 +168,14 @@ class TestOverlap:
     @given(own=st.text("ab\n\ré", max_size=60), others=st.lists(st.text("ab\n\ré", max_size=60), max_size=3))
     def test_is_what_a_search_finds(self, own: str, others: list[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(overlap, "WINDOW", 4)
-            patch.setattr(overlap, "_STRIP", 8)
-            patch.setattr("charlm.corpus.text.CHUNK", 7)
+            patch.setattr(overlap, "WINDOW_BYTES", 4)
+            patch.setattr(overlap, "_BYTES_PER_STRIP", 8)
+            patch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 7)
             expected = self.brute_force(own, others, 4)
             assert share_in(text(own), [text(other) for other in others]) == pytest.approx(expected)
 
     def test_of_a_long_text_there_is_a_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("charlm.corpus.text.CHUNK", 100)
+        monkeypatch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 100)
         lines = "".join(f"{number:9}\n" for number in range(4000))
         assert share_in(text(lines), [text(lines)]) == 1
         monkeypatch.setattr(overlap, "MAX_WINDOWS", 50)
@@ -221,15 +221,15 @@ class TestLineEnds:
     @given(string=st.text("a\r\n", max_size=40))
     def test_are_counted_as_a_search_counts_them(self, string: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("charlm.corpus.text.CHUNK", 4)
+            patch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 4)
             counts = line_ends(text(string))
         rest = string.replace("\r\n", "")
         assert counts == {"LF": rest.count("\n"), "CRLF": string.count("\r\n"), "CR": rest.count("\r")}
 
     def test_unknown_ones_are_told(self) -> None:
-        ends = dict(zip(KINDS, ("\n", "\r\n", "\r"), strict=True))
-        for own in KINDS:
-            for usual in KINDS:
+        ends = dict(zip(LINE_ENDS, ("\n", "\r\n", "\r"), strict=True))
+        for own in LINE_ENDS:
+            for usual in LINE_ENDS:
                 message = unknown_line_ends(text(f"a{ends[own]}" * 9), line_ends(text(f"b{ends[usual]}" * 9)))
                 assert (message is None) is (own == usual)
         assert unknown_line_ends(text("no end"), {"LF": 9, "CRLF": 0, "CR": 0}) is None

@@ -8,19 +8,19 @@ from pathlib import Path
 from charlm.corpus.builtin import BUILTINS, PREFIX
 from charlm.corpus.classics import CLASSICS, downloaded, left_by_download
 from charlm.corpus.decoder import looks_binary
-from charlm.corpus.encodings import AUTO, SAMPLE, Decoding, find_encoding, first_words, guess_encoding, opening
-from charlm.corpus.folders import CACHED, cache_folder
+from charlm.corpus.encodings import AUTO, SAMPLE_BYTES, Decoding, find_encoding, first_words, guess_encoding, opening
+from charlm.corpus.folders import CACHE_FILE, cache_folder
 from charlm.corpus.log import Entry, Listed, ReadingLog
 from charlm.errors import DataError
-from charlm.own_files import FILES, RUN, own_folder, written_by_charlm
+from charlm.own_files import FIRST_BYTES, RUN, own_folder, written_by_charlm
 
 BINARY, CACHE, DOWNLOAD = "binary", "a cache of charlm's", "of a download that charlm makes"
-OWN = frozenset({RUN, *FILES, CACHE, DOWNLOAD})  # why a file is left out that charlm wrote
+WRITTEN_BY_CHARLM = frozenset({RUN, *FIRST_BYTES, CACHE, DOWNLOAD})  # why a file is left out that charlm wrote
 
 STANDARD_INPUT = "-"
 """What stands for standard input among sources; a file of this name is `./-`, or a Path."""
 
-_HEAD = 8192  # bytes by which a file of a folder is known
+_HEAD_BYTES = 8192  # bytes by which a file of a folder is known
 
 
 class Gone(DataError):  # noqa: N818 - a state of affairs
@@ -116,7 +116,7 @@ def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[
         if name in known:
             continue
         with path.open("rb") as stream:
-            head = stream.read(_HEAD)
+            head = stream.read(_HEAD_BYTES)
         found, why = None, "empty" if not head else _own(path)
         if why is None and decoding.encoding == AUTO:
             found = find_encoding(opening(path))
@@ -149,7 +149,7 @@ def _visible_files(folder: Path, log: ReadingLog) -> list[Path]:
 def _check_all_own(folder: Path, log: ReadingLog) -> None:
     """Raises DataError for a folder without text, unless charlm wrote all that is in it."""
     below = [(why, path) for why, paths in log.left_out.items() for path in paths if Path(path).is_relative_to(folder)]
-    own = sum(why in OWN for why, _ in below)
+    own = sum(why in WRITTEN_BY_CHARLM for why, _ in below)
     if not own or own < len(below):
         more = f", and {own} that charlm wrote" if own else ""
         raise DataError(f"{folder}: no text in this folder ({len(below) - own} binary or empty files left out{more})")
@@ -161,7 +161,7 @@ def _unreadable(problem: OSError, log: ReadingLog) -> None:
 
 def _own(path: Path) -> str | None:
     """What this file is if charlm wrote it, or keeps it beside a corpus that it downloads."""
-    if CACHED.fullmatch(path.name):
+    if CACHE_FILE.fullmatch(path.name):
         return CACHE
     return written_by_charlm(path) or (DOWNLOAD if left_by_download(path) else None)
 
@@ -178,4 +178,4 @@ def encoding_of(path: Path, where: str, log: ReadingLog) -> str:
 def _note_guess(path: Path, where: str, encoding: str, log: ReadingLog) -> None:
     if encoding != "utf-8":
         with path.open("rb") as file:
-            log.guess(where, encoding, first_words(file.read(SAMPLE), encoding))
+            log.guess(where, encoding, first_words(file.read(SAMPLE_BYTES), encoding))

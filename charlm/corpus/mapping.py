@@ -2,7 +2,7 @@
 
 import mmap
 
-STRIDE = 16 << 20
+BYTES_PER_STRIDE = 16 << 20
 """Bytes of a map that are read between two calls of `forget`."""
 
 

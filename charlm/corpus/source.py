@@ -22,7 +22,7 @@ from charlm.corpus.log import ReadingLog
 from charlm.corpus.text import Text
 from charlm.errors import DataError, UsageError
 
-IN_MEMORY = 64 << 20  # bytes; a larger text stays on disk
+MAX_BYTES_IN_MEMORY = 64 << 20  # bytes; a larger text stays on disk
 
 Skipped = Callable[[Path, str], None]
 
@@ -98,7 +98,7 @@ def _mapped(sources: Sequence[Source], name: str, decoding: Decoding, log: Readi
     if len(sources) > 1 or sources[0].base is None or not sources[0].base.is_file() or not sources[0].files:
         return None
     path, (entry,) = sources[0].base, sources[0].files
-    if not is_utf8(entry.encoding or decoding.encoding) or path.stat().st_size <= IN_MEMORY:
+    if not is_utf8(entry.encoding or decoding.encoding) or path.stat().st_size <= MAX_BYTES_IN_MEMORY:
         return None
     deque(_blocks(sources, decoding, log), maxlen=0)  # reads it all: every byte is checked
     if log.wrong_bytes.pop(str(path), 0):
@@ -110,11 +110,11 @@ def _mapped(sources: Sequence[Source], name: str, decoding: Decoding, log: Readi
 
 def _gathered(name: str, blocks: Iterator[str]) -> Text:
     """The blocks as one text: in memory, or in a temporary file that vanishes with the process."""
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as spool:
+    with tempfile.SpooledTemporaryFile(max_size=MAX_BYTES_IN_MEMORY) as spool:
         try:
             for block in blocks:
                 spool.write(block.encode())
-            if spool.tell() <= IN_MEMORY:
+            if spool.tell() <= MAX_BYTES_IN_MEMORY:
                 spool.seek(0)
                 return Text.from_utf8(spool.read(), name)
             spool.flush()
