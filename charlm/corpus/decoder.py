@@ -150,8 +150,8 @@ def _not_text(
 
 def _refused(where: str, encoding: str, place: str, near: bytes, again: Opens | None) -> DataError:
     """The error for a text in another encoding, which is named if it can be told; or for what is no text."""
-    found = find_encoding(again) if again else guess_encoding(near)
-    if found is None or codecs.lookup(found) == codecs.lookup(encoding):
+    guessed = find_encoding(again) if again else guess_encoding(near)
+    if guessed is None or codecs.lookup(guessed) == codecs.lookup(encoding):
         if CONTROL.search(near[:HEAD_CHARACTERS].decode("latin-1")):
             why = place if place.startswith("NULs") else f"{place} is not {encoding}"
             return DataError(f"{where}: binary data, not text ({why}); compressed? unpack it first")
@@ -164,8 +164,8 @@ def _refused(where: str, encoding: str, place: str, near: bytes, again: Opens | 
             head = file.read(SAMPLE_BYTES)
         near = near if head.isascii() and b"\0" not in head else head
     return DataError(
-        f"{where}: not {encoding} ({place}); it reads as {found}: {first_words(near, found)}\n"
-        f"say `encoding={found!r}`, or `encoding='auto'`, which finds out for each file"
+        f"{where}: not {encoding} ({place}); it reads as {guessed}: {first_words(near, guessed)}\n"
+        f"say `encoding={guessed!r}`, or `encoding='auto'`, which finds out for each file"
     )
 
 

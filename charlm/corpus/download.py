@@ -96,8 +96,8 @@ def _extent(response: "Response") -> tuple[int, int | None]:
     if response.status_code == 200:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-    return (int(found[1]), int(found[2])) if found else (-1, None)
+    extent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+    return (int(extent[1]), int(extent[2])) if extent else (-1, None)
 
 
 def _version(response: "Response") -> str:

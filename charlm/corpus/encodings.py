@@ -172,10 +172,10 @@ def _scores(sample: bytes) -> dict[str, float]:
     import chardet
 
     scores: dict[str, float] = {}
-    for found in chardet.detect_all(sample, ignore_threshold=True, max_bytes=SAMPLE_BYTES):
-        if found["encoding"]:
-            name = codecs.lookup(found["encoding"]).name
-            scores.setdefault(_WESTERN if name == "iso8859-1" else name, found["confidence"])
+    for guess in chardet.detect_all(sample, ignore_threshold=True, max_bytes=SAMPLE_BYTES):
+        if guess["encoding"]:
+            name = codecs.lookup(guess["encoding"]).name
+            scores.setdefault(_WESTERN if name == "iso8859-1" else name, guess["confidence"])
     return {name: score for name, score in scores.items() if _GUESSED.fullmatch(name)}
 
 

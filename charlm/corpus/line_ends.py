@@ -43,9 +43,9 @@ def known_line_ends(described: Any, *, feeds: bool, returns: bool) -> dict[str, 
 
     Of a run from before they were kept it is known whether the text had line feeds and carriage returns at all.
     """
-    kept = described.get("line_ends") if isinstance(described, Mapping) else None
-    if isinstance(kept, Mapping) and all(type(kept.get(kind)) is int for kind in LINE_ENDS):
-        return {kind: kept[kind] for kind in LINE_ENDS}
+    counts = described.get("line_ends") if isinstance(described, Mapping) else None
+    if isinstance(counts, Mapping) and all(type(counts.get(kind)) is int for kind in LINE_ENDS):
+        return {kind: counts[kind] for kind in LINE_ENDS}
     if feeds and returns:
         return None
     return {"LF": int(feeds), "CRLF": 0, "CR": int(returns)}

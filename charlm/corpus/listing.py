@@ -59,8 +59,8 @@ def find(source: str, decoding: Decoding, log: ReadingLog) -> Source:
     if own := _own(path):
         log.leave_out(path, own)
         return Source(source, path, ())
-    found = encoding_of(path, str(path), log) if decoding.encoding == AUTO else None
-    return Source(source, path, (Entry(".", path.stat().st_size, found),))
+    encoding = encoding_of(path, str(path), log) if decoding.encoding == AUTO else None
+    return Source(source, path, (Entry(".", path.stat().st_size, encoding),))
 
 
 def find_again(source: str, listed: Listed, decoding: Decoding, log: ReadingLog) -> Source:
@@ -97,10 +97,10 @@ def locate(source: str) -> Path:
     if source and os.path.exists(source):  # noqa: PTH110 - Path.exists raises for a name that is too long
         return Path(source)
     if source in CLASSICS:
-        found = downloaded(source)
-        if found is None:
+        corpus = downloaded(source)
+        if corpus is None:
             raise DataError(f"{source}: not here yet; `charlm data get {source}` downloads it")
-        return found
+        return corpus
     if source in BUILTINS:
         raise DataError(f"{source}: no such file; the built-in corpus of that name is {PREFIX}{source}")
     if (stem := source.removesuffix(".txt")) in CLASSICS:
@@ -117,24 +117,24 @@ def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[
             continue
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
-        found, why = None, "empty" if not head else _own(path)
+        guessed, why = None, "empty" if not head else _own(path)
         if why is None and decoding.encoding == AUTO:
-            found = find_encoding(opening(path))
-            why = None if found else BINARY
+            guessed = find_encoding(opening(path))
+            why = None if guessed else BINARY
         elif why is None and looks_binary(head, decoding):
             other = guess_encoding(head)
             why = f"{other}, not {decoding.encoding}; `encoding='auto'` reads it" if other else BINARY
         if why is None:
-            if found:
-                _note_guess(path, str(path), found, log)
-            yield Entry(name, path.stat().st_size, found)
+            if guessed:
+                _note_guess(path, str(path), guessed, log)
+            yield Entry(name, path.stat().st_size, guessed)
         else:
             log.leave_out(path, why)
 
 
 def _visible_files(folder: Path, log: ReadingLog) -> list[Path]:
     """The files below a folder in the order of their paths, none hidden, and none in runs, exports or caches."""
-    found, cache = [], cache_folder().resolve()
+    files, cache = [], cache_folder().resolve()
     for parent, folders, names in os.walk(folder, onerror=lambda problem: _unreadable(problem, log)):
         own = own_folder(Path(parent), names) or (CACHE if Path(parent).resolve() == cache else None)
         if own is not None:
@@ -142,8 +142,8 @@ def _visible_files(folder: Path, log: ReadingLog) -> list[Path]:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).parts)
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted((path for path in files if path.is_file()), key=lambda path: path.relative_to(folder).parts)
 
 
 def _check_all_own(folder: Path, log: ReadingLog) -> None:
@@ -168,11 +168,11 @@ def _own(path: Path) -> str | None:
 
 def encoding_of(path: Path, where: str, log: ReadingLog) -> str:
     """The encoding of a file, called `where`, that has to be found out. Raises DataError for what is no text."""
-    found = find_encoding(opening(path))
-    if found is None:
+    encoding = find_encoding(opening(path))
+    if encoding is None:
         raise DataError(f"{where}: binary data, not text (it fits no encoding); compressed? unpack it first")
-    _note_guess(path, where, found, log)
-    return found
+    _note_guess(path, where, encoding, log)
+    return encoding
 
 
 def _note_guess(path: Path, where: str, encoding: str, log: ReadingLog) -> None:

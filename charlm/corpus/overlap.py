@@ -28,20 +28,20 @@ def share_in(text: Text, others: Iterable[Text], progress: Listener = silent) ->
     hash (Karp & Rabin 1987) of 64 bits. Memory is bounded, and time by `MAX_BYTES` of each: of a longer text the share
     found is a lower bound. 0 for a text that is shorter than a passage.
     """
-    wanted, number = np.unique(_passages(text), return_inverse=True)
-    if not len(wanted):
+    passages, number = np.unique(_passages(text), return_inverse=True)
+    if not len(passages):
         return 0.0
-    found = np.zeros(len(wanted), np.bool_)
-    bits = (_FILTER_BITS * len(wanted)).bit_length()
+    present = np.zeros(len(passages), np.bool_)
+    bits = (_FILTER_BITS * len(passages)).bit_length()
     filtered = np.zeros(1 << bits, np.bool_)
-    filtered[_top(wanted, bits)] = True
+    filtered[_top(passages, bits)] = True
     for other in others:
         for hashes in _everywhere(other, progress):
             likely = hashes[filtered[_top(hashes, bits)]]
-            places = np.searchsorted(wanted, likely)
-            places[places == len(wanted)] = 0
-            found[places[wanted[places] == likely]] = True
-    return float(found[number].mean())
+            places = np.searchsorted(passages, likely)
+            places[places == len(passages)] = 0
+            present[places[passages[places] == likely]] = True
+    return float(present[number].mean())
 
 
 def _passages(text: Text) -> Hashes:

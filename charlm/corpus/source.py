@@ -54,8 +54,8 @@ def open_corpus(
     if not named:
         raise UsageError("no corpus given; name a file, a folder, - or one that `charlm data list` shows")
     with readable(*named):
-        found = [find(source, decoding, log) for source in named]
-    return read(found, decoding, log)
+        located = [find(source, decoding, log) for source in named]
+    return read(located, decoding, log)
 
 
 def check_standard_input(names: Sequence[str | None]) -> None:
@@ -170,8 +170,8 @@ def _once(stream: BinaryIO, where: str, decoding: Decoding, log: ReadingLog) -> 
                 shutil.copyfileobj(stream, file)
         except OSError as problem:
             raise _no_room(where, problem) from None
-        found = encoding_of(copy, where, log)
+        guessed = encoding_of(copy, where, log)
         with copy.open("rb") as file:
             yield from decoded(
-                file, where, replace(decoding, encoding=found), log.count_wrong(where, decoding.errors), opening(copy)
+                file, where, replace(decoding, encoding=guessed), log.count_wrong(where, decoding.errors), opening(copy)
             )

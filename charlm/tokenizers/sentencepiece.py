@@ -105,15 +105,15 @@ class SentencePiece(Tokenizer):
                 f"the most frequent occurs {most:,} times",
                 "min_count",
             )
-        wanted = (config.vocab_size or DEFAULT_VOCAB_SIZE) - FIRST_PIECE
-        characters = max(1, wanted // 2)
-        while len(pieces := _learn(sample, frequent[:characters], wanted, config.model_type)) < wanted:
+        piece_count = (config.vocab_size or DEFAULT_VOCAB_SIZE) - FIRST_PIECE
+        characters = max(1, piece_count // 2)
+        while len(pieces := _learn(sample, frequent[:characters], piece_count, config.model_type)) < piece_count:
             if characters >= len(frequent):
                 break
-            characters += wanted - len(pieces) if pieces else 1
+            characters += piece_count - len(pieces) if pieces else 1
         if not pieces:
             raise DataError("SentencePiece finds no pieces in this text: give more, or use `tokenizer='characters'`")
-        if config.vocab_size is not None and len(pieces) < wanted:
+        if config.vocab_size is not None and len(pieces) < piece_count:
             raise UsageError(
                 f"{config.vocab_size}: the text holds too few pieces; "
                 f"the largest size possible is {FIRST_PIECE + len(pieces)}",
@@ -170,15 +170,15 @@ def _by_frequency(counts: Integers, min_count: int) -> list[str]:
 
 
 def _sample(chunks: Iterable[str]) -> list[str]:
-    """Every 1st, 2nd, 4th ... block of the text, whichever keeps them to MAX_TRAINING_CHARACTERS characters."""
-    kept: list[str] = []
+    """Every 1st, 2nd, 4th ... block of the text, whichever keeps them to MAX_TRAINING_CHARACTERS."""
+    blocks: list[str] = []
     stride = 1
     for place, block in enumerate(_blocks(chunks)):
         if place % stride == 0:
-            kept.append(block)
-        if len(kept) * _CHARACTERS_PER_SENTENCE > MAX_TRAINING_CHARACTERS:
-            kept, stride = kept[::2], stride * 2
-    return kept
+            blocks.append(block)
+        if len(blocks) * _CHARACTERS_PER_SENTENCE > MAX_TRAINING_CHARACTERS:
+            blocks, stride = blocks[::2], stride * 2
+    return blocks
 
 
 def _blocks(chunks: Iterable[str]) -> Iterator[str]:
