@@ -20,9 +20,6 @@ FALLEN = 1.3  # times slower than it was measured: time to measure again
 SMOOTHING = 0.8  # of the pace, from one piece of work to the next
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0  # seconds from one trial of more threads to the next
 
-PROCESSOR_USE = "processor_use"
-"""Under which name a run's card keeps the `MachineUse` of its training."""
-
 DISTURBED = 0.8  # of the usual pace: with less, others cost more than a fifth of it
 
 Timing = tuple[float, float]

@@ -52,8 +52,8 @@ def prepared(
     split = origin.open()
     tokenizer = kind.train(split.training.chunks(), kind.Config(**vocabulary or {}))
     plans = plan(names, "tiny", options, training, split.training.characters)
-    about = {"corpus": origin.describe(split)}
-    return split, to_train(plans, split, tokenizer, about=about, again_disturbed=again_disturbed)
+    history = checkpoint.History(corpus=origin.describe(split))
+    return split, to_train(plans, split, tokenizer, history=history, again_disturbed=again_disturbed)
 
 
 class TestPlan:
@@ -353,7 +353,7 @@ class TestStopping:
         assert result.stopped
         assert result.baselines == {}
         assert result.interrupted == checkpoint.RUNS / "cats-gru"
-        assert checkpoint.load(result.interrupted, resume=True).about["progress"]["finished"] is False
+        assert checkpoint.load(result.interrupted, resume=True).history.finished is False
 
     def test_while_evaluating(self):
         asked = []

@@ -61,7 +61,7 @@ def compared(
     tokenizer = kind.train(split.training.chunks(), kind.Config(**settings))
     training = TrainingConfig(budget="8steps", batch=4, segment=16, precision="float32")
     plans = plan(architectures, "tiny", options, training, split.training.characters)
-    return compare(to_train(plans, split, tokenizer, about={"corpus": origin.describe(split)}), split)
+    return compare(to_train(plans, split, tokenizer, history=checkpoint.History(corpus=origin.describe(split))), split)
 
 
 @pytest.fixture(scope="module")
@@ -409,9 +409,9 @@ class TestCitation:
         blocks = told.findall(".//details")
         for one, block in zip(found.contenders, blocks, strict=True):
             rows = {content(row[0]): content(row[1]) for row in block.iter("tr")}
-            config = one.card["config"]
+            config = one.card.config
             assert {key.replace("_", " ").capitalize() for key in config} <= {*rows}
-            assert rows["Weights, SHA-256"] == one.card["files"]["weights"]["sha256"]
+            assert rows["Weights, SHA-256"] == one.card.files["weights"].sha256
             if one.name != "ngram":
                 assert (rows["Seed"], rows["Budget"], rows["Steps"]) == ("0", "8steps", "8")
                 assert {"Optimizer", "Learning rate", "Batch", "Layers", "Parameters"} <= {*rows}

@@ -17,14 +17,14 @@ lineage  the runs it came from  corpus_files  the files that its corpus was read
 results  its one figure
 """
 
-from charlm.checkpoint.card import CARD, METRICS, finished, read_card
-from charlm.checkpoint.corpus_files import read_corpus
+from charlm.checkpoint.card import CARD, HELD_OUT, METRICS, VALIDATION, Card, History, Result, read_card
+from charlm.checkpoint.corpus_files import read_history
 from charlm.checkpoint.folders import RUNS, find_run, is_run, new_run, newest, runs
-from charlm.checkpoint.lineage import PARENTS, lineage, parents
+from charlm.checkpoint.lineage import lineage
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked
 from charlm.checkpoint.metrics import add_metrics, keep_metrics, read_metrics
-from charlm.checkpoint.results import HELD_OUT, VALIDATION, Result, record_held_out, result_of, weights_digest
+from charlm.checkpoint.results import record_held_out, result_of, weights_digest
 from charlm.checkpoint.saving import save
 
 __all__ = [
@@ -32,14 +32,14 @@ __all__ = [
     "HELD_OUT",
     "LOCK",
     "METRICS",
-    "PARENTS",
     "RUNS",
     "VALIDATION",
+    "Card",
+    "History",
     "Result",
     "Run",
     "add_metrics",
     "find_run",
-    "finished",
     "is_run",
     "keep_metrics",
     "lineage",
@@ -47,9 +47,8 @@ __all__ = [
     "locked",
     "new_run",
     "newest",
-    "parents",
     "read_card",
-    "read_corpus",
+    "read_history",
     "read_metrics",
     "record_held_out",
     "result_of",

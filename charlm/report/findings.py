@@ -66,18 +66,24 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Learned:
+    """How one contender learned and what came of it: all that figures of quality need."""
+
+    name: str
+    row: Row
+    curve: tuple[Measured, ...]
+
+
+@dataclass(frozen=True)
+class Finding(Learned):
     """All there is to show of one contender; None for what it does not have.
 
     `card` is what its run says of itself. `made`: of a mixture, what it is made of and how. `beginnings`: the gradients
     before training, by name; those of an rnn with the other activation too.
     """
 
-    name: str
-    row: Row
-    card: Mapping[str, Any]
+    card: checkpoint.Card
     made: tuple[str, str] | None
-    curve: tuple[Measured, ...]
     reading: Reading
     kinds: dict[str, Kind]
     context: tuple[ContextPoint, ...]
@@ -162,7 +168,7 @@ def _finding(
         row=row,
         card=checkpoint.read_card(row.run),
         made=_made(model),
-        curve=tuple(_curve(checkpoint.read_metrics(row.run))),
+        curve=learning_curve(row),
         reading=reading,
         kinds=bits_by_kind(text.read(), reading.character_bits),
         context=context_curve(model, tokenizer, reading, tokens=CONTEXT_TOKENS, progress=progress),
@@ -195,10 +201,10 @@ def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Tex
     return found
 
 
-def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:
-    """The learning curve in what was measured; lines that are none are passed by."""
+def learning_curve(row: Row) -> tuple[Measured, ...]:
+    """The learning curve in the metrics of a row's run; lines that are none are passed by."""
     found, before = list[Measured](), (0, 0.0)
-    for entry in metrics:
+    for entry in checkpoint.read_metrics(row.run):
         with suppress(KeyError, TypeError, ValueError):
             step, mean, seconds, validation = (entry[key] for key in ("step", "training", "seconds", "validation"))
             loss = entry.get("loss") if "loss" in entry else _without_lag(mean, step - before[0], before)
@@ -211,7 +217,7 @@ def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:
                     validation=None if validation is None else float(validation),
                 )
             )
-    return found
+    return tuple(found)
 
 
 def _without_lag(mean: float, steps: int, before: tuple[int, float]) -> float:
