@@ -40,7 +40,7 @@ def setting(
 
 
 def option_name(name: str) -> str:
-    """The command-line spelling of a field: `weight_decay` -> `--weight-decay`."""
+    """The command-line spelling of a field."""
     return "--" + name.replace("_", "-")
 
 
@@ -59,7 +59,7 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
-        """Raises UsageError that names the option, the bound and the value given."""
+        """Raises UsageError that names the setting, the bound and the value given."""
         hints = typing.get_type_hints(type(self))
         for f in fields(self):
             if f.metadata:
@@ -109,18 +109,18 @@ def _quoted(value: object) -> str:
 
 
 def _check(f: "Field[Any]", annotation: Any, value: Any) -> None:
-    name, rules = option_name(f.name), f.metadata
+    name, rules = f.name, f.metadata
     admitted = value_types(annotation)
     exact = type(value) in admitted or (type(value) is int and float in admitted)
     if not exact:
         words = " or ".join("nothing" if t is type(None) else t.__name__ for t in admitted)
-        raise UsageError(f"{name} must be {words}, not {_quoted(value)}")
+        raise UsageError(f"must be {words}, not {_quoted(value)}", name)
     if value is None:
         return
     if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError(f"{name} must be a finite number, not {value}")
+        raise UsageError(f"must be a finite number, not {value}", name)
     if "choices" in rules and value not in rules["choices"]:
-        raise UsageError(f"{name} must be one of {', '.join(rules['choices'])}, not {_quoted(value)}")
+        raise UsageError(f"must be one of {', '.join(rules['choices'])}, not {_quoted(value)}", name)
     broken = (
         ("min" in rules and value < rules["min"] and f"at least {rules['min']}")
         or ("max" in rules and value > rules["max"] and f"at most {rules['max']}")
@@ -128,4 +128,4 @@ def _check(f: "Field[Any]", annotation: Any, value: Any) -> None:
         or ("below" in rules and value >= rules["below"] and f"less than {rules['below']}")
     )
     if broken:
-        raise UsageError(f"{name} must be {broken}, not {value}")
+        raise UsageError(f"must be {broken}, not {value}", name)

@@ -1,4 +1,4 @@
-"""File names in messages: as people read them, and as a shell takes them.
+"""File names in messages: as people read them, as a shell takes them, and as Python does.
 
 On Unix a name is bytes, of any kind but NUL and slash; Python keeps a byte that is not UTF-8 as a lone surrogate
 (PEP 383, "surrogateescape").
@@ -35,6 +35,11 @@ def quoted_word(word: str) -> str:
     if sys.platform == "win32":
         return subprocess.list2cmdline([word])
     return shlex.quote(word) if word.isprintable() else f"$'{''.join(map(_spelled, word))}'"
+
+
+def code_quoted(name: str | Path) -> str:
+    """The name as a value in a message's code, such as `start='my run'`; see `charlm.errors`."""
+    return repr(os.fspath(name)).replace("`", r"\x60")
 
 
 def is_utf8(name: str | Path) -> bool:

@@ -18,6 +18,9 @@ GAIN = 1.08  # another number of threads must be this much faster to be taken
 HOPELESS = 2.0  # times slower: the trial ends at once
 FALLEN = 1.3  # times slower than it was measured: time to measure again
 SMOOTHING = 0.8  # of the pace, from one piece of work to the next
+QUIET_SECONDS = 2.0  # of work before the first trial, on a machine where others use less than
+BUSY_CORES = 0.25  # measured over
+METER_SECONDS = 0.1
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0  # seconds from one trial of more threads to the next
 
 DISTURBED = 0.8  # of the usual pace: with less, others cost more than a fifth of it
@@ -48,9 +51,11 @@ class ThreadTuner:
 
     On a quiet machine that is all cores; where other programs run, threads that wait for each other at every operation
     can be ten times slower than one. Candidates are all threads, half of them, and so on down to one. They are timed at
-    the beginning and again when the pace falls; fewer than all are also compared with more of them from time to time,
-    less and less often. Give `record` the seconds of every piece of work. As a context manager it gives torch back the
-    threads it had. Where OMP_NUM_THREADS is set, the user has chosen, and nothing is changed.
+    the beginning, or after a while where the machine is quiet, so that short work loses nothing; and again when the
+    pace falls. Fewer than all are also compared with more of them from time to time, less and less often.
+
+    Give `record` the seconds of every piece of work. As a context manager it gives torch back the threads it had. Where
+    OMP_NUM_THREADS is set, the user has chosen, and nothing is changed.
     """
 
     def __init__(self) -> None:
@@ -76,7 +81,10 @@ class ThreadTuner:
 
     def _tune(self) -> Generator[None, Timing, None]:
         yield  # the first piece of work also pays for what is made once
-        place, wait = 0, FIRST_WAIT
+        place, wait, elapsed, meter = 0, FIRST_WAIT, 0.0, MachineMeter()
+        while elapsed < QUIET_SECONDS and (meter.seconds < METER_SECONDS or meter.use().others < BUSY_CORES):
+            seconds, _ = yield
+            elapsed += seconds
         while len(self._counts) > 1:
             before = place
             place, pace = yield from self._fastest(place)

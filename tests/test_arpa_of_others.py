@@ -163,8 +163,8 @@ def test_a_file_with_a_word_for_a_line_feed_is_one_stream() -> None:
 @pytest.mark.parametrize(
     ("file", "options", "what"),
     [
-        (PLAIN, {"space": "_"}, "--space '_': some.arpa has no such word"),
-        (PLAIN, {"newline": "<br>"}, "--newline '<br>': some.arpa has no such word"),
+        (PLAIN, {"space": "_"}, "`space` '_': some.arpa has no such word"),
+        (PLAIN, {"newline": "<br>"}, "`newline` '<br>': some.arpa has no such word"),
         (PLAIN, {"newline": ""}, "no such word"),
         (PLAIN, {"space": "<s>"}, "never a character"),
         (PLAIN, {"newline": "<s>"}, "never a character"),
@@ -255,7 +255,7 @@ def test_unknown_words_that_are_less_probable_than_the_shorter_context_says() ->
 
 def test_a_model_that_does_not_add_up_is_told_and_renormalized() -> None:
     pruned = FILES["irstlm"].replace(b"31\n", b"30\n").replace(b"-0.0720135\tc a b\n", b"")
-    with pytest.raises(DataError, match=r"some.arpa:29: .* after this n-gram add up to 0\.\d+, not 1: --renormalize"):
+    with pytest.raises(DataError, match=r"some.arpa:29: .* after this n-gram add up to 0\.\d+, not 1: `renormalize"):
         noted(pruned)
     model, tokenizer, notes = noted(pruned, renormalize=True)
     (note,) = (note for note in notes if "add up" in note)

@@ -143,7 +143,7 @@ def test_what_a_run_needs_to_go_on(run):
     assert torch.equal(load(run, resume=True).resume["state.0"], torch.ones(3))
     save(run, "lstm", made(seed=1), TOKENIZER, History())
     assert sorted(file.name.split("-")[0] for file in run.iterdir()) == [CARD, "tokenizer", "weights"]
-    with pytest.raises(CheckpointError, match=f"a larger budget trains it on: charlm train --resume {run} --budget"):
+    with pytest.raises(CheckpointError, match=rf"a larger budget trains it on: `train\(resume='{run}', budget="):
         load(run, resume=True)
 
 
@@ -431,7 +431,7 @@ def test_new_runs_are_numbered(tmp_path, monkeypatch):
 def test_runs_cannot_live_in_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "checkpoints").write_text("")
-    with pytest.raises(CharlmError, match="cannot make this folder: Not a directory; --output"):
+    with pytest.raises(CharlmError, match="cannot make this folder: Not a directory; `output`"):
         new_run("a")
     with pytest.raises(CharlmError, match="cannot make this folder"):
         new_run("a", tmp_path / "checkpoints" / "b")
@@ -440,9 +440,9 @@ def test_runs_cannot_live_in_a_file(tmp_path, monkeypatch):
 def test_an_output_that_exists_is_replaced_only_by_force(run, tmp_path):
     assert new_run("a", tmp_path / "new" / "deep") == tmp_path / "new" / "deep"
     assert new_run("a", tmp_path / "new" / "deep") == tmp_path / "new" / "deep"  # empty
-    with pytest.raises(UsageError, match="exists; choose another --output, or --force"):
+    with pytest.raises(UsageError, match="exists; choose another `output`, or `force=True`"):
         new_run("a", run)
-    with pytest.raises(UsageError, match="is not a run; --force replaces only runs"):
+    with pytest.raises(UsageError, match="is not a run; `force=True` replaces only runs"):
         new_run("a", tmp_path, force=True)
     assert load(run).history.plan == "cats"
     assert new_run("a", run, force=True) == run

@@ -70,13 +70,13 @@ class TestPlan:
             assert chosen.training.optimizer == recipe_of(name).get("optimizer")
 
     def test_an_option_that_none_has_names_who_has_it(self):
-        with pytest.raises(UsageError, match=r"--heads is not an option of ngram or lstm; transformer has it"):
+        with pytest.raises(UsageError, match=r"`heads` is not an option of ngram or lstm; transformer has it"):
             plan(["ngram", "lstm"], "tiny", {"heads": 2}, TRAINING, 1000)
-        with pytest.raises(UsageError, match=r"--wings is not an option of gru$"):
+        with pytest.raises(UsageError, match=r"`wings` is not an option of gru$"):
             plan(["gru"], "tiny", {"wings": 2}, TRAINING, 1000)
 
     def test_a_value_that_one_cannot_have_names_it(self):
-        with pytest.raises(UsageError, match="feedforward: --activation must be one of tanh, relu"):
+        with pytest.raises(UsageError, match=r"`activation` must be one of tanh, relu.* \(for feedforward\)"):
             plan(["feedforward", "transformer"], "tiny", {"activation": "swiglu"}, TRAINING, 1000)
 
     def test_named_twice_is_planned_once(self):

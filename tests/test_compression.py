@@ -536,6 +536,5 @@ def test_proofs(here: Path, charlm: Charlm) -> None:
 
 
 def test_the_page_shows_the_proofs(here: Path, charlm: Charlm) -> None:
-    pytest.importorskip("matplotlib")
     assert charlm("compare", "net", "counted", "--prove", "--report", "page.html").code == 0
     assert ">stored</button>" in Path("page.html").read_text(encoding="utf-8")

@@ -168,7 +168,7 @@ class TestSources:
         file.write_bytes("Straße".encode("utf-16"))
         assert error(file) == (
             f'{file}: not utf-8 (byte 0, line 1); it reads as utf-16: "Straße"\n'
-            "say --encoding utf-16, or --encoding auto, which finds out for each file"
+            "say `encoding='utf-16'`, or `encoding='auto'`, which finds out for each file"
         )
         file.write_bytes("no mark".encode("utf-16-le"))
         assert "utf-16-le" in error(file)

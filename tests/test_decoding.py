@@ -156,11 +156,11 @@ def test_probabilities_that_are_not_numbers_are_an_error(settings, rows):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"temperature": -0.1}, "--temperature must be at least 0"),
-        ({"top_p": 0.0}, "--top-p must be greater than 0"),
-        ({"top_p": 1.1}, "--top-p must be at most 1"),
-        ({"min_p": 1.0}, "--min-p must be less than 1"),
-        ({"top_k": -1}, "--top-k must be at least 0"),
+        ({"temperature": -0.1}, "`temperature` must be at least 0"),
+        ({"top_p": 0.0}, "`top_p` must be greater than 0"),
+        ({"top_p": 1.1}, "`top_p` must be at most 1"),
+        ({"min_p": 1.0}, "`min_p` must be less than 1"),
+        ({"top_k": -1}, "`top_k` must be at least 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong, message):
@@ -288,9 +288,9 @@ def test_the_model_is_left_as_it_was():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"length": -1}, "--length must be at least 0"),
-        ({"streams": 0}, "--num-samples must be at least 1"),
-        ({"stop": ["a", ""]}, "--stop must not be empty"),
+        ({"length": -1}, "`length` must be at least 0"),
+        ({"streams": 0}, "`streams` must be at least 1"),
+        ({"stop": ["a", ""]}, "`stop` must not be empty"),
     ],
 )
 def test_sampling_nonsense_is_refused(wrong, message):
@@ -366,12 +366,12 @@ def test_a_wider_beam_sees_past_a_tempting_start():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"beams": 0}, "--beams must be 1 to"),
-        ({"beams": 10**6}, "--beams must be 1 to"),
+        ({"beams": 0}, "`beams` must be 1 to"),
+        ({"beams": 10**6}, "`beams` must be 1 to"),
         ({"hypotheses": 5}, "no fewer than the 5 texts asked for"),
-        ({"length_penalty": -1.0}, "--length-penalty must be at least 0"),
-        ({"length_penalty": math.nan}, "--length-penalty must be at least 0"),
-        ({"length": -1}, "--length must be at least 0"),
+        ({"length_penalty": -1.0}, "`length_penalty` must be at least 0"),
+        ({"length_penalty": math.nan}, "`length_penalty` must be at least 0"),
+        ({"length": -1}, "`length` must be at least 0"),
     ],
 )
 def test_beam_nonsense_is_refused(wrong, message):

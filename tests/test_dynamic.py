@@ -85,9 +85,9 @@ def test_what_repeats_is_learned():
 
 def test_what_does_not_go_together_is_refused():
     text, tokenizer = Text.from_string("ab" * 100, "text"), Bytes.train([], Bytes.Config())
-    with pytest.raises(UsageError, match="it goes with no --context"):
+    with pytest.raises(UsageError, match="it goes with no `context`"):
         evaluate(network("rnn", tokenizer.vocab_size), tokenizer, text, dynamic=Dynamic(), context=3)
-    with pytest.raises(UsageError, match="--dynamic is for networks"):
+    with pytest.raises(UsageError, match="`dynamic` is for networks"):
         evaluate(NGram(NGram.Config(), tokenizer.vocab_size), tokenizer, text, dynamic=Dynamic())
 
 

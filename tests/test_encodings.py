@@ -54,7 +54,7 @@ def test_what_is_found_reads_the_text_as_it_was_written(file: Path, text: str, e
     assert open_corpus([file], "auto").read() == written
     if encoding != "utf-8":
         message = refused([file])
-        advised = message.split("--encoding ")[1].split(",")[0]
+        advised = message.split("`encoding='")[1].split("'")[0]
         assert open_corpus([file], advised).read() == written
         assert f'reads as {advised}: "{written.split()[0]}' in message
 
@@ -136,7 +136,7 @@ def test_one_bad_byte_is_counted_and_the_encoding_stays(file: Path) -> None:
 
 def test_errors_that_do_not_exist(file: Path) -> None:
     file.write_text("text")
-    with pytest.raises(UsageError, match="--errors must be one of strict, replace, skip"):
+    with pytest.raises(UsageError, match="`errors` must be one of strict, replace, skip"):
         open_corpus([file], errors="ignore")
 
 
@@ -160,7 +160,7 @@ def test_a_folder_says_that_it_leaves_out_text_in_another_encoding(tmp_path: Pat
     (tmp_path / "b.txt").write_bytes(GERMAN.encode("utf-16-le"))
     log = ReadingLog()
     assert open_corpus([tmp_path], log=log).read() == "text"
-    assert list(log.left_out) == ["utf-16-le, not utf-8; --encoding auto reads it"]
+    assert list(log.left_out) == ["utf-16-le, not utf-8; `encoding='auto'` reads it"]
 
 
 def test_standard_input_is_found_out_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_what_cannot_be_evaluated_is_refused():
         evaluate(model, tokenizer, Text.from_string("", "nothing"))
     with pytest.raises(CheckpointError, match="259 ids and the model 300"):
         evaluate(History(300), tokenizer, text)
-    with pytest.raises(UsageError, match="--context must be at least 1"):
+    with pytest.raises(UsageError, match="`context` must be at least 1"):
         evaluate(model, tokenizer, text, context=0)
 
 

@@ -248,7 +248,7 @@ def test_no_deeper_than_anyone_needs():
         ([{"architecture": "lstm"}] * 2, "not described as one"),
         ([{"architecture": ["lstm"], "config": {}}] * 2, "unknown architecture"),
         ([{"architecture": "lstn", "config": {}}] * 2, "unknown architecture 'lstn'"),
-        ([{"architecture": "lstm", "config": {"width": 0}}] * 2, "--width must be at least 1"),
+        ([{"architecture": "lstm", "config": {"width": 0}}] * 2, "`width` must be at least 1"),
         ([{"architecture": "lstm", "config": 3}] * 2, "expected an object"),
     ],
 )
@@ -322,7 +322,7 @@ def test_mixed_runs_are_runs(here, charlm, combine):
 @pytest.mark.usefixtures("hasty")
 def test_a_text_that_is_new_to_all_weighs_runs_that_joined(here, charlm):
     (here / "new.txt").write_text(TEXT[500:1500].replace("pale", "grey"), encoding="utf-8")
-    assert "(--join), so what it says of it is hindsight" in charlm("mix", "counted", "joined").err
+    assert "too, so what it says of it is hindsight" in charlm("mix", "counted", "joined").err
     outcome = charlm("mix", "counted", "joined", "--text", "new.txt", "--json")
     assert outcome.code == 0, outcome.err
     run = json.loads(outcome.out)["run"]

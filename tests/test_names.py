@@ -53,6 +53,9 @@ PATHS = "resume|from|output|text|held-out|prompt-file"
 COMMAND = re.compile(rf"(charlm ({'|'.join(COMMANDS)})( [\w-]+)*|--({PATHS})) $")
 """What stands before a name in a command that is to be typed."""
 
+CODE = re.compile(rf"`(\w+\()?(start|{PATHS.replace('-', '_')})=$")
+"""What stands before a name in a setting that a message has as code."""
+
 KNOWN = {"source", "architecture"}  # keys of CLASSICS and ARCHITECTURES
 
 
@@ -63,13 +66,13 @@ def test_every_command_in_a_message_quotes_its_names() -> None:
         quoted = KNOWN | quoted_names(tree)
         for text in (node for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)):
             for before, value in zip(text.values, text.values[1:], strict=False):
-                if isinstance(before, ast.Constant) and COMMAND.search(str(before.value)):
+                if isinstance(before, ast.Constant) and any(p.search(str(before.value)) for p in (COMMAND, CODE)):
                     assert isinstance(value, ast.FormattedValue)
                     code, found = ast.unparse(value.value), found + 1
-                    if "shell_quoted" not in code and code not in quoted:
+                    if "_quoted" not in code and code not in quoted:
                         bare.append(f"{file.name}:{value.lineno}: {code}")
     assert found > 8
-    assert not bare, "quote these by charlm.names.shell_quoted"
+    assert not bare, "quote these by charlm.names.shell_quoted or code_quoted"
 
 
 def quoted_names(tree: ast.AST) -> set[str]:
@@ -80,7 +83,7 @@ def quoted_names(tree: ast.AST) -> set[str]:
         both = all(isinstance(side, ast.Tuple) for side in pair)
         for target, value in zip(*(side.elts for side in pair), strict=True) if both else [pair]:
             if isinstance(target, ast.Name):
-                assigned.setdefault(target.id, set()).add("shell_quoted" in ast.unparse(value))
+                assigned.setdefault(target.id, set()).add("_quoted" in ast.unparse(value))
     return {name for name, quoted in assigned.items() if quoted == {True}}
 
 

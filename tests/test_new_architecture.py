@@ -322,7 +322,7 @@ def test_compare_takes_it(match: str | None, budget: str, charlm: Charlm) -> Non
 def test_parameters_are_matched_by_what_scales_it(charlm: Charlm) -> None:
     how = ("compare", "corpus.txt", "--match", "parameters", "--budget", "2steps", "--seed", "1", "--arch")
     table = charlm(*how, "echo,pairs,gru,lstm").out
-    assert "echo has no width: its --cells was chosen instead." in table
+    assert "echo has no width: its cells was chosen instead." in table
     assert "No setting of pairs scales it, so it has its own number of parameters." in table
     found = json.loads(charlm(*how, "echo,pairs,gru,lstm", "--json").out)
     assert found["scaled"] == {"echo": "cells", "pairs": None, "gru": "width", "lstm": "width"}

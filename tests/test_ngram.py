@@ -92,7 +92,7 @@ def test_no_more_ngrams_than_allowed(room: int) -> None:
 
 def test_an_order_that_does_not_fit_the_memory_is_refused() -> None:
     ids = np.random.default_rng(0).integers(1, V, 600_000)
-    with pytest.raises(UsageError, match=r"--order 16 .*--memory 0\.1 .*--order 7$"):
+    with pytest.raises(UsageError, match=r"`order` 16 .*`memory=0\.1` .*`order=7`$"):
         NGram(NGram.Config(order=16, smoothing="kenlm", memory=0.1), V).fit(ids, ids[:0])
     model = NGram(NGram.Config(smoothing="witten-bell", memory=0.1), V)
     model.fit(ids, ids[:100])

@@ -58,7 +58,6 @@ def test_whatever_charlm_writes_into_a_folder_leaves_its_text_as_it_was(
 
 
 def test_the_page_that_is_written_is_known_again(folder: Path, charlm: Charlm) -> None:
-    pytest.importorskip("matplotlib")
     assert charlm("train", "corpus.txt", *NGRAM, "-o", "run").code == 0
     assert charlm("report", "run").code == 0
     assert written_by_charlm(folder / "report.html") == "a report of charlm"

@@ -7,7 +7,6 @@ import json
 import math
 import random
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -507,15 +506,6 @@ class TestCommand:
             assert (outcome.code, "corpus.txt exists and is no report" in outcome.err) == (2, True)
         assert charlm("report").code == charlm("report").code == 0
         assert not list(folder.glob(".*"))
-
-    def test_without_matplotlib_the_way_out_is_told_at_once(
-        self, folder: Path, charlm: Charlm, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
-        outcome = charlm("compare", "corpus.txt", "--report", "a.html")
-        assert (outcome.code, "pip install matplotlib" in outcome.err) == (2, True)
-        assert not checkpoint.RUNS.exists()
-        assert charlm("compare", "corpus.txt", *QUICK, "--arch", "rnn").code == 0
 
     def test_seeds_and_unequal_runs(self, folder: Path, charlm: Charlm) -> None:
         seeds = ("--arch", "rnn", "--seeds", "2", "--report", "a.html")

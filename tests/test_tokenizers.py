@@ -445,7 +445,7 @@ def test_compatibility_characters_are_left_alone():
 
 @pytest.mark.parametrize("model_type", ["unigram", "bpe"])
 def test_a_size_that_is_too_large_is_refused_with_one_that_is_not(model_type):
-    with pytest.raises(UsageError, match=r"--vocab-size 90000: .* the largest size possible is \d+$") as refusal:
+    with pytest.raises(UsageError, match=r"`vocab_size` 90000: .* the largest size possible is \d+$") as refusal:
         trained("sentencepiece", PROSE, vocab_size=90_000, model_type=model_type)
     possible = int(str(refusal.value).split()[-1])
     assert trained("sentencepiece", PROSE, vocab_size=possible, model_type=model_type).vocab_size == possible

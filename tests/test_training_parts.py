@@ -199,7 +199,7 @@ def test_muon_steps_equally_far_in_every_direction_of_every_square(rows, columns
 def test_options_of_a_model():
     budget = Budget.parse("2m")
     with pytest.raises(
-        UsageError, match="--heads is not an option of lstm; it has --width, --layers, --dropout, --tie"
+        UsageError, match="`heads` is not an option of lstm; it has `width`, `layers`, `dropout`, `tie`"
     ):
         model_config("lstm", "tiny", {"heads": 2}, 10**6, budget)
     for architecture, kind in ARCHITECTURES.items():

@@ -42,7 +42,7 @@ def attention_maps(model: LanguageModel, tokenizer: Tokenizer, text: str) -> Att
         raise UsageError(f"{type(model).__name__} has no attention; inspect a transformer run")
     ids = np.concatenate([[BOUNDARY], tokenizer.encode(text)], dtype=np.int64)
     if len(ids) > LONGEST:
-        raise UsageError(f"--text: {len(ids):,} tokens are too many for a map of attention; {LONGEST} are the most")
+        raise UsageError(f"has {len(ids):,} tokens, too many for a map of attention; {LONGEST} are the most", "text")
     maps, shape = [], (model.config.heads, len(ids), len(ids))
 
     def watch(attention: nn.Module, arguments: tuple[Any, ...]) -> None:

@@ -59,7 +59,7 @@ def gradients_through_time(
     if not np.isfinite(total).all():
         raise TrainingFault(
             f"the gradients of {reach} tokens are not numbers: they explode, or the model's weights are broken\n"
-            "look back less far (--reach), or train again with a lower learning rate"
+            "look back less far (`reach`), or train again with a lower learning rate"
         )
     return Gradients(total / len(ends), len(ends))
 

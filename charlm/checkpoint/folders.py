@@ -19,13 +19,13 @@ def new_run(name: str, output: Path | None = None, *, folder: Path = RUNS, force
     save takes its place. Raises UsageError if `output` is not UTF-8, exists without `force`, or is no run.
     """
     if output is not None and not is_utf8(output):
-        raise UsageError(f"{output}: the name of a run's folder must be UTF-8; choose another --output")
+        raise UsageError(f"{output}: the name of a run's folder must be UTF-8; choose another", "output")
     stem = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
     try:
         return _numbered(stem, folder) if output is None and not force else _made(output or folder / stem, force)
     except OSError as problem:
         raise CharlmError(
-            f"{output or folder}: cannot make this folder: {problem.strerror or problem}; --output chooses another"
+            f"{output or folder}: cannot make this folder: {problem.strerror or problem}; `output` chooses another"
         ) from None
 
 
@@ -46,10 +46,10 @@ def _made(path: Path, force: bool) -> Path:
     if path.is_dir() and not any(_foreign(entry.name) for entry in path.iterdir()):
         return path
     if not force:
-        raise UsageError(f"{path} exists; choose another --output, or --force to replace the run in it")
+        raise UsageError(f"{path} exists; choose another `output`, or `force=True` to replace the run in it")
     if path.is_symlink() or not (path / CARD).is_file():
         what = "a link" if path.is_symlink() else "not a run"
-        raise UsageError(f"{path} exists and is {what}; --force replaces only runs")
+        raise UsageError(f"{path} exists and is {what}; `force=True` replaces only runs")
     return path
 
 

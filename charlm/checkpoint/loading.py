@@ -18,7 +18,7 @@ from charlm.checkpoint.corpus_files import put_back
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
 from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel
-from charlm.names import is_utf8, shell_quoted
+from charlm.names import code_quoted, is_utf8
 from charlm.tokenizers import ALL_TOKENIZERS, Tokenizer
 
 MAX_TOKENIZER_BYTES = 16 << 20  # every character that Unicode has room for, listed twice, takes 15.6 million
@@ -99,12 +99,12 @@ def _load(path: Path, card: Card, resume: bool) -> Run:
 
 def _no_way_on(path: Path, card: Card) -> str:
     """Why a run holds nothing to resume, and what to do instead."""
-    name, architecture = shell_quoted(path), card.architecture
+    name, architecture = code_quoted(path), card.architecture
     if issubclass(ALL_ARCHITECTURES[architecture], CountingModel):
-        return f"this run is finished: counted. To count more text: charlm train TEXT TEXT --arch {architecture}"
+        return f"this run is finished: counted. To count more text: `train(TEXT, TEXT, architecture={architecture!r})`"
     if (card.history.progress or {}).get("finished") is False:
-        return f"its numbers went wrong, so it cannot be resumed; --from {name} trains on from its last good weights"
-    return f"this run is finished; a larger budget trains it on: charlm train --resume {name} --budget 10m"
+        return f"its numbers went wrong, so it cannot be resumed; `start={name}` trains on from its last good weights"
+    return f"this run is finished; a larger budget trains it on: `train(resume={name}, budget='10m')`"
 
 
 def _load_tokenizer(path: Path, card: Card, files: Mapping[str, Path]) -> Tokenizer:

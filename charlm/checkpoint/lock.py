@@ -40,7 +40,7 @@ def locked(path: Path) -> Iterator[None]:
         descriptor = _taken(file)
     except OSError as problem:
         raise CharlmError(
-            f"{path}: cannot be written to: {problem.strerror}; choose another --output, or resume a copy elsewhere"
+            f"{path}: cannot be written to: {problem.strerror}; choose another `output`, or resume a copy elsewhere"
         ) from None
     try:
         yield

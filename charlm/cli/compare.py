@@ -29,6 +29,7 @@ from charlm.cli.ranking import as_csv, as_json, as_table
 from charlm.cli.report import EvaluationBars, write_report
 from charlm.cli.runs import offered_with_files
 from charlm.cli.settings import run_options
+from charlm.cli.spelling import spelled
 from charlm.cli.texts import note_held_out, note_learned_by, origin_of, tell
 from charlm.cli.train import STEPWISE, check_counting, check_sizes, check_threads, learn_tokenizer
 from charlm.cli.typeset import as_latex, as_markdown
@@ -274,7 +275,7 @@ class _View(EvaluationBars):
 def _outcome(result: Comparison, signalled: int) -> int:
     """What went wrong or is left to do, on standard error; the exit code."""
     for name, fault in result.faults.items():
-        errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True)
+        errors.print(f"{name}: left out: {spelled(fault)}", style="red", soft_wrap=True)
     if result.disturbed():
         errors.print("when the machine is quiet, --again-disturbed trains those anew that were slowed down")
     if not result.stopped:

@@ -15,6 +15,7 @@ import click
 from charlm import checkpoint
 from charlm.cli.live import bar, errors
 from charlm.cli.options import GroupedCommand, option, refuse
+from charlm.cli.spelling import spelled
 from charlm.comparison import duration
 from charlm.errors import DataError
 from charlm.export import read_arpa, read_huggingface
@@ -83,7 +84,7 @@ def command(
             json.dumps({"run": str(path), **imported.figures, "seconds": seconds, "notes": list(imported.notes)})
         )
     for note in imported.notes:
-        errors.print(f"note: {note}", style="yellow", soft_wrap=True)
+        errors.print(f"note: {spelled(note)}", style="yellow", soft_wrap=True)
     errors.print(f"{path}: {imported.what}, in {duration(seconds)}. Now try", style="green", soft_wrap=True)
     run = shell_quoted(path)
     errors.print(f"  charlm evaluate {run} --text FILE\n  charlm sample {run}", soft_wrap=True)

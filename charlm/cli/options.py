@@ -9,9 +9,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from charlm.cli.spelling import Refused, spelled
 from charlm.config import Settings, option_name, value_types
 from charlm.corpus import ERRORS, PREFIX
-from charlm.errors import UsageError
+from charlm.errors import CharlmError, UsageError
 from charlm.threads import fix_threads
 
 MAX_THREADS = 1024
@@ -32,6 +33,13 @@ class GroupedOption(click.Option):
 
 class GroupedCommand(click.Command):
     """A command whose help lists its options under their headings: those that people use, or with --help-all all."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; an error names settings as options of this command."""
+        try:
+            return super().invoke(ctx)
+        except CharlmError as problem:
+            raise Refused(spelled(str(problem), self), problem.exit_code) from problem
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """With --help-all, where that tells more than --help."""

@@ -19,6 +19,7 @@ from charlm.cli.options import (
     threads_option,
 )
 from charlm.cli.runs import RUN
+from charlm.cli.spelling import spelled
 from charlm.cli.texts import note_learned_by, tell
 from charlm.comparison import Comparison, ComparisonObserver, compare, trained_already
 from charlm.corpus import ReadingLog
@@ -62,7 +63,7 @@ def command(
     """Make one HTML page of RUNS (by default the newest): figures, curves, what surprises them, what they write.
 
     The file needs nothing else, so it can be sent, printed and opened without a network. The runs must have held out
-    the same text. Wants matplotlib: pip install matplotlib.
+    the same text.
     """
     check_output(output)
     target = choose_device(device)
@@ -75,7 +76,7 @@ def command(
         observer = EvaluationBars()
         result = compare(sources, split, context=context, seed=seed, device=target, observer=observer)
         for name, fault in result.faults.items():
-            errors.print(f"{name}: left out: {fault}", style="red", soft_wrap=True)
+            errors.print(f"{name}: left out: {spelled(fault)}", style="red", soft_wrap=True)
         write_report(result, output, seed)
 
 

@@ -12,6 +12,7 @@ import click
 from charlm.checkpoint import History, Run, read_history
 from charlm.cli.live import bar, errors
 from charlm.cli.options import DECODING, refuse
+from charlm.cli.spelling import spelled
 from charlm.comparison import listed
 from charlm.corpus import (
     STANDARD_INPUT,
@@ -60,7 +61,7 @@ def as_utf8(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
 def tell(*logs: ReadingLog) -> None:
     """Say which files were left out or read otherwise than one would think, each thing once."""
     for note in dict.fromkeys(note for log in logs for note in log.notes()):
-        _note(note)
+        _note(spelled(note))
 
 
 def origin_of(corpus: Sequence[str], values: Mapping[str, Any]) -> Origin:

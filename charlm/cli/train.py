@@ -24,6 +24,7 @@ from charlm.cli.options import (
 )
 from charlm.cli.runs import RUN
 from charlm.cli.settings import run_options
+from charlm.cli.spelling import spelled
 from charlm.cli.texts import note_held_out, origin_of, tell
 from charlm.comparison import duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
@@ -294,7 +295,7 @@ def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int, *,
         click.echo(json.dumps({**figures, "finished": trained.finished, **measured}))
     size = f"{trained.model.parameters_count:,} {trained.model.parameters_are}"
     if trained.warning:
-        errors.print(trained.warning, style="red", soft_wrap=True)
+        errors.print(spelled(trained.warning), style="red", soft_wrap=True)
     if not trained.finished:
         errors.print(f"stopped and saved after {duration(trained.seconds)}; go on with", style="yellow", soft_wrap=True)
         errors.print(f"  charlm train --resume {shell_quoted(trained.path)}", soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from charlm.config import Settings, option_name
+from charlm.config import Settings
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, SINGLE
 from charlm.training import Budget, TrainingConfig, complete, model_config
@@ -44,7 +44,7 @@ def budget_for(match: str | None, budget: str | None) -> str:
     default, units = MATCHES[match or "seconds"]
     budget = budget or default
     if match and (unit := Budget.parse(budget).unit) not in units:
-        raise UsageError(f"--match {match} wants a --budget in {' or '.join(units)}, such as {default}, not in {unit}")
+        raise UsageError(f"{match} wants a `budget` in {' or '.join(units)}, such as {default}, not in {unit}", "match")
     return budget
 
 
@@ -66,19 +66,19 @@ def plan(
     value that one of them cannot have.
     """
     if vocab_size is not None and WIDTH in options:
-        raise UsageError("--match parameters chooses the widths: leave --width out")
+        raise UsageError("parameters chooses the widths: leave `width` out", "match")
     names = list(dict.fromkeys(architectures))
     owned = {name: ARCHITECTURES[name].Config.names() for name in names}
     for option in options:
         if not any(option in own for own in owned.values()):
-            raise UsageError(f"{option_name(option)} is not an option of {_listed(names)}{_others(option)}")
+            raise UsageError(f"is not an option of {_listed(names)}{_others(option)}", option)
     plans = {}
     for name in names:
         own = {option: value for option, value in options.items() if option in owned[name]}
         try:
             config = model_config(name, size, own, characters, Budget.parse(training.budget), speed)
         except UsageError as problem:
-            raise UsageError(f"{name}: {problem}") from None
+            raise UsageError(f"{problem.problem} (for {name})", problem.setting) from None
         plans[name] = Plan(config, complete(training, name))
     return plans if vocab_size is None else _equally_large(plans, options, vocab_size)
 

@@ -207,9 +207,9 @@ def trained_already(
         if histories[first].sha256("held_out") != histories[other].sha256("held_out"):
             raise UsageError(
                 f"{first} held out {_held_out(histories[first])}, {other} {_held_out(histories[other])}: two texts, "
-                "so their figures cannot be compared\n`charlm evaluate RUN RUN --text FILE` measures both on one text"
+                "so their figures cannot be compared\n`evaluate(RUN, RUN, text=FILE)` measures both on one text"
             )
-    way_out = "measure each with `charlm evaluate RUN --text FILE`"
+    way_out = "measure each with `evaluate(RUN, text=FILE)`"
     text = reopen(relocated(histories[first].corpus, *moved), way_out, given=any(moved), log=log)
     return text.split, {str(path): [partial(_loaded, path)] for path in histories}
 

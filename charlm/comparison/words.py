@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from charlm.comparison.planning import WIDTH
 from charlm.comparison.result import Comparison, Row
-from charlm.config import option_name
 from charlm.models import ALL_ARCHITECTURES, CountingModel
 from charlm.progress import duration
 from charlm.training import Budget
@@ -184,7 +183,7 @@ def _scaled(result: Comparison) -> Iterator[str]:
         if setting is None:
             yield f"No setting of {name} scales it, so it has its own number of parameters."
         elif setting != WIDTH:
-            yield f"{name} has no width: its {option_name(setting)} was chosen instead."
+            yield f"{name} has no width: its {setting.replace('_', ' ')} was chosen instead."
 
 
 def _times(result: Comparison) -> Iterator[str]:

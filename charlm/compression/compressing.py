@@ -135,4 +135,4 @@ def _verify(made: Compressed, model: LanguageModel, tokenizer: Tokenizer, on_pro
         container = Container.from_bytes(made.content, "the compressed text")
         decompress(container, model, tokenizer, what="verifying", on_progress=on_progress)
     except DataError as problem:
-        raise CharlmError(f"does not decode again: {problem}; try another --backend, or --threads 1") from None
+        raise CharlmError(f"does not decode again: {problem}; try another `backend`, or `threads=1`") from None

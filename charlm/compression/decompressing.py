@@ -35,7 +35,7 @@ def decompress(
     header = container.header
     different = _other_model(header, model, tokenizer)
     if different and not force:
-        raise CheckpointError(f"{name}: compressed with another model: {different}; name its run with --run")
+        raise CheckpointError(f"{name}: compressed with another model: {different}; name its run with `run`")
     if not header.tokens:
         return _proved(b"", header, name, [])
     try:
@@ -44,7 +44,7 @@ def decompress(
             if others and not force:
                 raise CharlmError(
                     f"{name}: made where probabilities are computed otherwise: {'; '.join(others)}\n"
-                    "decompress it where it was made, or try with --force: nothing wrong is ever written"
+                    "decompress it where it was made, or try with `force=True`: nothing wrong is ever written"
                 )
             report = watched(on_progress, what, header.tokens, header.characters, header.bytes)
             blocks = coding.decode(predictor, container.blocks, header.tokens, report)

@@ -35,7 +35,7 @@ class IntegerNGram:
     def __init__(self, model: LanguageModel) -> None:
         """Raises UsageError for what is no n-gram."""
         if not isinstance(model, NGram):
-            raise UsageError(f"--backend {BACKEND} is for n-grams: {type(model).__name__} is none; leave it out")
+            raise UsageError(f"{BACKEND} is for n-grams: {type(model).__name__} is none; leave it out", "backend")
         self._model = model.frozen()
         self._mass, self._backoff, self._unigram = map(_fixed, (model.mass, model.backoff, model.unigram))
         self._first = model.first.cpu().numpy()

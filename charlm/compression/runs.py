@@ -43,4 +43,4 @@ def find_run(header: Header, name: str) -> Path:
         if header.weights and checkpoint.weights_digest(path) == header.weights:
             return path
     run = f"{header.run[:40] or 'a model'} ({header.architecture[:40]}, SHA-256 {header.model[:12]}…)"
-    raise CheckpointError(f"{name}: compressed with {run}, which is not in checkpoints/; name the run with --run")
+    raise CheckpointError(f"{name}: compressed with {run}, which is not in checkpoints/; name the run with `run`")

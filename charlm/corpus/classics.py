@@ -115,9 +115,7 @@ def fetch(name: str, folder: Path | None = None, progress: Transferred | None = 
             _pin(folder, name, sha256)
         beside.replace(target)
     except OSError as problem:
-        raise DataError(
-            f"{problem.filename or target}: {problem.strerror}; --to FOLDER chooses another place"
-        ) from None
+        raise DataError(f"{problem.filename or target}: {problem.strerror}; choose another folder for it") from None
     return Fetched(target, sha256, expected is None, was_there)
 
 

@@ -23,6 +23,12 @@ from charlm.corpus.encodings import (
 from charlm.errors import DataError
 
 BLOCK = 1 << 20  # bytes read at a time
+MARKS = {
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
+"""What a text in these encodings begins with; each Python version refuses one without a mark in other words."""
+
 HEAD = 8192  # characters at the beginning that tell text from other data
 _FILLING = "\0" * 64  # what no text holds: the padding of an archive, or what a crash leaves of a file
 _CUT = re.compile("unexpected end of data|truncated data|incomplete multibyte sequence")
@@ -52,11 +58,14 @@ def decoded(
     that is no text; what `again` opens, the same stream from its beginning, is looked at for its real encoding.
     """
     encoding, strict, ascii_before = decoding.encoding, decoding.errors == "strict", True
+    name = codecs.lookup(encoding).name
     decoder = codecs.getincrementaldecoder(encoding)("strict" if strict else _MARK)
     offset, line, block, text = 0, 1, b"more", ""
-    begun = codecs.lookup(encoding).name in ("utf-8-sig", "utf-16", "utf-32")  # they drop the mark themselves
+    begun = name in ("utf-8-sig", *MARKS)  # they drop the mark themselves
     while block:
         block, waiting = stream.read(BLOCK), len(decoder.getstate()[0])
+        if not offset and (marks := MARKS.get(name)) and len(block) >= len(marks[0]) and not block.startswith(marks):
+            raise _refused(where, encoding, "no byte order mark", block, again)
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as problem:
@@ -64,7 +73,7 @@ def decoded(
             line += problem.object.count(b"\n", 0, problem.start)
             raise _not_text(where, decoding, start, line, problem, again, ascii_before) from None
         except UnicodeError:
-            raise _refused(where, encoding, "no byte order mark", block, again) from None
+            raise _refused(where, encoding, f"from byte {offset}, line {line}, on", block, again) from None
         if "\0" in text and (nul := no_text_at(text, beginning=not offset)) is not None:
             start = offset - waiting + len(text[:nul].encode(encoding, "replace"))
             place = f"NULs at byte {start}, line {line + text.count(chr(10), 0, nul)}"
@@ -121,7 +130,7 @@ def _not_text(
             doubt = f"; or it is cp1252, {first_words(data, 'cp1252')} being the character"
         return DataError(
             f"{where}: not {encoding} ({place}): cut inside its last character{doubt}\n"
-            "get a whole copy, or leave the rest of that character out with --errors skip"
+            "get a whole copy, or leave the rest of that character out with `errors='skip'`"
         )
     near = _near(data, problem.start, again, start)
     if is_damaged(near, encoding):
@@ -129,7 +138,7 @@ def _not_text(
         share = f"{wrong:,} of its bytes {'are' if wrong > 1 else 'is'} wrong" if wrong else "some bytes are wrong"
         return DataError(
             f"{where}: not {encoding} ({place}): {share}, the rest is {encoding}\n"
-            "get a better copy, or read it with --errors replace (U+FFFD takes their place) or --errors skip"
+            "get a better copy, or read it with `errors='replace'` (U+FFFD takes their place) or `errors='skip'`"
         )
     return _refused(where, encoding, place, near, again)
 
@@ -143,7 +152,7 @@ def _refused(where: str, encoding: str, place: str, near: bytes, again: Opens | 
             return DataError(f"{where}: binary data, not text ({why}); compressed? unpack it first")
         return DataError(
             f"{where}: not {encoding} ({place}), nor in an encoding that its bytes tell\n"
-            "name it with --encoding, or read what can be read with --errors replace or --errors skip"
+            "name it with `encoding`, or read what can be read with `errors='replace'` or `errors='skip'`"
         )
     if again:
         with again() as file:
@@ -151,7 +160,7 @@ def _refused(where: str, encoding: str, place: str, near: bytes, again: Opens | 
         near = near if head.isascii() and b"\0" not in head else head
     return DataError(
         f"{where}: not {encoding} ({place}); it reads as {found}: {first_words(near, found)}\n"
-        f"say --encoding {found}, or --encoding auto, which finds out for each file"
+        f"say `encoding={found!r}`, or `encoding='auto'`, which finds out for each file"
     )
 
 

@@ -26,7 +26,7 @@ _MARKS = {  # UTF-32 before UTF-16, whose mark it begins with
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_GUESSED = re.compile(  # chardet takes short texts for rarer ones too; --encoding reads those
+_GUESSED = re.compile(  # chardet takes short texts for rarer ones too; those must be named
     r"ascii|utf-(8|16|32).*|cp125\d|cp(437|850|852|866|874|932|949|950)|iso8859-(1|2|5|7|8|9|15)|koi8-[ru]|mac-roman"
     r"|iso2022.*|shift_jis.*|euc_.*|gb.*|big5.*|hz"
 )
@@ -58,7 +58,7 @@ class Decoding:
 
     def __post_init__(self) -> None:
         if self.errors not in ERRORS:
-            raise UsageError(f"--errors must be one of {', '.join(ERRORS)}, not {self.errors!r}")
+            raise UsageError(f"must be one of {', '.join(ERRORS)}, not {self.errors!r}", "errors")
         if self.encoding == AUTO:
             return
         try:
@@ -66,8 +66,9 @@ class Decoding:
             "a".encode(self.encoding).decode(self.encoding, "replace")
         except (LookupError, ValueError):
             raise UsageError(
-                f"--encoding {self.encoding!r} is unknown; try utf-8, utf-16, latin-1, cp1252, shift_jis or gb18030, "
-                f"or {AUTO}, which finds out"
+                f"{self.encoding!r} is unknown; try utf-8, utf-16, latin-1, cp1252, shift_jis or gb18030, "
+                f"or {AUTO}, which finds out",
+                "encoding",
             ) from None
 
 

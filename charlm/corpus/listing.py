@@ -123,7 +123,7 @@ def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[
             why = None if found else BINARY
         elif why is None and looks_binary(head, decoding):
             other = guess_encoding(head)
-            why = f"{other}, not {decoding.encoding}; --encoding auto reads it" if other else BINARY
+            why = f"{other}, not {decoding.encoding}; `encoding='auto'` reads it" if other else BINARY
         if why is None:
             if found:
                 _note_guess(path, str(path), found, log)

@@ -17,7 +17,7 @@ from charlm.corpus.text import Text
 from charlm.errors import DataError
 
 FILES = "files"  # under which name a description keeps the files of each source
-MOVED = ("--corpus PATH", "--held-out FILE")  # how to name another place
+MOVED = ("`corpus=PATH`", "`held_out=FILE`")  # how to name another place
 HASHED = ("training", "held_out")  # the parts by which a text is known again
 
 
@@ -170,7 +170,7 @@ class Reopened:
 
 def reopen(
     described: Any,
-    way_out: str = "name another text with --text",
+    way_out: str = "name another text with `text=FILE`",
     *,
     given: bool = False,
     moved: tuple[str, str] | None = None,

@@ -80,10 +80,10 @@ def beam_search(
     wanted = beams if hypotheses is None else hypotheses
     if not 1 <= wanted <= beams <= MOST_BEAMS:
         raise UsageError(
-            f"--beams must be 1 to {MOST_BEAMS}, and no fewer than the {wanted} texts asked for, not {beams}"
+            f"must be 1 to {MOST_BEAMS}, and no fewer than the {wanted} texts asked for, not {beams}", "beams"
         )
     if not 0 <= length_penalty < np.inf:
-        raise UsageError(f"--length-penalty must be at least 0, not {length_penalty}")
+        raise UsageError(f"must be at least 0, not {length_penalty}", "length_penalty")
     engine, sought = as_engine(model), Sought(length, beams, wanted, length_penalty, stop)
     if Continuation(StreamDecoder(tokenizer), length, stop).finish_reason:
         return [Hypothesis("", 0.0, 0.0)]

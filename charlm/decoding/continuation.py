@@ -65,9 +65,9 @@ class Continuation:
 
     def __init__(self, decoder: StreamDecoder, length: int, stop: Sequence[str], opens: bool = False) -> None:
         if length < 0:
-            raise UsageError(f"--length must be at least 0, not {length}")
+            raise UsageError(f"must be at least 0, not {length}", "length")
         if "" in stop:
-            raise UsageError("--stop must not be empty: an empty string is everywhere")
+            raise UsageError("must not be empty: an empty string is everywhere", "stop")
         self.decoder, self.left, self.stop = decoder, length, stop
         self.held = ""
         self.finish_reason: str | None = None if length else "length"

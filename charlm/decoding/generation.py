@@ -58,7 +58,7 @@ def generate(
     count or stop string that makes no sense, TrainingFault for probabilities that are not numbers.
     """
     if streams < 1:
-        raise UsageError(f"--num-samples must be at least 1, not {streams}")
+        raise UsageError(f"must be at least 1, not {streams}", "streams")
     skips = prompt is None and settings.temperature > 0 and opening(tokenizer) == NEWLINE
     texts = [Continuation(StreamDecoder(tokenizer), length, stop, skips) for _ in range(streams)]
     drawing = Drawing(engine, tokenizer, settings, streams, generator)

@@ -57,7 +57,7 @@ def windowed_token_bits(
     of the ids there and no others. Raises UsageError for a context below 1, TrainingFault as `token_bits` does.
     """
     if context < 1:
-        raise UsageError(f"--context must be at least 1 character, not {context}")
+        raise UsageError(f"must be at least 1 character, not {context}", "context")
     tokens = min(2**15, max(1, 2**25 // model.vocab_size))  # what one batch may hold, all windows together
     with evaluating(model):
         for begin, stream, starts, targets in _windows(tokenizer, ids, context):

@@ -46,10 +46,10 @@ def evaluate(
     not fit, TrainingFault for a probability that is zero or not a number.
     """
     if dynamic is not None and context is not None:
-        raise UsageError("--dynamic learns from all of the text before each character: it goes with no --context")
+        raise UsageError("learns from all of the text before each character: it goes with no `context`", "dynamic")
     if dynamic is not None and not model.by_gradient:
         raise UsageError(
-            f"--dynamic is for networks: {type(model).__name__} has no gradients of its own to learn by; leave it out"
+            f"is for networks: {type(model).__name__} has no gradients of its own to learn by; leave it out", "dynamic"
         )
     ids = ids_of(model, tokenizer, text, progress)
     unseen = tokenizer.unseen(ids)

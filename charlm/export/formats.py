@@ -53,7 +53,7 @@ class Format(ABC):
 
     def stream(self, run: Run, file: IO[bytes], progress: Listener) -> None:  # noqa: ARG002
         """Write the run into an open file. Raises UsageError where the format is a folder."""
-        raise UsageError("-o -: this format is a folder of files, and standard output is one; name a folder")
+        raise UsageError("-: this format is a folder of files, and standard output is one; name a folder", "output")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def open_engine(model: LanguageModel, backend: str = "auto") -> Engine:
     model or this machine cannot have.
     """
     if backend not in BACKENDS:
-        raise UsageError(f"backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+        raise UsageError(f"must be one of {', '.join(BACKENDS)}, not {backend!r}", "backend")
     if backend == "eager":
         return EagerEngine(model)
     engine = _compiled(model)

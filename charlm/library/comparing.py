@@ -98,7 +98,7 @@ def compare(
     """
     for name in architectures:
         if name not in ARCHITECTURES:
-            raise UsageError(f"architectures must be some of {', '.join(ARCHITECTURES)}, not {name!r}")
+            raise UsageError(f"must be some of {', '.join(ARCHITECTURES)}, not {name!r}", "architectures")
     chosen = Chosen.of(tokenizer, {**settings, "budget": comparison.budget_for(match, budget)})
     config, target = TrainingConfig(**chosen.of_training), choose_device(device)
     origin, log = origin_of(corpus, held_out, encoding), ReadingLog()

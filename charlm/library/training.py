@@ -35,7 +35,7 @@ class Chosen:
     def of(cls, tokenizer: str, settings: Mapping[str, Value]) -> "Chosen":
         """Raises UsageError for an unknown tokenizer."""
         if tokenizer not in TOKENIZERS:
-            raise UsageError(f"tokenizer must be one of {', '.join(TOKENIZERS)}, not {tokenizer!r}")
+            raise UsageError(f"must be one of {', '.join(TOKENIZERS)}, not {tokenizer!r}", "tokenizer")
         names = set(TrainingConfig.names()), set(TOKENIZERS[tokenizer].Config.names())
         training, pieces = ({name: settings[name] for name in settings if name in own} for own in names)
         model = {name: value for name, value in settings.items() if not any(name in own for own in names)}
@@ -79,7 +79,7 @@ def train(
     'corpus-gru'
     """
     if architecture not in ARCHITECTURES:
-        raise UsageError(f"architecture must be one of {', '.join(ARCHITECTURES)}, not {architecture!r}")
+        raise UsageError(f"must be one of {', '.join(ARCHITECTURES)}, not {architecture!r}", "architecture")
     chosen = Chosen.of(tokenizer, {**settings, "budget": budget})
     target = training.choose_device(device)
     config = training.complete(TrainingConfig(**chosen.of_training), architecture)

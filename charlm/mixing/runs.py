@@ -44,7 +44,7 @@ def mix(
     """The mixture of runs, weighed on the validation slice that they share, or else on `text`.
 
     What n-grams say of the slice is asked of others that have not counted it. A network that has learned from it
-    (`--join`) cannot be asked any more: UsageError, unless there is a `text`. Also raises UsageError for runs of
+    (`join`) cannot be asked any more: UsageError, unless there is a `text`. Also raises UsageError for runs of
     different texts or tokenizers, and what loading and reading raise. `moved` says where the sources of the corpus are
     now, `log` notes what reading them tells, `progress` is told (what is done, fraction done).
     """
@@ -59,7 +59,7 @@ def mix(
         for run in runs:
             _check_apart(run)
     elif text.sha256 == _hashes(shared)["held_out"]:
-        raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another --text")
+        raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another `text`")
     tuned_on = text or split.validation
     ids = encode(tuned_on, tokenizer, progress=progress)
     places = Places(ids, tokenizer.vocab_size)
@@ -109,7 +109,7 @@ def _shared(runs: Sequence[Run], *, named: bool) -> Run:
         if run.tokenizer.fingerprint != first.tokenizer.fingerprint:
             raise UsageError(
                 f"{first.path} and {run.path} have different tokenizers, so their tokens are not the same\n"
-                "train them on one text with the same --tokenizer"
+                "train them on one text with the same tokenizer"
             )
         if run in known and _hashes(run) != _hashes(first):
             raise UsageError(
@@ -132,8 +132,9 @@ def _check_apart(run: Run) -> None:
     """Raises UsageError for a run that has learned from the validation slice by gradients."""
     if run.history.joined is not None:
         raise UsageError(
-            f"{run.path} has learned from the validation slice too (--join), so what it says of it is hindsight\n"
-            "train it with --no-join, or all at once with `charlm train --arch mixture`, or name a --text that is new"
+            f"{run.path} has learned from the validation slice too, so what it says of it is hindsight\n"
+            "train it with `train(TEXT, join=False)`, or all at once with `train(TEXT, architecture='mixture')`, "
+            "or name a `text` that is new"
         )
 
 

@@ -7,12 +7,10 @@ from charlm.files import write_atomically
 from charlm.own_files import REPORT_MARK
 from charlm.report.findings import Findings
 from charlm.report.page import as_page
-from charlm.report.plots import require_matplotlib
 
 
 def check_output(path: Path) -> None:
     """Before long work: raises UsageError if a page cannot be made, or would take the place of what is no page."""
-    require_matplotlib()
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}; make it, or choose another place")
     if path.exists() and not _is_page(path):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from charlm.errors import UsageError
 from charlm.report.html import Html, text
 
 if TYPE_CHECKING:
@@ -35,14 +34,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SIZE = (5.0, 3.6)  # inches of 72 units; the page scales it
 
 _DIGITS = re.compile(r"(\.\d\d)\d+")  # of a place: hundredths of a unit are enough
-
-
-def require_matplotlib() -> None:
-    """Raises UsageError with the way out where the figures cannot be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UsageError("a report needs matplotlib for its figures: pip install matplotlib") from None
 
 
 def colour(number: int) -> str:

@@ -44,7 +44,7 @@ class Access:
         host = _host(headers.get("host", ""))
         if self.hosts is not None and host not in self.hosts:
             raise ApiError(
-                "this server answers to localhost only; start it with another --host to change that",
+                "this server answers to localhost only; start it with another `host` to change that",
                 code="host_not_allowed",
                 status=403,
             )
@@ -52,7 +52,7 @@ class Access:
         same = origin is not None and urlsplit_netloc(origin) == headers.get("host", "")
         if origin is not None and not same and origin not in self.origins and "*" not in self.origins:
             raise ApiError(
-                "pages of other origins may not ask; --allow-origin lets one", code="origin_not_allowed", status=403
+                "pages of other origins may not ask; `allow_origin` lets one", code="origin_not_allowed", status=403
             )
         if self.key is not None and not (path in OPEN_PATHS or path.startswith(OPEN_PREFIX)):
             self._check_key(headers.get("authorization", ""))

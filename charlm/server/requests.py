@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/completions/create and …/chat/c
 
 from collections.abc import Mapping
 
-from charlm.config import Settings, option_name
+from charlm.config import Settings
 from charlm.decoding import Sampling
 from charlm.errors import UsageError
 from charlm.server.errors import ApiError
@@ -123,7 +123,7 @@ def _checked(kind: type[Settings], name: str, value: object) -> object:
     except OverflowError:
         raise ApiError(f"{name} must be a finite number, not {quoted(value)}", param=name) from None
     except UsageError as problem:
-        raise ApiError(str(problem).replace(option_name(name), name), param=name) from None
+        raise ApiError(f"{name} {problem.problem}", param=name) from None
     return value
 
 

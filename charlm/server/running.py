@@ -106,7 +106,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         if listening is not None:
             listening.close()
         reason = getattr(problem, "strerror", None) or str(problem)
-        raise CharlmError(f"cannot listen on {host} port {port}: {reason}; choose another --host or --port") from None
+        raise CharlmError(f"cannot listen on {host} port {port}: {reason}; choose another `host` or `port`") from None
 
 
 def make_server(

@@ -131,7 +131,7 @@ def draw_tokens(allowed: AllowedIds, log_probs: LogProbs, streams: Sequence[Stre
 
 
 def uniforms(seed: int | None, sample: int) -> Iterator[float]:
-    """Numbers in [0, 1) for one text; those of sample 0 are what `charlm sample --seed` draws one text by."""
+    """Numbers in [0, 1) for one text; those of sample 0 are what `charlm sample` draws one text by."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()

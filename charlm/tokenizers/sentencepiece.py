@@ -99,8 +99,9 @@ class SentencePiece(Tokenizer):
         frequent = _by_frequency(counts, config.min_count)
         if CharactersConfig.min_count <= (most := int(counts.max())) < config.min_count:
             raise UsageError(
-                f"--min-count {config.min_count}: no character of the training text occurs so often; "
-                f"the most frequent occurs {most:,} times"
+                f"{config.min_count}: no character of the training text occurs so often; "
+                f"the most frequent occurs {most:,} times",
+                "min_count",
             )
         wanted = (config.vocab_size or USUAL_SIZE) - FIRST_PIECE
         characters = max(1, wanted // 2)
@@ -109,11 +110,12 @@ class SentencePiece(Tokenizer):
                 break
             characters += wanted - len(pieces) if pieces else 1
         if not pieces:
-            raise DataError("SentencePiece finds no pieces in this text: give more text or use --tokenizer characters")
+            raise DataError("SentencePiece finds no pieces in this text: give more, or use `tokenizer='characters'`")
         if config.vocab_size is not None and len(pieces) < wanted:
             raise UsageError(
-                f"--vocab-size {config.vocab_size}: the text holds too few pieces; "
-                f"the largest size possible is {FIRST_PIECE + len(pieces)}"
+                f"{config.vocab_size}: the text holds too few pieces; "
+                f"the largest size possible is {FIRST_PIECE + len(pieces)}",
+                "vocab_size",
             )
         return cls(pieces, config.model_type, np.flatnonzero(counts))
 

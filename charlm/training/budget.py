@@ -29,12 +29,12 @@ class Budget:
     unit: str
 
     @classmethod
-    def parse(cls, text: str, option: str = "--budget") -> "Budget":
-        """From what a user types as this option. Raises UsageError with examples."""
+    def parse(cls, text: str, setting: str = "budget") -> "Budget":
+        """From what a user types for this setting. Raises UsageError with examples."""
         match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]+)\s*", text)
         unit, factor = UNITS.get(match[2], ("", 0.0)) if match else ("", 0.0)
         if not match or not unit or not 0 < float(match[1]) < math.inf:
-            raise UsageError(f"{option} {text!r} is not an amount: try 90s, 5m, 2h, 10epochs, 50Mtokens or 3000steps")
+            raise UsageError(f"{text!r} is not an amount: try 90s, 5m, 2h, 10epochs, 50Mtokens or 3000steps", setting)
         return cls(float(match[1]) * factor, unit)
 
     @property

@@ -57,6 +57,6 @@ def _among(capabilities: Sequence[str]) -> list[str]:
 def compiled(score: Score) -> Score:
     """The same, faster once its kernels are made. Raises UsageError where nothing can make them."""
     if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
-        raise UsageError("--compile: no C++ compiler on the PATH; install g++, or leave --compile out")
+        raise UsageError("needs a C++ compiler, and none is on the PATH; install g++, or leave it out", "compile")
     faster: Score = torch.compile(score)
     return faster

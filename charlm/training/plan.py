@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from charlm.config import Settings, option_name
+from charlm.config import Settings
 from charlm.errors import UsageError
 from charlm.models import ALL_ARCHITECTURES
 from charlm.training.budget import Budget
@@ -30,8 +30,7 @@ def model_config(
     for name in options:
         if name not in known:
             raise UsageError(
-                f"{option_name(name)} is not an option of {architecture}; "
-                f"it has {', '.join(map(option_name, known)) or 'none'}"
+                f"is not an option of {architecture}; it has {', '.join(f'`{own}`' for own in known) or 'none'}", name
             )
     if size == "auto":
         size = auto_size(architecture, characters, budget, speed)
@@ -43,7 +42,7 @@ def model_config(
     config = config.changed(options)
     for name, why in config.unheeded().items():
         if name in options:
-            raise UsageError(f"{option_name(name)} has no effect {why}; leave it out")
+            raise UsageError(f"has no effect {why}; leave it out", name)
     return config
 
 

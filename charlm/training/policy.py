@@ -40,7 +40,7 @@ class Policy:
     """Sizes and training settings of an architecture, as measured best."""
 
     sizes: Sizes = field(default_factory=dict)
-    """What --size tiny|small|medium|large sets in its Config; none: it has one size."""
+    """What the sizes tiny, small, medium and large set in its Config; none: it has one size."""
     optimizer: str = "adamw"
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     """By optimizer, where not those of `LEARNING_RATES`."""

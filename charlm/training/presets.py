@@ -1,10 +1,9 @@
-"""Settings that belong together, under one name: what `--preset` says."""
+"""Settings that belong together, under one name: what a preset says."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from charlm.config import option_name
 from charlm.errors import UsageError
 from charlm.export.huggingface.starcoder2 import PORTABLE
 
@@ -32,12 +31,5 @@ def with_preset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     settings = PRESETS[name].settings
     for option, value in settings.items():
         if options.get(option, value) != value:
-            flag = option_name(option)
-            raise UsageError(f"--preset {name} has {_typed(option, value)}; leave {flag} out, or --preset")
+            raise UsageError(f"{name} has `{option}={value!r}`; leave `{option}` out, or `preset`", "preset")
     return {**options, **settings}
-
-
-def _typed(option: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return option_name(option if value else f"no_{option}")
-    return f"{option_name(option)} {value}"

@@ -53,5 +53,5 @@ class TrainingConfig(Settings):
         """The amounts must read."""
         super().__post_init__()
         Budget.parse(self.budget)
-        if self.save_every != "auto" and Budget.parse(self.save_every, "--save-every").seconds is None:
-            raise UsageError(f"--save-every {self.save_every!r} is not a time: try 30s or 5m")
+        if self.save_every != "auto" and Budget.parse(self.save_every, "save_every").seconds is None:
+            raise UsageError(f"{self.save_every!r} is not a time: try 30s or 5m", "save_every")

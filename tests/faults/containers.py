@@ -19,7 +19,7 @@ from charlm.compression import CompressionConfig, Container, Content, compress, 
 from charlm.errors import CharlmError
 from charlm.models import ARCHITECTURES, LanguageModel
 from charlm.tokenizers import TOKENIZERS, Tokenizer
-from faults.mutations import WORDS, _edit, _garbled, _in_batches, edited_json
+from faults.mutations import WORDS, _edit, _garbled, _in_batches, edited_json, rehearse
 from faults.processes import SMALL, Tally
 
 START = struct.Struct("<8sHI")  # as in charlm.compression.container
@@ -128,6 +128,8 @@ CHANGES: list[Change] = [edit_header, edit_numbers, garble_block, garble_block, 
 def containers(count: int, folder: Path, seed: int) -> Tally:
     """`count` changed files: refused, or the text."""
     tally, made = Tally("changed compressed files"), bases()
+    for base in made:
+        rehearse(lambda: _tried(base.container.to_bytes(), base, made, force=False))  # noqa: B023
 
     def one(number: int, _: Path) -> str:
         rng = random.Random(f"{seed} {number}")

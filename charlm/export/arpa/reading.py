@@ -150,7 +150,7 @@ def _report(arpa: Arpa, rows: Sequence[_Rows], deviation: Deviation, renormalize
     line = int(rows[length - 1].line[row]) if length else int(rows[0].line.min())
     problem = arpa.wrong(f"the probabilities {what} add up to {total:.4g}, not 1{more}", line)
     if not renormalize:
-        raise DataError(f"{problem}: --renormalize scales them")
+        raise DataError(f"{problem}: `renormalize=True` scales them")
     arpa.notes.append(f"{problem}: scaled")
 
 

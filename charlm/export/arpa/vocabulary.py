@@ -49,11 +49,11 @@ def vocabulary(arpa: Arpa, singles: Section, space: str | None, newline: str | N
         for option, word in (("space", space), ("newline", newline)):
             if word is not None:
                 raise UsageError(
-                    f"--{option}: {arpa.name} brings its own tokenizer, which says it; leave --{option} out"
+                    f"has no effect: {arpa.name} brings its own tokenizer, which says it; leave it out", option
                 )
         return _numbered(arpa, singles.line, tokenizer, names, ends_lines=False)
     if space is not None and space == newline:
-        raise UsageError(f"--space and --newline are both {space!r}: one word cannot stand for two characters")
+        raise UsageError(f"and `newline` are both {space!r}: one word cannot stand for two characters", "space")
     of_space, of_newline = (SPACE if space is None else space), (NEWLINE if newline is None else newline)
     meanings = {name: meaning(name, of_space, of_newline) for name in names if name not in SPECIAL}
     ends_lines = newline == END or (END in names and not _any_holds(meanings, "\n"))
@@ -80,9 +80,9 @@ def _check_option(arpa: Arpa, option: str, word: str | None, names: Sequence[str
     if word is None or (option, word) == ("space", ""):
         return
     if word in SPECIAL and (option, word) != ("newline", END):
-        raise UsageError(f"--{option} {word}: that is never a character of a text; name the word that stands for one")
+        raise UsageError(f"{word}: that is never a character of a text; name the word that stands for one", option)
     if word not in names:
-        raise UsageError(f"--{option} {word!r}: {arpa.name} has no such word; name one of its 1-grams")
+        raise UsageError(f"{word!r}: {arpa.name} has no such word; name one of its 1-grams", option)
 
 
 def _brought(arpa: Arpa) -> Tokenizer | None:
@@ -129,7 +129,7 @@ def _pieces(
         if len(what) > 1 and not spaced:
             raise arpa.wrong(
                 f"{shown(word)} is longer than a character, and no word is a space: whole words do not say what stands "
-                "between them. Name the space (--space WORD; '' if a text has none)",
+                "between them. Name the space (`space=WORD`; '' if a text has none)",
                 singles.line + row,
             )
         if not all(map(carried, what)):
@@ -179,11 +179,11 @@ def _notes(meanings: Mapping[str, str | int], space: str | None, newline: str | 
             "a text is cut into words as the 1-grams make it most probable"
         )
     if space is None and not _any_holds(meanings, " "):
-        notes.append("no word stands for a space, which is spelled as an unknown character: see --space")
+        notes.append("no word stands for a space, which is spelled as an unknown character: see `space`")
     if newline is None and ends_lines:
         notes.append(
-            "no word stands for a line feed: each line is a sentence, its end </s> and then <s>; see --newline"
+            "no word stands for a line feed: each line is a sentence, its end </s> and then <s>; see `newline`"
         )
     elif newline is None and not _any_holds(meanings, "\n"):
-        notes.append("no word stands for a line feed, which is spelled as an unknown character: see --newline")
+        notes.append("no word stands for a line feed, which is spelled as an unknown character: see `newline`")
     return notes

@@ -148,7 +148,7 @@ def _names(tokenizer: Tokenizer) -> list[str]:
     if times > 1:
         raise UsageError(
             f"the piece {twice!r} has the name of a byte or of the boundary in Hugging Face's format, "
-            "which cannot hold both; train with another --vocab-size"
+            "which cannot hold both; train with a vocabulary of another size"
         )
     return names
 

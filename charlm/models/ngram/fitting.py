@@ -56,7 +56,7 @@ class NGramConfig(Settings):
     )
     memory: float = setting(
         2.0,
-        "gigabytes that counting may take besides the text; without --order sets how long n-grams get",
+        "gigabytes that counting may take besides the text; where no order is given, sets how long n-grams get",
         min=0.1,
     )
 

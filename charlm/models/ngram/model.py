@@ -140,8 +140,9 @@ class NGram(CountingModel):
         levels = counted(self.config, symbols, len(ids), order, COUNTED, tell)
         if self.config.order and len(levels) < min(order, len(symbols)):
             raise UsageError(
-                f"--order {order} has more n-grams here than fit in --memory {self.config.memory:g} (gigabytes): "
-                f"allow more, or take --order {len(levels)}"
+                f"{order} has more n-grams here than fit in `memory={self.config.memory:g}` (gigabytes): "
+                f"allow more, or take `order={len(levels)}`",
+                "order",
             )
         tell("estimating", 0.0)
         base = base_of(len(ids), self.vocab_size)
