@@ -587,6 +587,8 @@ ELSEWHERE = {  # what no command can bring about, or only with a server or a hug
     "evaluation/result.py": "test_evaluation.py",
     "export/huggingface/reading.py": "test_huggingface_broken.py",  # which has a table like this one
     "export/huggingface/tokenizer.py": "test_huggingface.py",
+    "library/comparing.py": "test_library.py",
+    "library/training.py": "test_library.py",
     "models/decoder.py": "test_huggingface_broken.py",
 }
 UNREACHED = (  # within the commands; each has its test, or says what must not happen

@@ -82,6 +82,17 @@ def test_the_library_trains_what_the_command_line_trains(here: Path) -> None:
     assert ours.history.training == theirs.history.training
 
 
+def test_a_run_is_resumed(here: Path) -> None:
+    with pytest.raises(CheckpointError, match="larger budget trains it on"):
+        charlm.train(resume="corpus-lstm")
+    longer = charlm.train(resume="corpus-lstm", budget="30steps")
+    assert (longer.path, longer.history.budget, longer.history.finished) == (
+        Path("checkpoints/corpus-lstm"),
+        "30steps",
+        True,
+    )
+
+
 def test_a_run_is_one_line(here: Path) -> None:
     shown = repr(charlm.load("corpus-lstm"))
     assert shown.startswith("Run('checkpoints/corpus-lstm', lstm, ")
@@ -112,6 +123,8 @@ def test_what_is_wrong_is_said_without_advice_on_options(here: Path) -> None:
         charlm.train("corpus.txt", "lsmt")
     with pytest.raises(UsageError, match="tokenizer"):
         charlm.train("corpus.txt", tokenizer="words")
+    with pytest.raises(UsageError, match="`architectures` must be some of"):
+        charlm.compare("corpus.txt", ["rnn", "lsmt"])
     with pytest.raises(UsageError, match="widht"):
         charlm.train("corpus.txt", widht=3)
     assert sorted(path.name for path in Path("checkpoints").iterdir()) == ["corpus-lstm"]

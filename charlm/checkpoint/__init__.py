@@ -14,12 +14,13 @@ longer names is then removed. Nothing here is executed: the weights are safetens
 folders  where runs live       saving   a run into its folder     lock     one trainer at a time
 card     checkpoint.json       loading  and out of it again       metrics  what was measured
 lineage  the runs it came from  corpus_files  the files that its corpus was read from
-results  its one figure
+results  its one figure        history  how it came to be
 """
 
-from charlm.checkpoint.card import CARD, HELD_OUT, METRICS, VALIDATION, Card, History, Result, read_card
+from charlm.checkpoint.card import CARD, METRICS, Card, read_card
 from charlm.checkpoint.corpus_files import read_history
 from charlm.checkpoint.folders import RUNS, find_run, is_run, new_run, newest, runs
+from charlm.checkpoint.history import HELD_OUT, VALIDATION, History, Result
 from charlm.checkpoint.lineage import lineage
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked

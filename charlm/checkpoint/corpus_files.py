@@ -7,7 +7,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from charlm.checkpoint.card import CARD, Card, History, damaged, find_files, read_card, verify
+from charlm.checkpoint.card import CARD, Card, damaged, find_files, read_card, verify
+from charlm.checkpoint.history import History
 from charlm.errors import CheckpointError
 
 NAME = "files.json"

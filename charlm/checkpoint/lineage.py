@@ -1,7 +1,7 @@
 """Where a run comes from that was trained on from another: its parents, as its card has them."""
 
-from charlm.checkpoint.card import JsonObject
 from charlm.checkpoint.corpus_files import split_off
+from charlm.checkpoint.history import JsonObject
 from charlm.checkpoint.loading import Run
 
 

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from charlm.checkpoint.card import CARD, Card, History, damaged, find_files, read_card, verify
+from charlm.checkpoint.card import CARD, Card, damaged, find_files, read_card, verify
 from charlm.checkpoint.corpus_files import put_back
+from charlm.checkpoint.history import History
 from charlm.errors import CheckpointError
 from charlm.memory import physical_memory, ran_out
 from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel

@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from charlm.checkpoint.card import CARD, HELD_OUT, VALIDATION, Card, Result, read_card
+from charlm.checkpoint.card import CARD, Card, read_card
+from charlm.checkpoint.history import HELD_OUT, VALIDATION, Result
 from charlm.checkpoint.lock import locked
 from charlm.checkpoint.metrics import read_metrics
 from charlm.errors import CharlmError

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from charlm import __version__
-from charlm.checkpoint.card import CARD, OWN_FILE, Card, FileEntry, History, read_card
+from charlm.checkpoint.card import CARD, OWN_FILE, Card, FileEntry, read_card
 from charlm.checkpoint.corpus_files import NAME as LIST
 from charlm.checkpoint.corpus_files import split_off
+from charlm.checkpoint.history import History
 from charlm.errors import CharlmError, CheckpointError
 from charlm.files import atomic_file, sha256_of, write_atomically
 from charlm.machine import environment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from charlm import checkpoint, comparison
-from charlm.corpus import ReadingLog
+from charlm.corpus import Origin, ReadingLog
 from charlm.errors import CharlmError, UsageError
 from charlm.library.progress import ComparisonBars
 from charlm.library.training import Chosen, Corpus, Value, origin_of
@@ -100,8 +100,22 @@ def compare(
         if name not in ARCHITECTURES:
             raise UsageError(f"must be some of {', '.join(ARCHITECTURES)}, not {name!r}", "architectures")
     chosen = Chosen.of(tokenizer, {**settings, "budget": comparison.budget_for(match, budget)})
-    config, target = TrainingConfig(**chosen.of_training), choose_device(device)
-    origin, log = origin_of(corpus, held_out, encoding), ReadingLog()
+    origin, folder = origin_of(corpus, held_out, encoding), None if output is None else Path(output)
+    return _compared(origin, architectures, size, chosen, match, folder, seeds, device, observer or ComparisonBars())
+
+
+def _compared(
+    origin: Origin,
+    architectures: Sequence[str],
+    size: str,
+    chosen: Chosen,
+    match: str | None,
+    folder: Path | None,
+    seeds: int,
+    device: str,
+    observer: comparison.ComparisonObserver,
+) -> Comparison:
+    config, target, log = TrainingConfig(**chosen.of_training), choose_device(device), ReadingLog()
     split = origin.open(log)
     learned, equal = chosen.learn(split), match == "parameters"
     plans = comparison.plan(
@@ -114,9 +128,7 @@ def compare(
         speed=speed(config.precision, target),
     )
     history = checkpoint.History(corpus=origin.describe(split, log))
-    folder = None if output is None else Path(output)
     sources = comparison.to_train(plans, split, learned, history=history, folder=folder, device=target, seeds=seeds)
-    observer = observer or ComparisonBars()
     result = comparison.compare(sources, split, seed=config.seed, device=target, observer=observer)
     scaled = {name: plan.scaled for name, plan in plans.items() if equal and ARCHITECTURES[name].by_gradient}
     result = replace(result, budget=config.budget, match=match, scaled=scaled)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from charlm import checkpoint, training
-from charlm.corpus import Origin, ReadingLog, Split
+from charlm.corpus import Origin, ReadingLog, Split, reopen
 from charlm.errors import UsageError
 from charlm.library.progress import training_bar
 from charlm.library.run import Run, load
@@ -48,16 +48,17 @@ class Chosen:
 
 
 def train(
-    corpus: Corpus,
+    corpus: Corpus = (),
     architecture: str = "lstm",
     *,
-    budget: str = TrainingConfig.budget,
+    budget: str | None = None,
     size: str = "auto",
     tokenizer: str = "characters",
     held_out: str | Path | None = None,
     encoding: str = "utf-8",
     output: str | Path | None = None,
     force: bool = False,
+    resume: str | Path | None = None,
     device: str = "auto",
     observer: TrainingObserver | None = None,
     **settings: Value,
@@ -67,7 +68,8 @@ def train(
     `corpus` is a file, a folder of texts, `builtin:NAME`, or several of these; its last tenth is held out unless
     `held_out` names a text of its own. `budget` is an amount of time, steps, tokens or epochs: 90s, 5m, 2h, 3000steps,
     50Mtokens, 10epochs. `size` is tiny, small, medium, large, or auto. The run is saved in the folder `output`, by
-    default checkpoints/CORPUS-ARCHITECTURE; `force` replaces a run that is there. `settings` are those of the
+    default checkpoints/CORPUS-ARCHITECTURE; `force` replaces a run that is there. With `resume`, the folder of a run,
+    that run goes on: an interrupted one to its end, a finished one under a larger `budget`. `settings` are those of the
     training, the architecture and the tokenizer, under the names that the command line has without dashes: `seed=1`,
     `width=64`, `learning_rate=1e-3`. An `observer` is told how far it is and may stop it; in a notebook a bar shows it.
 
@@ -78,18 +80,34 @@ def train(
     >>> run.path.name
     'corpus-gru'
     """
+    if resume is not None:
+        return _resumed(checkpoint.find_run(resume), budget, device, observer)
     if architecture not in ARCHITECTURES:
         raise UsageError(f"must be one of {', '.join(ARCHITECTURES)}, not {architecture!r}", "architecture")
-    chosen = Chosen.of(tokenizer, {**settings, "budget": budget})
-    target = training.choose_device(device)
-    config = training.complete(TrainingConfig(**chosen.of_training), architecture)
-    origin, log = origin_of(corpus, held_out, encoding), ReadingLog()
+    chosen = Chosen.of(tokenizer, {**settings, "budget": budget or TrainingConfig.budget})
+    origin, folder = origin_of(corpus, held_out, encoding), None if output is None else Path(output)
+    return _trained(origin, architecture, size, chosen, folder, force, device, observer)
+
+
+def _trained(
+    origin: Origin,
+    architecture: str,
+    size: str,
+    chosen: Chosen,
+    output: Path | None,
+    force: bool,
+    device: str,
+    observer: TrainingObserver | None,
+) -> Run:
+    config, target = (
+        training.complete(TrainingConfig(**chosen.of_training), architecture),
+        training.choose_device(device),
+    )
+    log = ReadingLog()
     split = origin.open(log)
     amount, speed = training.Budget.parse(config.budget), training.speed(config.precision, target)
     model = training.model_config(architecture, size, chosen.of_model, split.training.characters, amount, speed)
-    path = checkpoint.new_run(
-        f"{split.training.name}-{architecture}", None if output is None else Path(output), force=force
-    )
+    path = checkpoint.new_run(f"{split.training.name}-{architecture}", output, force=force)
     try:
         with training_bar(architecture) if observer is None else nullcontext(observer) as told:
             history = checkpoint.History(corpus=origin.describe(split, log))
@@ -100,6 +118,15 @@ def train(
     finally:
         if not any(path.iterdir()):
             path.rmdir()
+    return load(path)
+
+
+def _resumed(path: Path, budget: str | None, device: str, observer: TrainingObserver | None) -> Run:
+    finished = checkpoint.read_card(path).history.finished
+    run = checkpoint.load(path, resume=not (budget and finished))
+    split = reopen(run.history.corpus).learned
+    with training_bar(run.architecture) if observer is None else nullcontext(observer) as told:
+        training.resume(run, split, budget=budget, device=training.choose_device(device), observer=told)
     return load(path)
 
 

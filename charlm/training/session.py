@@ -101,7 +101,7 @@ class Session(TrainingObserver):
         use = self.meter.use()
         if use.disturbed and not self.busy_noticed:
             self.observer.on_notice(f"the machine was busy while this trained: {use}")
-        warning = self._warning(nats) if finished else None
+        warning = _warning(trainer, nats) if finished else None
         return Trained(self.path, self.model.cpu().eval(), finished, trainer.counters.seconds, warning)
 
     def should_stop(self) -> bool:
@@ -140,17 +140,6 @@ class Session(TrainingObserver):
         if not math.isfinite(nats := self.trainer.loss()):
             raise not_finite("loss", self.trainer.counters.step + 1, self.trainer.config)
         return nats
-
-    def _warning(self, nats: float) -> str | None:
-        """What to say of a loss, in nats per token, that guessing evenly beats."""
-        trainer = self.trainer
-        if nats <= trainer.uniform_nats:
-            return None
-        return (
-            f"worse than guessing: {nats * trainer.bits_per_nat:.1f} bits per character of the training text, which "
-            f"has {trainer.uniform_nats * trainer.bits_per_nat:.1f} if all that occurs in it is equally likely. "
-            f"{advice(trainer.config)}"
-        )
 
     @contextmanager
     def _advising_to_resume(self) -> Iterator[None]:
@@ -254,6 +243,17 @@ class Session(TrainingObserver):
             f"{fault}\nits good weights from before are saved in {self.path}: train anew, or on from them with "
             f"--from {shell_quoted(self.path)}"
         )
+
+
+def _warning(trainer: Trainer, nats: float) -> str | None:
+    """What to say of a loss, in nats per token, that guessing evenly beats."""
+    if nats <= trainer.uniform_nats:
+        return None
+    return (
+        f"worse than guessing: {nats * trainer.bits_per_nat:.1f} bits per character of the training text, which "
+        f"has {trainer.uniform_nats * trainer.bits_per_nat:.1f} if all that occurs in it is equally likely. "
+        f"{advice(trainer.config)}"
+    )
 
 
 def _threads(count: int) -> str:
