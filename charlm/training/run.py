@@ -41,7 +41,7 @@ def choose_device(name: str) -> torch.device:
         "cpu": lambda: True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found()))
+        return torch.device(next(kind for kind, available in there.items() if available()))
     if name not in there or not there[name]():
         raise UsageError(
             f"--device {name}: not on this machine; there is {', '.join(k for k, f in there.items() if f())}"
