@@ -323,7 +323,7 @@ class TestRefusal:
         split, sources = prepared(["rnn"])
         (row,) = compare(sources, split).rows
         card = json.loads((row.run / checkpoint.CARD).read_text())
-        for corpus in (None, {}, "text", {"characters": {"held_out": 1}, "sha256": None}):
+        for corpus in (None, {}, {"characters": {"held_out": 1}, "sha256": None}):
             (row.run / checkpoint.CARD).write_text(json.dumps({**card, "corpus": corpus}))
             with pytest.raises(CheckpointError, match="cats-rnn: does not say which text it held out"):
                 trained_already([row.run])

@@ -202,9 +202,14 @@ def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Tex
 
 
 def learning_curve(row: Row) -> tuple[Measured, ...]:
-    """The learning curve in the metrics of a row's run; lines that are none are passed by."""
+    """The learning curve of a row's run."""
+    return tuple(_curve(checkpoint.read_metrics(row.run)))
+
+
+def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:
+    """The learning curve in what was measured; lines that are none are passed by."""
     found, before = list[Measured](), (0, 0.0)
-    for entry in checkpoint.read_metrics(row.run):
+    for entry in metrics:
         with suppress(KeyError, TypeError, ValueError):
             step, mean, seconds, validation = (entry[key] for key in ("step", "training", "seconds", "validation"))
             loss = entry.get("loss") if "loss" in entry else _without_lag(mean, step - before[0], before)
@@ -217,7 +222,7 @@ def learning_curve(row: Row) -> tuple[Measured, ...]:
                     validation=None if validation is None else float(validation),
                 )
             )
-    return tuple(found)
+    return found
 
 
 def _without_lag(mean: float, steps: int, before: tuple[int, float]) -> float:
