@@ -415,9 +415,11 @@ class TestCitation:
                 assert (rows["Seed"], rows["Budget"], rows["Steps"]) == ("0", "8steps", "8")
                 assert {"Optimizer", "Learning rate", "Batch", "Layers", "Parameters"} <= {*rows}
 
-    def test_settings_of_a_strange_card_are_passed_by(self, found: Findings) -> None:
-        odd = replace(found.contenders[0], card={"config": None, "training": [1], "files": {}, "progress": "x"})
-        assert dict(settings(odd))["Weights, SHA-256"] == "chosen automatically"
+    def test_what_an_older_card_does_not_say_is_left_out(self, found: Findings) -> None:
+        card = replace(found.contenders[0].card, history=checkpoint.History(), environment=None)
+        shown = dict(settings(replace(found.contenders[0], card=card)))
+        assert shown["Weights, SHA-256"] == card.files["weights"].sha256
+        assert not {"Seed", "Steps", "Budget"} & {*shown}
 
 
 class TestWords:
