@@ -139,7 +139,7 @@ class TestFineTuning:
         card = json.loads(charlm("info", "third", "--json").out)
         assert [Path(entry["run"]).name for entry in card["parents"]] == ["second", "first"]
         assert [entry["corpus"]["name"] for entry in card["parents"]] == ["other", "corpus"]
-        first = checkpoint.read_card(Path("first"))["files"]["weights"]["sha256"]
+        first = checkpoint.read_card(Path("first")).files["weights"].sha256
         assert card["parents"][1]["weights"] == first
         assert f"first (weights {first[:12]}" in charlm("info", "third").out
         for text in ("corpus.txt", "other.txt", "third.txt"):
@@ -151,8 +151,10 @@ class TestFineTuning:
         assert json.loads(charlm("evaluate", "second", "--text", "third.txt", "--json").out)["unseen_characters"] > 0
 
     def test_cards_of_strangers(self) -> None:
-        for parents in (None, 3, [3, None], {"run": 3}):
-            assert checkpoint.parents({"parents": parents}) == []
+        assert checkpoint.History.from_json({"parents": None}).parents == ()
+        for parents in (3, [3, None], {"run": 3}):
+            with pytest.raises(ValueError, match="parents"):
+                checkpoint.History.from_json({"parents": parents})
 
 
 class TestOverlap:
@@ -210,11 +212,11 @@ class TestOverlap:
 
     def test_a_text_that_is_gone_is_known_by_its_hash(self, run: Path, charlm: Charlm) -> None:
         loaded, whole = checkpoint.load(run), text(TEXT)
-        assert learned_share(whole, loaded.about).complete
+        assert learned_share(whole, loaded.history).complete
         Path("corpus.txt").unlink()
-        found = learned_share(whole, loaded.about)
+        found = learned_share(whole, loaded.history)
         assert (found.complete, found.share) == (False, pytest.approx(0.9, abs=0.01))
-        assert learned_share(text(TEXT[5:]), loaded.about).known is None
+        assert learned_share(text(TEXT[5:]), loaded.history).known is None
 
 
 class TestLineEnds:

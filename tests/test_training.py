@@ -52,7 +52,7 @@ def trained(
     path.mkdir(exist_ok=True)
     config = small(architecture) if config is None else config
     training = settings(architecture, budget, **options)
-    return train(path, parts, TOKENIZER, architecture, config, training, about={}, start=start, observer=observer)
+    return train(path, parts, TOKENIZER, architecture, config, training, start=start, observer=observer)
 
 
 def stop_after(steps):
