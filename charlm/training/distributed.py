@@ -47,12 +47,11 @@ class World:
         """Replace the tensors, float32 and equally shaped on all ranks, by their sums over the ranks: one message."""
         if self.size == 1 or not tensors:
             return
+        sizes = [tensor.numel() for tensor in tensors]
         bucket = torch.cat([tensor.flatten() for tensor in tensors])
         self._exchange(bucket)
-        torch._foreach_copy_(list(tensors), [
-            part.view_as(tensor)
-            for part, tensor in zip(bucket.split([t.numel() for t in tensors]), tensors, strict=True)
-        ])  # fmt: skip
+        sums = torch.split(bucket, sizes)
+        torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(sums, tensors, strict=True)])
 
     def total(self, *numbers: float) -> list[float]:
         """The sums of the numbers over the ranks, in float64."""
