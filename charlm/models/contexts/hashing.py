@@ -3,13 +3,18 @@
 A place knows the last REACH symbols themselves, and of all before them what `State` counts.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 
 from charlm.models.contexts.spelling import KINDS, LOWER, NEWLINE, PUNCTUATION, SPACE, UPPER
 from charlm.models.contexts.tables import CARRIED, CONTEXTS, MATCHES, REACH, Array
+
+F = TypeVar("F", bound=Callable[..., Any])
+Number = Any
+"""An integer or a float of a width that numba finds out."""
 
 (
     WORD,  # hash of the word so far, 0 outside words
@@ -38,19 +43,27 @@ MOST_AGREED = 32
 
 njit: Any = numba.njit
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
-inner: Any = njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""A function that only compiled ones call."""
+
+
+def inner(function: F) -> F:
+    """A function that only compiled ones call."""
+    return cast(F, njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+def kernel(function: F) -> F:
+    """A function that Python calls, compiled once on a machine."""
+    return cast(F, njit(cache=True, **OPTIONS)(function))
 
 
 @inner
-def mix(x: int, y: int) -> int:
+def mix(x: Number, y: Number) -> Number:
     """A hash of the hash x and a number y, both uint64."""
     x = (x ^ np.uint64(y)) * np.uint64(0x9E3779B97F4A7C15)
     return x ^ (x >> np.uint64(29))
 
 
 @inner
-def symbol_at(h: Array, t: int, back: int, start: int) -> int:
+def symbol_at(h: Array, t: int, back: int, start: int) -> Number:
     """The symbol read `back` places before h[t], plus 2; 1 before the beginning."""
     return np.uint64(h[t - back] + 2) if t - back >= start else np.uint64(1)
 
@@ -92,7 +105,7 @@ def advance(symbol: int, carried: Array, kinds: Array, folded: Array) -> None:
 
 
 @inner
-def followers(h: Array, t: int, start: int) -> tuple[int, int, int, int, int]:
+def followers(h: Array, t: int, start: int) -> tuple[Number, Number, Number, int, Number]:
     """What came after the places within reach that end as h[:t + 1] does.
 
     Three hashes of what came after the last two places that agree in 1 symbol, in 2, in 3; then the longest agreement,
@@ -122,7 +135,7 @@ def followers(h: Array, t: int, start: int) -> tuple[int, int, int, int, int]:
 
 
 @inner
-def above(h: Array, t: int, start: int, s: Array) -> tuple[int, int, int, int]:
+def above(h: Array, t: int, start: int, s: Array) -> tuple[Number, Number, Number, Number]:
     """What stands above the next symbol, to its right and left in the line before, and above in the line before that.
 
     1 where nothing does.
@@ -140,7 +153,7 @@ def above(h: Array, t: int, start: int, s: Array) -> tuple[int, int, int, int]:
 
 
 @inner
-def context_hashes(h: Array, t: int, start: int, s: Array, folded: Array, hashes: Array) -> int:
+def context_hashes(h: Array, t: int, start: int, s: Array, folded: Array, hashes: Array) -> Number:
     """The hash of each context after h[t] into hashes (CONTEXTS,); returns what stands above, as `above` does."""
     one = np.uint64(1)
     c1, c2, c3 = symbol_at(h, t, 0, start), symbol_at(h, t, 1, start), symbol_at(h, t, 2, start)
@@ -199,7 +212,7 @@ def context_hashes(h: Array, t: int, start: int, s: Array, folded: Array, hashes
 
 
 @inner
-def selectors(h: Array, t: int, start: int, s: Array, kinds: Array, up: int, chosen: Array) -> None:
+def selectors(h: Array, t: int, start: int, s: Array, kinds: Array, up: Number, chosen: Array) -> None:
     """What weight set each mixer takes at this place, as far as it is the same at all nodes, into chosen (MIXERS,)."""
     c1 = np.int64(h[t])
     c2 = np.int64(h[t - 1]) if t > start else 0
@@ -212,7 +225,7 @@ def selectors(h: Array, t: int, start: int, s: Array, kinds: Array, up: int, cho
 
 
 @inner
-def match_level(s: Array) -> int:
+def match_level(s: Array) -> Number:
     """What is known of the match, 1 to MATCHES - 1; 0: there is none."""
     if s[MATCH] == 0:
         return 0
@@ -222,7 +235,7 @@ def match_level(s: Array) -> int:
 
 
 @inner
-def follow_match(h: Array, t: int, start: int, s: Array, text: Array, index: Array, place: int) -> None:
+def follow_match(h: Array, t: int, start: int, s: Array, text: Array, places: Array, place: int) -> None:
     """After h[t] was read: go on with the match or look for a longer one; if place > 0, h[t] is text[place - 1]."""
     if s[MATCH] > 0:
         if text[s[MATCH]] == h[t]:
@@ -237,7 +250,7 @@ def follow_match(h: Array, t: int, start: int, s: Array, text: Array, index: Arr
             s[MATCH] = s[MISSED] = s[MATCHED] = 0
     if t - start < LONG_MATCH:
         return
-    x, mask = np.uint64(1), np.uint64(len(index) - 1)
+    x, mask = np.uint64(1), np.uint64(len(places) - 1)
     for back in range(SHORT_MATCH):
         x = mix(x, np.uint64(h[t - back] + 1))
     short = np.int64((x >> np.uint64(20)) & mask)
@@ -245,9 +258,9 @@ def follow_match(h: Array, t: int, start: int, s: Array, text: Array, index: Arr
         x = mix(x, np.uint64(h[t - back] + 1))
     long = np.int64((x >> np.uint64(20)) & mask)
     if s[MATCH] == 0 or s[MATCHED] < LONG_MATCH:
-        found = index[long]
+        found = places[long]
         if found == 0 and (s[MATCH] == 0 or s[MISSED] > 0):
-            found = index[short]
+            found = places[short]
         length = 0
         while (
             length < 32
@@ -259,4 +272,4 @@ def follow_match(h: Array, t: int, start: int, s: Array, text: Array, index: Arr
         if 0 < found < len(text) and length >= SHORT_MATCH and (s[MATCH] == 0 or length > s[MATCHED]):
             s[MATCH], s[MATCHED], s[MISSED] = found, length, 0
     if place > 0:
-        index[short] = index[long] = place
+        places[short] = places[long] = place

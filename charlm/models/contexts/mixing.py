@@ -15,6 +15,7 @@ import numpy as np
 
 from charlm.models.contexts.hashing import (
     MATCH,
+    Number,
     context_hashes,
     inner,
     match_level,
@@ -81,26 +82,26 @@ def new_place(symbols: int) -> Any:
 
 
 @inner
-def squash(x: float) -> float:
+def squash(x: Number) -> Number:
     """1 / (1 + e^-x)."""
     return np.float32(1) / (np.float32(1) + np.float32(math.exp(-x)))
 
 
 @inner
-def stretch(p: float) -> float:
+def stretch(p: Number) -> Number:
     """ln(p / (1 - p)), from a table."""
     return STRETCHED[np.int64(p * np.float32(4095.99))]
 
 
 @inner
-def check_of(x: int) -> int:
+def check_of(x: Number) -> Number:
     """8 bits of a hash, never 0."""
     check = x & np.uint64(255)
     return check if check else np.uint64(1)
 
 
 @inner
-def find_run(runs: Array, x: int) -> int:
+def find_run(runs: Array, x: Number) -> Number:
     """Where a context stands; -1: nowhere."""
     base, check = np.int64((x >> np.uint64(20)) & np.uint64(len(runs) - 1)), np.uint32(check_of(x))
     for near in range(4):
@@ -110,10 +111,11 @@ def find_run(runs: Array, x: int) -> int:
 
 
 @inner
-def add_run(runs: Array, x: int, symbol: int) -> None:
+def add_run(runs: Array, x: Number, symbol: int) -> None:
     """A context that a symbol has followed once; the rarest near it makes room."""
     base = np.int64((x >> np.uint64(20)) & np.uint64(len(runs) - 1))
-    best, fewest = base, 256
+    best: Number = base
+    fewest: Number = 256
     for near in range(4):
         often = np.int64(runs[base ^ near] >> np.uint32(8)) & 255 if runs[base ^ near] else -1
         if often < fewest:
@@ -122,7 +124,7 @@ def add_run(runs: Array, x: int, symbol: int) -> None:
 
 
 @inner
-def find_slot(checks: Array, x: int) -> int:
+def find_slot(checks: Array, x: Number) -> Number:
     """Where a context at a node stands; -1: nowhere."""
     base, check = np.int64((x >> np.uint64(20)) & np.uint64(len(checks) - 1)), np.uint8(check_of(x))
     for near in range(4):
@@ -132,10 +134,11 @@ def find_slot(checks: Array, x: int) -> int:
 
 
 @inner
-def add_slot(slots: Array, checks: Array, x: int) -> int:
+def add_slot(slots: Array, checks: Array, x: Number) -> Number:
     """A new one; what was updated least near it makes room."""
     base = np.int64((x >> np.uint64(20)) & np.uint64(len(checks) - 1))
-    best, fewest = base, np.int64(4096)
+    best: Number = base
+    fewest: Number = 4096
     for near in range(4):
         updates = np.int64(slots[base ^ near] & np.uint32(1023)) if checks[base ^ near] else -1
         if updates < fewest:
@@ -146,7 +149,7 @@ def add_slot(slots: Array, checks: Array, x: int) -> int:
 
 
 @inner
-def update_slot(slots: Array, i: int, turn: int, most: int) -> None:
+def update_slot(slots: Array, i: int, turn: Number, most: Number) -> None:
     """One turn more: P goes 1 / (n + 1.5) of the way, n updates before."""
     n, p = np.int64(slots[i] & np.uint32(1023)), np.int64(slots[i] >> np.uint32(10))
     p += np.int64(((4194303 if turn else 0) - p) / (n + 1.5))
@@ -177,7 +180,7 @@ def enter(h: Array, t: int, start: int, s: Array, kinds: Array, folded: Array, m
 
 
 @inner
-def expect(tree: Any, place: Any, k: int, symbol: int, sign: int) -> None:
+def expect(tree: Any, place: Any, k: int, symbol: Number, sign: int) -> None:
     """Mark the path of the symbol that context k expects; sign 0: take the marks away."""
     place.symbol[k] = symbol
     for step in range(tree.depth[symbol]):
@@ -237,7 +240,7 @@ def weight_sets(node: int, depth: int, place: Any, offsets: Array, sets: Array) 
 
 
 @inner
-def turn_probability(node: int, depth: int, m: Any, place: Any, offsets: Array, sets: Array) -> float:
+def turn_probability(node: int, depth: int, m: Any, place: Any, offsets: Array, sets: Array) -> Number:
     """P(1) at a node."""
     gather(node, depth, m, place)
     weight_sets(node, depth, place, offsets, sets)

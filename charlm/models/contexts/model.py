@@ -183,8 +183,7 @@ class Contexts(CountingModel):
             after = self.reader.adapt(last, carried, read, wanted, self.config.delay)
         else:
             after = self.reader.read(last, carried, read, wanted)
-        history, carried = (torch.from_numpy(leaf).to(state[0].device) for leaf in after)
-        return history, carried
+        return tuple(torch.from_numpy(leaf).to(state[0].device) for leaf in after)
 
     @property
     def _log_unseen(self) -> float:

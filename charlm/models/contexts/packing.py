@@ -24,7 +24,7 @@ from charlm.models.contexts.tables import (
     set_offsets,
 )
 
-FIRST_OF_LEVEL = np.array([int((level == LEVEL_OF).argmax()) for level in range(LEVELS)], np.uint32)
+FIRST_OF_LEVEL = np.searchsorted(LEVEL_OF, np.arange(LEVELS)).astype(np.uint32)
 PROBABILITIES = ("slot_map", "run_map", "match_map", "adjust_1", "adjust_2")
 
 
@@ -55,13 +55,13 @@ def check(tensors: Mapping[str, Tensor], leaves: int) -> None:
         "weights": (int(set_offsets(symbols)[-1]), INPUTS),
         "final": (symbols, MIXERS),
     }
-    hashed = [tensors[name].numel() for name in ("runs", "slots", "checks", "index")]
+    hashed = [tensors[name].numel() for name in ("runs", "slots", "checks", "places")]
     adjusted = [tensors[name].numel() for name in ("adjust_1", "adjust_2")]
     hashed += [size // STEPS for size in adjusted]
     sound = (
         all(tuple(tensors[name].shape) == shape for name, shape in shapes.items())
         and all(
-            tensors[name].dim() == 1 for name in ("runs", "slots", "checks", "index", "text", "adjust_1", "adjust_2")
+            tensors[name].dim() == 1 for name in ("runs", "slots", "checks", "places", "text", "adjust_1", "adjust_2")
         )
         and all(size >= 4 and size & (size - 1) == 0 for size in hashed)
         and hashed[1] == hashed[2]
@@ -69,7 +69,7 @@ def check(tensors: Mapping[str, Tensor], leaves: int) -> None:
         and all(bool(((tensors[name] >= 0) & (tensors[name] <= 1)).all()) for name in PROBABILITIES)
         and all(bool(tensors[name].isfinite().all()) for name in ("weights", "final"))
         and _within(tensors["text"].numpy(), symbols)
-        and _within(tensors["index"].numpy(), len(tensors["text"]) + 1)
+        and _within(tensors["places"].numpy(), len(tensors["text"]) + 1)
         and _within(tensors["runs"].numpy().view(np.uint32) >> 16, leaves)
     )
     if not sound:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from charlm.models.contexts.hashing import OPTIONS, advance, follow_match, inner, njit
+from charlm.models.contexts.hashing import advance, follow_match, inner, kernel
 from charlm.models.contexts.mixing import (
     enter,
     learn_symbol,
@@ -50,7 +50,7 @@ def spread(m: Any, tree: Any, levels: Array, place: Any, offsets: Array, sets: A
         row[symbol] = total
 
 
-@njit(cache=True, **OPTIONS)
+@kernel
 def read(
     h: Array,
     first: int,
@@ -82,7 +82,7 @@ def read(
         new = t >= first  # the one before was read by an earlier call, which did not know what follows it
         if new:
             advance(h[t], s, kinds, folded)
-            follow_match(h, t, start, s, m.text, m.index, t + 1 if learn else 0)
+            follow_match(h, t, start, s, m.text, m.places, t + 1 if learn else 0)
         follower = h[t + 1] if learn and t + 1 < last and h[t + 1] < leaves else -1
         target = targets[t - first] if new and len(targets) else follower
         if target < 0 and not (new and len(rows)):

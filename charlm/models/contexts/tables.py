@@ -41,7 +41,7 @@ class Tables(NamedTuple):
     adjust_1    last adjustments (E STEPS,) by node and the last symbol, and by node and the last two
     adjust_2
     text        what was learned from, as symbols
-    index       where in the text the last 5 symbols, or 12, were met last
+    places      where in the text the last 5 symbols, or 12, were met last
     """
 
     runs: Array
@@ -55,7 +55,7 @@ class Tables(NamedTuple):
     adjust_1: Array
     adjust_2: Array
     text: Array
-    index: Array
+    places: Array
 
 
 def set_offsets(symbols: int) -> Array:
@@ -88,5 +88,5 @@ def new_tables(symbols: int, length: int) -> Tables:
         adjust_1=np.tile(grid, adjusted).astype(np.float32),
         adjust_2=np.tile(grid, adjusted).astype(np.float32),
         text=np.zeros(length, np.int32),
-        index=np.zeros(1 << bits_for(length, 24), np.int32),
+        places=np.zeros(1 << bits_for(length, 24), np.int32),
     )
