@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "std::bad_alloc")
+_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "std::bad_alloc")
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
-_USUAL, _LARGEST = 128 * 1024, 32 * 1024 * 1024  # bytes: what glibc starts with, and the most that it accepts
+_DEFAULT_BYTES, _MAX_BYTES = 128 * 1024, 32 * 1024 * 1024  # bytes: what glibc starts with, and the most that it accepts
 
 
 def physical_memory() -> int:
@@ -22,7 +22,7 @@ def physical_memory() -> int:
 def ran_out(problem: BaseException) -> bool:
     """Whether memory ran out, as Python, numpy, or torch on any device (always a RuntimeError) says it."""
     return isinstance(problem, MemoryError) or (
-        isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in _SIGNS)
+        isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in _MESSAGES)
     )
 
 
@@ -35,11 +35,11 @@ def keeping_freed_memory() -> Iterator[None]:
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     change = getattr(library, "mallopt", lambda _what, _value: 0)
-    for option, value in ((_MMAP_THRESHOLD, _LARGEST), (_TOP_PAD, 2 * _LARGEST), (_TRIM_THRESHOLD, 2**31 - 1)):
+    for option, value in ((_MMAP_THRESHOLD, _MAX_BYTES), (_TOP_PAD, 2 * _MAX_BYTES), (_TRIM_THRESHOLD, 2**31 - 1)):
         change(option, value)
     try:
         yield
     finally:
         for option in (_MMAP_THRESHOLD, _TOP_PAD, _TRIM_THRESHOLD):
-            change(option, _USUAL)
+            change(option, _DEFAULT_BYTES)
         getattr(library, "malloc_trim", lambda _kept: 0)(0)

@@ -80,7 +80,7 @@ def begun() -> Path:
         "rnn",
         ARCHITECTURES["rnn"].Config(width=8),
         training.complete(training.TrainingConfig(budget="4steps"), "rnn"),
-        about={"corpus": origin.describe(split)},
+        history=checkpoint.History(corpus=origin.describe(split)),
         observer=observing(should_stop=lambda: next(asked) == 2),
     )
     return path

@@ -182,7 +182,7 @@ def test_an_embedded_run_suffices(lstm: tuple[LanguageModel, Tokenizer]) -> None
     run = embedded_run(container, "x.clm")
     assert decompress(container, run.model, run.tokenizer) == b"the night"
     assert made.stored_bits + made.header_bits + made.embedded_bits == 8 * len(made.content)
-    assert "corpus" not in run.about
+    assert run.history.corpus is None
 
 
 def test_progress_ends_at_all_tokens_with_the_bits_that_were_paid(lstm: tuple[LanguageModel, Tokenizer]) -> None:

@@ -80,7 +80,7 @@ def built(variant):
 @cache
 def loaded(variant):
     with TemporaryDirectory() as folder:
-        checkpoint.save(Path(folder), VARIANTS[variant][0], built(variant), TOKENIZER, {})
+        checkpoint.save(Path(folder), VARIANTS[variant][0], built(variant), TOKENIZER)
         return checkpoint.load(Path(folder)).model
 
 

@@ -26,7 +26,7 @@ from charlm.cli.runs import RUN
 from charlm.cli.settings import run_options
 from charlm.cli.spelling import spelled
 from charlm.cli.texts import note_held_out, origin_of, tell
-from charlm.comparison import PLAN, duration
+from charlm.comparison import duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.inference import compile_in_background
@@ -194,17 +194,15 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         errors.print(f"{architecture} of {chosen}", soft_wrap=True)
     tokenizer = _seeing_more(start, split) if start else learn_tokenizer(values["tokenizer"], values, split)
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])
-    about = {
-        "corpus": origin.describe(split, log),
-        **({checkpoint.PARENTS: checkpoint.lineage(start)} if start else {}),
-    }
+    parents = checkpoint.lineage(start) if start else ()
+    history = checkpoint.History(corpus=origin.describe(split, log), parents=parents)
     if origin.held_out is not None:
-        note_held_out(split, about, tokenizer)
+        note_held_out(split, history, tokenizer)
     compile_in_background(ALL_ARCHITECTURES[architecture], config)
     with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as observer:
         trained = train(
             path, split, tokenizer, architecture, config, training,
-            about=about, device=device, start=start.model if start else None, observer=observer,
+            history=history, device=device, start=start.model if start else None, observer=observer,
         )  # fmt: skip
     return trained, split.training
 
@@ -229,7 +227,7 @@ def _no_start(start: checkpoint.Run) -> str:
     """Why this run gives no weights to start from, and what to do instead."""
     if issubclass(ALL_ARCHITECTURES[start.architecture], CountingModel):
         return f"{start.architecture} models are counted; count old and new text together, with --arch instead"
-    if "mixed" in start.about:
+    if start.history.mixed:
         return "a mixture of other runs; train those on, then `charlm mix` them again"
     name = shell_quoted(start.path)
     return f"a mixture starts no other run; on its own text a larger budget trains it on: --resume {name}"
@@ -239,16 +237,17 @@ def _resume(
     path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping
 ) -> tuple[Trained, Text]:
     budget = values["budget"]
-    card = checkpoint.read_card(path)
-    run = checkpoint.load(path, resume=not (budget and checkpoint.finished(card)))
+    run = checkpoint.load(path, resume=not (budget and checkpoint.read_card(path).history.finished))
+    history = run.history
     if budget:
         Budget.parse(budget)
-        run = replace(run, about={name: value for name, value in run.about.items() if name != PLAN})
+        history = replace(history, plan=None)  # no comparison may take it for its own any more
     if corpus:
-        run = replace(run, about={**run.about, "corpus": relocated(run.about.get("corpus"), corpus)})
+        history = replace(history, corpus=relocated(history.corpus, corpus))
+    run = replace(run, history=history)
     way_out, log = f"charlm train FILE --resume {shell_quoted(path)}", ReadingLog()
     split = reopen(
-        run.about.get("corpus"),
+        history.corpus,
         f"say where it is now: {way_out}",
         given=bool(corpus),
         moved=(way_out, way_out),
@@ -292,7 +291,7 @@ def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int, *,
     result = checkpoint.result_of(trained.path, card)
     if as_json:
         figures = {"run": str(trained.path), "parameters": trained.model.parameters_count, "seconds": trained.seconds}
-        measured = {"result": result and result.to_json(), "progress": with_units(card["progress"])}
+        measured = {"result": result and result.to_json(), "progress": with_units(card.history.progress or {})}
         click.echo(json.dumps({**figures, "finished": trained.finished, **measured}))
     size = f"{trained.model.parameters_count:,} {trained.model.parameters_are}"
     if trained.warning:

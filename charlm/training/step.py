@@ -96,6 +96,6 @@ def advice(config: TrainingConfig) -> str:
     assert config.weight_decay is not None
     usual = DECAYS[config.optimizer]
     if config.learning_rate * config.weight_decay >= 1 > config.learning_rate * usual:  # more than the weight
-        return f"Try --weight-decay {usual:g}"
-    clip = "" if config.clip else f" or --clip {ADVISED_CLIP:g}"
-    return f"Try --learning-rate {min(config.learning_rate / 3, MAX_ADVISED_LEARNING_RATE):.1g}{clip}"
+        return f"Try `weight_decay={usual:g}`"
+    clip = "" if config.clip else f" or `clip={ADVISED_CLIP:g}`"
+    return f"Try `learning_rate={min(config.learning_rate / 3, MAX_ADVISED_LEARNING_RATE):.1g}`{clip}"
