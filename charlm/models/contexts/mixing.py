@@ -171,9 +171,8 @@ def enter(h: Array, t: int, start: int, s: Array, kinds: Array, folded: Array, m
             place.order[0] = k
         often = np.int64(m.runs[i] >> np.uint32(8)) & 255
         place.found[k] = SLOT if often == MIXED else RUN
-        if often != MIXED:
-            place.often[k] = often
-            expect(tree, place, k, np.int64(m.runs[i] >> np.uint32(16)), 1)
+        place.often[k] = often
+        expect(tree, place, k, np.int64(m.runs[i] >> np.uint32(16)), 1)
     place.order[1] = match_level(s)
     if place.order[1]:
         expect(tree, place, CONTEXTS, m.text[s[MATCH]], 1)
@@ -191,7 +190,7 @@ def expect(tree: Any, place: Any, k: int, symbol: Number, sign: int) -> None:
 def leave(tree: Any, place: Any) -> None:
     """Take all marks away."""
     for k in range(CONTEXTS):
-        if place.found[k] == RUN:
+        if place.found[k] != NONE:
             expect(tree, place, k, place.symbol[k], 0)
     if place.order[1]:
         expect(tree, place, CONTEXTS, place.symbol[CONTEXTS], 0)
@@ -209,7 +208,7 @@ def gather(node: int, depth: int, m: Any, place: Any) -> None:
             if i >= 0:
                 p, n = STRETCHED[m.slots[i] >> np.uint32(20)], m.slots[i] & np.uint32(1023)
                 step = min(max(np.int64(p * np.float32(2) + np.float32(STEPS / 2)), 0), STEPS - 1)
-                cell = place.cell[k] = (k * LEVELS + LEVEL_OF[n]) * STEPS + step
+                cell = place.cell[k] = ((k * LEVELS + LEVEL_OF[n]) * 3 + place.turn[node, k]) * STEPS + step
                 x[2 * k], x[2 * k + 1] = stretch(m.slot_map[cell]), p
         elif place.turn[node, k]:
             level = 0 if depth == 0 else 1 if depth < 3 else 2 if depth < 5 else 3
@@ -267,7 +266,7 @@ def turn_probability(node: int, depth: int, m: Any, place: Any, offsets: Array, 
 
 
 @inner
-def learn_turn(node: int, turn: int, m: Any, place: Any, sets: Array, rates: Array, most: int) -> None:
+def learn_turn(node: int, turn: int, m: Any, place: Any, sets: Array, rates: Array, most: int, remember: bool) -> None:
     """Learn which way it went at the node that `turn_probability` was asked for last."""
     y = np.float32(turn)
     error = (y - squash(place.sums[MIXERS])) * rates[1]
@@ -290,9 +289,10 @@ def learn_turn(node: int, turn: int, m: Any, place: Any, sets: Array, rates: Arr
             if cell >= 0:
                 m.slot_map[cell] += (y - m.slot_map[cell]) * maps
             i = place.slot[k]
-            if i < 0:
+            if remember and i < 0:
                 i = add_slot(m.slots, m.checks, mix(place.hashes[k], np.uint64(node + 1)))
-            update_slot(m.slots, i, turn, most)
+            if remember:
+                update_slot(m.slots, i, turn, most)
         elif cell >= 0:
             right = np.float32(place.turn[node, k] == 1 + turn)
             m.run_map[cell] += (right - m.run_map[cell]) * maps
@@ -322,4 +322,6 @@ def learn_symbol(symbol: int, m: Any, tree: Any, place: Any, most: int) -> None:
                         slot = add_slot(m.slots, m.checks, x)
                     for _ in range(times):
                         update_slot(m.slots, slot, tree.bits[which, step], most)
-            m.runs[i] |= np.uint32(MIXED << 8)
+            m.runs[i] = np.uint32(symbol << 16 | MIXED << 8 | np.int64(m.runs[i] & np.uint32(255)))
+        else:
+            m.runs[i] = np.uint32(symbol << 16 | MIXED << 8 | np.int64(m.runs[i] & np.uint32(255)))

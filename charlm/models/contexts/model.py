@@ -19,9 +19,10 @@ from charlm.models.base import UNFIT, CountingModel, State
 from charlm.models.contexts.packing import check, packed, unpacked
 from charlm.models.contexts.reader import Reader, Vocabulary, Wanted
 from charlm.models.contexts.spelling import KINDS, LOWER, spelling
-from charlm.models.contexts.tables import CARRIED, Array, Tables, new_tables
+from charlm.models.contexts.tables import CARRIED, TRUST, Array, Tables, new_tables
 from charlm.progress import Listener, silent
 
+STATIC = "static_"  # what the names of the tables begin with that a model uses which does not adapt
 MOST_SYMBOLS = (1 << 16) - 2
 SECONDS_PER_TOKEN = 16e-6
 
@@ -65,18 +66,20 @@ class Contexts(CountingModel):
         self.config, self.vocab_size = config, vocab_size
         self.register_buffer("kinds", torch.full((vocab_size,), LOWER, dtype=torch.uint8))
         self.register_buffer("folded", torch.arange(vocab_size, dtype=torch.int32))
-        self._install(np.zeros(0, np.int64), np.zeros(1, np.int64), new_tables(2, 1))
+        self._install(np.zeros(0, np.int64), np.zeros(1, np.int64), tables := new_tables(2, 1), tables)
 
     def read_vocabulary(self, pieces: Sequence[str]) -> None:
         """As the interface says."""
         kinds, folded = spelling(pieces)
         self.kinds, self.folded = torch.from_numpy(kinds), torch.from_numpy(folded)
 
-    def _install(self, ids: Array, counts: Array, tables: Tables) -> None:
+    def _install(self, ids: Array, counts: Array, tables: Tables, static: Tables) -> None:
         self.register_buffer("ids", torch.tensor(ids.tolist(), dtype=torch.int64))
         self.register_buffer("counts", torch.tensor(counts, dtype=torch.int64))
         for name, tensor in packed(tables).items():
             self.register_buffer(name, tensor)
+        for name in TRUST:
+            self.register_buffer(STATIC + name, torch.tensor(getattr(static, name)))
         self._reader: Reader | None = None
 
     @property
@@ -89,7 +92,7 @@ class Contexts(CountingModel):
         if not self.adapts:
             return self
         model = copy(self)
-        model._buffers, model.config = dict(self._buffers), replace(self.config, adapt="none")
+        model._buffers, model.config, model._reader = dict(self._buffers), replace(self.config, adapt="none"), None
         return model
 
     @property
@@ -98,7 +101,10 @@ class Contexts(CountingModel):
         if self._reader is None:
             tensors = dict(self.named_buffers())
             known = (tensors[name].cpu().numpy() for name in ("ids", "counts", "kinds", "folded"))
-            self._reader = Reader(Vocabulary.of(*known), unpacked(tensors))
+            tables = unpacked(tensors)
+            if not self.adapts:
+                tables = tables._replace(**{name: tensors[STATIC + name].cpu().numpy() for name in TRUST})
+            self._reader = Reader(Vocabulary.of(*known), tables)
         return self._reader
 
     def fit(
@@ -120,13 +126,15 @@ class Contexts(CountingModel):
         stream = np.concatenate([[BOUNDARY], tokens, validation])
         reader.tables.text[:] = vocabulary.codes[stream]
         reader.learn(1 + len(tokens), progress)
+        static = reader.tables
         if len(validation):
-            self._install(ids, counts, reader.tables)
+            static = reader.trust(length)
+            self._install(ids, counts, reader.tables, static)
             if before is not None:
                 before(self)
             self.validation_nats = self._nats(validation)
             reader.learn(length, progress)
-        self._install(ids, counts, reader.tables)
+        self._install(ids, counts, reader.tables, static)
 
     @torch.inference_mode()
     def _nats(self, text: Array) -> float:
@@ -210,6 +218,7 @@ class Contexts(CountingModel):
         if not sound:
             raise ValueError(UNFIT)
         check(tensors, len(counts))
+        check({**tensors, **{name: tensors[STATIC + name] for name in TRUST}}, len(counts))
         for name, tensor in tensors.items():
             model.register_buffer(name, tensor)
         return model

@@ -49,7 +49,7 @@ def check(tensors: Mapping[str, Tensor], leaves: int) -> None:
     """Raises ValueError unless these are tables of a tree with so many leaves, in which no number leads outside."""
     symbols = leaves + 1
     shapes = {
-        "slot_map": (CONTEXTS * LEVELS * STEPS,),
+        "slot_map": (CONTEXTS * LEVELS * 3 * STEPS,),
         "run_map": (CONTEXTS * RUNS * DEPTHS,),
         "match_map": (MATCHES,),
         "weights": (int(set_offsets(symbols)[-1]), INPUTS),

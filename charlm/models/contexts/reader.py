@@ -10,13 +10,14 @@ import numpy as np
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
 from charlm.models.contexts.spelling import LOWER, NEWLINE
-from charlm.models.contexts.tables import CARRIED, REACH, Array, Tables, set_offsets
+from charlm.models.contexts.tables import ALL, CARRIED, NOTHING, REACH, TRUST, WEIGHTS, Array, Tables, set_offsets
 from charlm.models.contexts.tree import huffman
 from charlm.progress import Listener
 
 PIECES = 32  # of a text, after each of which the mixers' steps become smaller
 MIXERS_RATE, FINAL_RATE, MAPS_RATE, ADJUSTED_RATE, UPDATES = 6e-3, 2e-3, 5e-3, 1e-2, 1000
 LESSENED = 8.0  # the mixers' steps are divided by 1 at the beginning of the text, by 9 at its end
+TRUST_SHARE = 0.33  # of the mixers' rates, where only they learn
 KEPT_BYTES, MOST_KEPT = 1 << 30, 8  # of tables that learn from texts which may be read on
 
 
@@ -75,17 +76,30 @@ class Reader:
             progress("learning", self._learned / len(text))
             last = min(end, self._learned + piece)
             share = 1 / (1 + LESSENED * self._learned / len(text))
-            self.run(text, (self._learned, last, 0), self._carried, share, Wanted.nothing(self.vocabulary))
+            self.run(text, (self._learned, last, 0), self._carried, share, Wanted.nothing(self.vocabulary), ALL)
             self._learned = last
         progress("learning", end / len(text))
 
-    def run(self, h: Array, places: tuple[int, int, int], carried: Array, share: float, wanted: "Wanted") -> None:
+    def trust(self, end: int) -> Tables:
+        """The tables with maps and weights that have learned the text from here to `end`, while the counts stay.
+
+        While everything is learned, the counts always know the last pages; those of a model that no longer learns do
+        not, and are to be trusted less.
+        """
+        tables = self.tables._replace(**{name: getattr(self.tables, name).copy() for name in TRUST})
+        other, nothing = Reader(self.vocabulary, tables), Wanted.nothing(self.vocabulary)
+        other.run(tables.text, (self._learned, end, 0), self._carried.copy(), TRUST_SHARE, nothing, WEIGHTS)
+        return tables
+
+    def run(
+        self, h: Array, places: tuple[int, int, int], carried: Array, share: float, wanted: "Wanted", learn: int
+    ) -> None:
         """Read h from the first to the last of the places, the text having begun at the third; `carried` changes.
 
-        share: of the mixers' rates, with which it learns, h being the text of the tables; 0: it does not learn.
+        share: of the mixers' rates. learn: NOTHING, WEIGHTS or ALL, h then being the text of the tables.
         """
         v, rates = self.vocabulary, np.array([share * MIXERS_RATE, share * FINAL_RATE, MAPS_RATE, ADJUSTED_RATE])
-        settings = rates.astype(np.float32), UPDATES, share > 0
+        settings = rates.astype(np.float32), UPDATES, learn
         self._kernel(
             h, *places, carried, v.kinds, v.folded, self.tables, v.tree, v.levels, self._offsets, *settings, *wanted
         )
@@ -95,7 +109,7 @@ class Reader:
         before, carried = history.shape[1], carried.copy()
         h = np.concatenate((history, self.vocabulary.codes[tokens]), 1, dtype=np.int32)
         for b in range(len(h)):
-            self.run(h[b], (before, h.shape[1], 0), carried[b], 0.0, wanted.of(b, 0, h.shape[1] - before))
+            self.run(h[b], (before, h.shape[1], 0), carried[b], 0.0, wanted.of(b, 0, h.shape[1] - before), NOTHING)
         return np.ascontiguousarray(h[:, max(0, h.shape[1] - REACH) :]), carried
 
     def adapt(self, history: Array, carried: Array, tokens: Array, wanted: "Wanted", delay: int) -> tuple[Array, Array]:
@@ -109,7 +123,7 @@ class Reader:
         early = min(max(before, delay), end)
         for b in range(len(h)):
             if before < early:
-                self.run(h[b], (before, early, 0), carried[b], 0.0, wanted.of(b, 0, early - before))
+                self.run(h[b], (before, early, 0), carried[b], 0.0, wanted.of(b, 0, early - before), NOTHING)
             if early < end:
                 learner = self._learner(h[b, :early])
                 learner.read(h[b, early:], wanted.of(b, early - before, end - before))
@@ -151,7 +165,7 @@ class Learner(Reader):
             room[: self._end] = self.tables.text[: self._end]
             self.tables = self.tables._replace(text=room)
         self.tables.text[self._end : end] = symbols
-        self.run(self.tables.text, (self._end, end, self._begin), self.carried, 1 / (1 + LESSENED), wanted)
+        self.run(self.tables.text, (self._end, end, self._begin), self.carried, 1 / (1 + LESSENED), wanted, ALL)
         self._end = end
 
 

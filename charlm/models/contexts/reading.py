@@ -17,12 +17,12 @@ from charlm.models.contexts.mixing import (
     new_place,
     turn_probability,
 )
-from charlm.models.contexts.tables import MIXERS, Array
+from charlm.models.contexts.tables import ALL, MIXERS, NOTHING, Array
 
 
 @inner
 def path_log_prob(
-    symbol: int, learn: bool, m: Any, tree: Any, place: Any, offsets: Array, sets: Array, rates: Array, most: int
+    symbol: int, learn: int, m: Any, tree: Any, place: Any, offsets: Array, sets: Array, rates: Array, most: int
 ) -> float:
     """ln P of a symbol, the sum over its path; and learn that it came, if so."""
     total = 0.0
@@ -31,8 +31,8 @@ def path_log_prob(
         p = turn_probability(node, step, m, place, offsets, sets)
         total += math.log(p if turn else np.float32(1) - p)
         if learn:
-            learn_turn(node, turn, m, place, sets, rates, most)
-    if learn:
+            learn_turn(node, turn, m, place, sets, rates, most, learn == ALL)
+    if learn == ALL:
         learn_symbol(symbol, m, tree, place, most)
     return total
 
@@ -65,7 +65,7 @@ def read(
     offsets: Array,
     rates: Array,
     most: int,
-    learn: bool,
+    learn: int,
     targets: Array,
     scores: Array,
     rows: Array,
@@ -82,7 +82,7 @@ def read(
         new = t >= first  # the one before was read by an earlier call, which did not know what follows it
         if new:
             advance(h[t], s, kinds, folded)
-            follow_match(h, t, start, s, m.text, m.places, t + 1 if learn else 0)
+            follow_match(h, t, start, s, m.text, m.places, t + 1 if learn == ALL else 0)
         follower = h[t + 1] if learn and t + 1 < last and h[t + 1] < leaves else -1
         target = targets[t - first] if new and len(targets) else follower
         if target < 0 and not (new and len(rows)):
@@ -94,7 +94,9 @@ def read(
             symbol = follower if number else target
             if symbol < 0:
                 continue
-            log_prob = path_log_prob(symbol, symbol == follower, m, tree, place, offsets, sets, rates, most)
+            log_prob = path_log_prob(
+                symbol, learn if symbol == follower else NOTHING, m, tree, place, offsets, sets, rates, most
+            )
             if number == 0 and new and len(targets):
                 scores[t - first] = log_prob
         leave(tree, place)

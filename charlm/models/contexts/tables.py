@@ -23,6 +23,8 @@ MATCHES = 40  # of how long the match is
 SETS = (0, 4, 2 * MATCHES, 72, 32 * 6, 32 * 6, 0, 512)
 """Weight sets of each mixer; where 0, and for each of the 4, one for every symbol."""
 LEVEL_OF = np.array([n if n < 5 else min(LEVELS - 1, int(5 + 2 * math.log2(n / 5))) for n in range(1024)], np.uint8)
+NOTHING, WEIGHTS, ALL = range(3)
+"""What is learned: nothing; how far to trust what is counted; that and the counts."""
 EMPTY_SLOT = np.uint32(1 << 31)  # probability one half, no updates
 
 
@@ -58,6 +60,10 @@ class Tables(NamedTuple):
     places: Array
 
 
+TRUST = ("slot_map", "run_map", "match_map", "weights", "final", "adjust_1", "adjust_2")
+"""The tables that say how far to trust what the others have counted."""
+
+
 def set_offsets(symbols: int) -> Array:
     """(MIXERS + 1,): the first weight set of each mixer, then the end."""
     sizes = [symbols + 1, 4 * (symbols + 1), *SETS[2:6], symbols + 1, SETS[7]]
@@ -80,7 +86,7 @@ def new_tables(symbols: int, length: int) -> Tables:
         runs=np.zeros(1 << bits_for(6 * length, 26), np.uint32),
         slots=np.full(1 << size, EMPTY_SLOT, np.uint32),
         checks=np.zeros(1 << size, np.uint8),
-        slot_map=np.tile(grid, CONTEXTS * LEVELS).astype(np.float32),
+        slot_map=np.tile(grid, CONTEXTS * LEVELS * 3).astype(np.float32),
         run_map=np.full(CONTEXTS * RUNS * DEPTHS, 0.85, np.float32),
         match_map=np.full(MATCHES, 0.8, np.float32),
         weights=weights,
