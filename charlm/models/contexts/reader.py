@@ -17,7 +17,7 @@ from charlm.progress import Listener
 PIECES = 32  # of a text, after each of which the mixers' steps become smaller
 MIXERS_RATE, FINAL_RATE, MAPS_RATE, ADJUSTED_RATE, UPDATES = 6e-3, 2e-3, 5e-3, 1e-2, 1000
 LESSENED = 8.0  # the mixers' steps are divided by 1 at the beginning of the text, by 9 at its end
-TRUST_SHARE = 0.33  # of the mixers' rates, where only they learn
+TRUST_SHARE = 0.2  # of the mixers' rates, where only they learn
 KEPT_BYTES, MOST_KEPT = 1 << 30, 8  # of tables that learn from texts which may be read on
 
 
