@@ -72,7 +72,7 @@ def assert_close(run: str, other: str) -> None:
     assert list(found) == list(expected)
     for name, tensor in expected.items():
         within = 1e-3 if name.startswith("combination") else CLOSE  # hundreds of Adam's steps make more of rounding
-        assert (found[name] - tensor).abs().max() < within, name
+        assert (found[name].double() - tensor.double()).abs().max() < within, name
 
 
 @pytest.mark.parametrize(
