@@ -15,7 +15,7 @@ from charlm.config import BOUNDARY
 from charlm.corpus import encode
 from charlm.errors import CheckpointError, UsageError
 from charlm.evaluation import evaluate
-from charlm.mixing import Places, mix
+from charlm.mixing import TuningText, mix
 from charlm.models import COMBINATIONS, LSTM, Member, Mixture, NGram
 from charlm.models.mixture import combining
 from charlm.models.mixture.combining import Gate, Linear, LogLinear
@@ -27,7 +27,7 @@ V = TOKENIZER.vocab_size
 CONFIG = Mixture.Config().changed({"width": 16, "order": 3})
 
 
-def voices(places, members, ids, seed=0):
+def expert_log_probs(places, members, ids, seed=0):
     generator = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(places, members, ids, generator=generator)
     chosen = torch.randint(members, (places, 1, 1), generator=generator).expand(-1, 1, ids)
@@ -35,14 +35,16 @@ def voices(places, members, ids, seed=0):
     return logits.log_softmax(2), targets
 
 
-def tuned(kind, said, targets, copies=None):
-    combination = kind(said.shape[1])
-    combination.tune(said, targets, torch.zeros(said.shape[2]) if copies is None else copies, lambda _: None)
+def tuned(kind, experts, targets, log_counts=None):
+    combination = kind(experts.shape[1])
+    combination.tune(
+        experts, targets, torch.zeros(experts.shape[2]) if log_counts is None else log_counts, lambda _: None
+    )
     return combination
 
 
-def nats(combination, said, targets, copies=None):
-    return -combination(said, copies).gather(1, targets[:, None]).double().mean().item()
+def nats(combination, experts, targets, log_counts=None):
+    return -combination(experts, log_counts).gather(1, targets[:, None]).double().mean().item()
 
 
 # Combinations
@@ -51,18 +53,18 @@ def nats(combination, said, targets, copies=None):
 @pytest.mark.parametrize(("share", "weight"), [(0.5, 0.5), (0.65, 0.75), (0.8, 1.0), (0.9, 1.0)])
 def test_expectation_maximisation_finds_the_optimum(share, weight):
     """One says 0.8 and 0.2, the other 0.2 and 0.8; P(a) = 0.2 + 0.6 w is the share of a at the best w within 0..1."""
-    said = torch.tensor([[0.8, 0.2], [0.2, 0.8]]).log().expand(1000, 2, 2)
+    experts = torch.tensor([[0.8, 0.2], [0.2, 0.8]]).log().expand(1000, 2, 2)
     targets = (torch.arange(1000) >= 1000 * share).long()
-    combination = tuned(Linear, said, targets)
+    combination = tuned(Linear, experts, targets)
     assert combination.shares.softmax(0)[0].item() == pytest.approx(weight, abs=0.02)
-    assert combination(said[:1])[0, 0].exp().item() == pytest.approx(min(share, 0.8), abs=0.005)
+    assert combination(experts[:1])[0, 0].exp().item() == pytest.approx(min(share, 0.8), abs=0.005)
 
 
 def test_linear_weights_are_those_of_a_grid():
-    said, targets = voices(2000, 3, 5)
-    found = nats(tuned(Linear, said, targets), said, targets)
+    experts, targets = expert_log_probs(2000, 3, 5)
+    found = nats(tuned(Linear, experts, targets), experts, targets)
     grid = [(a / 50, b / 50) for a in range(51) for b in range(51 - a)]
-    at = said.gather(2, targets.view(-1, 1, 1).expand(-1, 3, 1)).squeeze(2).double().exp()
+    at = experts.gather(2, targets.view(-1, 1, 1).expand(-1, 3, 1)).squeeze(2).double().exp()
     best = min(-(at @ torch.tensor([a, b, max(0.0, 1 - a - b)]).double()).log().mean().item() for a, b in grid)
     assert found <= best + 1e-5
     assert found >= best - 1e-3
@@ -72,31 +74,31 @@ def test_a_product_finds_the_exponents_that_made_the_text():
     """Members that are too sure and not sure enough of one truth."""
     truth = (1.5 * torch.randn(4000, 6, generator=torch.Generator().manual_seed(1))).log_softmax(1)
     targets = truth.exp().multinomial(1, generator=torch.Generator().manual_seed(2)).squeeze(1)
-    said = torch.stack([(2 * truth).log_softmax(1), torch.zeros(4000, 6).log_softmax(1)], 1)
-    assert tuned(LogLinear, said, targets).exponents[0].item() == pytest.approx(0.5, abs=0.05)
+    experts = torch.stack([(2 * truth).log_softmax(1), torch.zeros(4000, 6).log_softmax(1)], 1)
+    assert tuned(LogLinear, experts, targets).exponents[0].item() == pytest.approx(0.5, abs=0.05)
 
 
 def test_a_gate_is_not_worse_than_fixed_weights():
     """The first is right where it is sure and the second elsewhere, which only a gate can see."""
-    said, _ = voices(4000, 2, 8)
-    said[::2, 0] = -math.log(8)
-    right = torch.cat([said[::2, 1], said[1::2, 0]])
-    said = torch.cat([said[::2], said[1::2]])
+    experts, _ = expert_log_probs(4000, 2, 8)
+    experts[::2, 0] = -math.log(8)
+    right = torch.cat([experts[::2, 1], experts[1::2, 0]])
+    experts = torch.cat([experts[::2], experts[1::2]])
     targets = right.exp().multinomial(1, generator=torch.Generator().manual_seed(0)).squeeze(1)
-    fixed = min(nats(tuned(kind, said, targets), said, targets) for kind in (Linear, LogLinear))
-    assert nats(tuned(Gate, said, targets), said, targets) < fixed - 0.01
+    fixed = min(nats(tuned(kind, experts, targets), experts, targets) for kind in (Linear, LogLinear))
+    assert nats(tuned(Gate, experts, targets), experts, targets) < fixed - 0.01
 
 
 @pytest.mark.parametrize("kind", COMBINATIONS.values())
 def test_a_column_that_stands_for_several_ids_is_those_ids(kind):
-    said, targets = voices(500, 2, 4)
-    spelled = torch.cat([said[..., :3], (said[..., 3:] - math.log(5)).expand(-1, -1, 5)], 2)
-    said = torch.cat([said[..., :3], said[..., 3:] - math.log(5)], 2)
-    copies = torch.tensor([0.0, 0.0, 0.0, math.log(5)])
-    one, many = tuned(kind, said, targets, copies), tuned(kind, spelled, targets)
+    experts, targets = expert_log_probs(500, 2, 4)
+    spelled = torch.cat([experts[..., :3], (experts[..., 3:] - math.log(5)).expand(-1, -1, 5)], 2)
+    experts = torch.cat([experts[..., :3], experts[..., 3:] - math.log(5)], 2)
+    log_counts = torch.tensor([0.0, 0.0, 0.0, math.log(5)])
+    one, many = tuned(kind, experts, targets, log_counts), tuned(kind, spelled, targets)
     for few, all_ids in zip(one.parameters(), many.parameters(), strict=True):
         torch.testing.assert_close(few, all_ids, rtol=0, atol=1e-3)
-    torch.testing.assert_close(one(said, copies), one(spelled)[..., :4], rtol=0, atol=1e-5)
+    torch.testing.assert_close(one(experts, log_counts), one(spelled)[..., :4], rtol=0, atol=1e-5)
 
 
 # What is asked
@@ -123,24 +125,24 @@ def test_what_is_asked_before_has_not_counted_the_slice():
     alone.fit(text, text[:0])
     assert before.parameters_count == alone.parameters_count + (V - 257 - len(np.unique(text)))
     assert after.parameters_count > before.parameters_count
-    places = Places(encode(SPLIT.validation, TOKENIZER), V)
-    assert places.nats(places.said(after)) < places.nats(places.said(before))
+    places = TuningText(encode(SPLIT.validation, TOKENIZER), V)
+    assert places.nats(places.log_probs(after)) < places.nats(places.log_probs(before))
 
 
 @pytest.mark.parametrize("most", [1 << 16, 1 << 10])
 def test_places(monkeypatch, most):
     ids = np.resize(encode(SPLIT.training, TOKENIZER), 3000)
-    monkeypatch.setattr("charlm.mixing.evidence.MOST", most)
-    places, (model, _) = Places(ids, V), counted()
-    said = places.said(model)
+    monkeypatch.setattr("charlm.mixing.tuning_text.MAX_PLACES", most)
+    places, (model, _) = TuningText(ids, V), counted()
+    experts = places.log_probs(model)
     streams = len(places.tokens)
     assert (streams, len(places.targets)) == ((1, 3000) if most > 3000 else (8, 1024))
     assert (places.tokens[:, 0] == BOUNDARY).all()
-    assert (said + places.copies).logsumexp(1).abs().max() < 1e-5
+    assert (experts + places.log_counts).logsumexp(1).abs().max() < 1e-5
     tokens = torch.cat([places.tokens, places.columns[places.targets].view(streams, -1)[:, -1:]], 1)
     with torch.no_grad():
         expected, _ = model.score(tokens[:, :-1], tokens[:, 1:], model.initial_state(streams))
-    found = said.gather(1, places.targets[:, None])
+    found = experts.gather(1, places.targets[:, None])
     torch.testing.assert_close(found.flatten(), expected.flatten(), rtol=0, atol=1e-4)
 
 
@@ -150,7 +152,7 @@ def test_places(monkeypatch, most):
 @pytest.fixture
 def hasty(monkeypatch):
     """What a gate learns does not matter."""
-    monkeypatch.setattr(combining, "STEPS", 20)
+    monkeypatch.setattr(combining, "ADAM_STEPS", 20)
 
 
 def mixture(path, budget="24steps", observer=None, **options):
@@ -168,9 +170,9 @@ def until(step):
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("join", [True, False])
 def test_it_is_weighed_once_before_the_slice_is_learned(tmp_path, monkeypatch, join):
-    order, segment, weigh = [], Streams.segment, Places.tune
+    order, segment, weigh = [], Streams.segment, TuningText.tune
     monkeypatch.setattr(Streams, "segment", lambda self, step: order.append(len(self.ids)) or segment(self, step))
-    monkeypatch.setattr(Places, "tune", lambda *a: order.append("weighed") or weigh(*a))
+    monkeypatch.setattr(TuningText, "tune", lambda *a: order.append("weighed") or weigh(*a))
     monkeypatch.setattr(loop.Trainer, "loss", lambda _: 0.0)  # which reads a segment, too, before a save
     done = mixture(tmp_path, join=join)
     alone, both = (len(encode(part, TOKENIZER)) for part in (SPLIT.train, SPLIT.training))

@@ -13,7 +13,7 @@ from charlm import checkpoint
 from charlm.checkpoint import History, Run
 from charlm.corpus import ReadingLog, Stream, Text, encode, relocated, reopen
 from charlm.errors import UsageError
-from charlm.mixing.evidence import Places
+from charlm.mixing.tuning_text import TuningText
 from charlm.models import CountingModel, LanguageModel, Member, Mixture, MixtureConfig
 from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
@@ -62,46 +62,46 @@ def mix(
         raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another `text`")
     tuned_on = text or split.validation
     ids = encode(tuned_on, tokenizer, progress=progress)
-    places = Places(ids, tokenizer.vocab_size)
+    tuning_text = TuningText(ids, tokenizer.vocab_size)
     learned = encode(split.train, tokenizer) if text is None else None
-    said = [_said(run.model, places, tokenizer, learned, ids, progress) for run in runs]
+    experts = [_log_probs(run.model, tuning_text, tokenizer, learned, ids, progress) for run in runs]
     model = Mixture(config, tokenizer.vocab_size, [run.model for run in runs])
-    places.tune(model, said, lambda done: progress("weighing", done))
-    said.append(model.combined(torch.stack(said, 1), places.copies))
-    bits = len(ids) / len(places.targets) / tuned_on.characters / math.log(2)  # of a nat, per character
+    tuning_text.tune(model, experts, lambda done: progress("weighing", done))
+    experts.append(model.combined(torch.stack(experts, 1), tuning_text.log_counts))
+    bits = len(ids) / len(tuning_text.targets) / tuned_on.characters / math.log(2)  # of a nat, per character
     names = [str(path) for path in paths]
-    found = {name: bits * places.nats(voice) for name, voice in zip([*names, "mixture"], said, strict=True)}
+    figures = {name: bits * tuning_text.nats(expert) for name, expert in zip([*names, "mixture"], experts, strict=True)}
     history = History(
         corpus=described,
         parents=tuple(parent for run in runs for parent in run.history.parents),
         mixed=tuple(names),
         progress=_progress_of(runs),
         weighed_on=_described(text) if text else None,
-        result=None if text else checkpoint.Result(found["mixture"], checkpoint.VALIDATION),
+        result=None if text else checkpoint.Result(figures["mixture"], checkpoint.VALIDATION),
     )
-    return Mixed(model.eval(), tokenizer, history, found)
+    return Mixed(model.eval(), tokenizer, history, figures)
 
 
-def _said(
+def _log_probs(
     model: LanguageModel,
-    places: Places,
+    tuning_text: TuningText,
     tokenizer: Tokenizer,
     learned: Stream | None,
     ids: Stream,
     progress: Listener,
 ) -> Tensor:
-    """What a model says of the places; what counts is fitted anew if it has `learned` a text and counted `ids`."""
+    """What a model says of the tuning_text; what counts is fitted anew if it has `learned` a text and counted `ids`."""
     if isinstance(model, CountingModel) and learned is not None:
-        found: list[Tensor] = []
+        before_counting: list[Tensor] = []
         anew = type(model)(model.config, model.vocab_size)
         anew.read_vocabulary(tokenizer.whole_texts)
-        anew.fit(learned, ids, progress, lambda one: found.append(places.said(one)))
-        return found[0]
+        anew.fit(learned, ids, progress, lambda one: before_counting.append(tuning_text.log_probs(one)))
+        return before_counting[0]
     if isinstance(model, Mixture):
-        voices = [_said(member, places, tokenizer, learned, ids, progress) for member in model.each()]
-        return model.combined(torch.stack(voices, 1), places.copies)
+        experts = [_log_probs(member, tuning_text, tokenizer, learned, ids, progress) for member in model.each()]
+        return model.combined(torch.stack(experts, 1), tuning_text.log_counts)
     progress("reading", 0.0)
-    return places.said(model)
+    return tuning_text.log_probs(model)
 
 
 def _shared(runs: Sequence[Run], *, named: bool) -> Run:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings
 from charlm.progress import Listener, silent
@@ -238,22 +239,23 @@ class Network(LanguageModel):
         learned[BOUNDARY] = False  # never a target; its row is not 0 where it is tied to the embedding
         self.occurring = (learned | (counts > 0)).nonzero().squeeze(1)
 
+    @override
     def seen_ids(self) -> Tensor:
-        """As the interface says."""
         return self.known
 
     @abstractmethod
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B, T) int64 -> (B, T, D): what the output layer reads, and the state after the last token."""
 
+    @override
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says."""
         features, state = self.features(tokens, state)
         log_probs = self.output(features).float().log_softmax(-1)  # (B, T, V)
         return self._floored(log_probs, tokens.unsqueeze(-1)), state
 
+    @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says, without a (B, T, V) tensor of log-probabilities."""
+        """Without a (B, T, V) tensor of log-probabilities."""
         features, state = self.features(tokens, state)
         weight: Tensor = self.output.weight
         bias: Tensor = self.output.bias

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.models.base import Dropout, Network, State
@@ -51,8 +52,9 @@ class FeedForward(Network):
         shape = (streams, self.config.window)
         return (torch.full(shape, BOUNDARY, dtype=torch.int64, device=self.embedding.weight.device),)
 
+    @override
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says: one window of W tokens for each position."""
+        """One window of W tokens for each position."""
         ids = torch.cat([state[0], tokens], dim=1)  # (B, W+T)
         windows = self.embedding(ids).unfold(1, self.config.window, 1)[:, 1:]  # (B, T, E, W)
         x = windows.flatten(2)  # (B, T, E W)

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from charlm.config import Settings, setting
 from charlm.models.base import Dropout, Network, State
@@ -61,8 +62,8 @@ class Recurrent(Network):
         weight = self.embedding.weight
         return tuple(weight.new_zeros(streams, self.config.width) for _ in range(self.carried * len(self.layers)))
 
+    @override
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says."""
         x = self.dropout(self.embedding(tokens))  # (B, T, H)
         after: list[Tensor] = []
         for number, layer in enumerate(self.layers):

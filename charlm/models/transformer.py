@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
@@ -223,8 +224,8 @@ class Transformer(Network):
         position = torch.zeros(streams, 1, dtype=torch.int64, device=empty.device)
         return (*(empty for _ in range(2 * len(self.blocks))), position, torch.full_like(position, BOUNDARY))
 
+    @override
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says."""
         *caches, position, last = state
         W, T, cached = self.config.window, tokens.shape[1], caches[0].shape[1]
         x, read = self.embedding(tokens), torch.cat([last, tokens], 1)  # (B, T, D), (B, 1 + T)

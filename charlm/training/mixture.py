@@ -13,7 +13,7 @@ from torch import Tensor
 from charlm.config import Settings
 from charlm.corpus import Stream
 from charlm.errors import UsageError
-from charlm.mixing import Places
+from charlm.mixing import TuningText
 from charlm.models import CountingModel, LanguageModel, Mixture, MixtureConfig
 from charlm.progress import Listener
 from charlm.training.budget import Budget
@@ -52,7 +52,7 @@ class MixtureTuning:
     ) -> None:
         began = time.monotonic()
         self.mixture, self.world = mixture, world or World()
-        self.text = Places(validation, mixture.vocab_size)
+        self.text = TuningText(validation, mixture.vocab_size)
         self.counted: dict[int, Tensor] = {}  # what each counting member says of the validation slice, by its number
         self.nats_per_token: float | None = None  # of the tuned mixture on the validation slice
         for number, member in enumerate(mixture.each()) if self.world.is_main else ():
@@ -61,7 +61,7 @@ class MixtureTuning:
         (self.seconds,) = self.world.of_main(time.monotonic() - began)
 
     def _score(self, number: int, member: LanguageModel) -> None:
-        self.counted[number] = self.text.said(member)
+        self.counted[number] = self.text.log_probs(member)
 
     @staticmethod
     def reserved(budget: Budget) -> float:
@@ -76,7 +76,7 @@ class MixtureTuning:
         if not self.world.is_main:
             return
         expert_log_probs = [
-            self.counted[number] if number in self.counted else self.text.said(member)
+            self.counted[number] if number in self.counted else self.text.log_probs(member)
             for number, member in enumerate(self.mixture.each())
         ]
         self.nats_per_token = self.text.tune(self.mixture, expert_log_probs)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
@@ -68,8 +69,8 @@ class Contexts(CountingModel):
         self.register_buffer("folded", torch.arange(vocab_size, dtype=torch.int32))
         self._install(np.zeros(0, np.int64), np.zeros(1, np.int64), tables := new_tables(2, 1), tables)
 
+    @override
     def read_vocabulary(self, pieces: Sequence[str]) -> None:
-        """As the interface says."""
         kinds, folded = spelling(pieces)
         self.kinds, self.folded = torch.from_numpy(kinds), torch.from_numpy(folded)
 
@@ -107,6 +108,7 @@ class Contexts(CountingModel):
             self._reader = Reader(Vocabulary.of(*known), tables)
         return self._reader
 
+    @override
     def fit(
         self,
         tokens: np.ndarray[Any, Any],
@@ -114,7 +116,7 @@ class Contexts(CountingModel):
         progress: Listener = silent,
         before: Callable[[CountingModel], None] | None = None,
     ) -> None:
-        """As the interface says: in one pass, in which everything is predicted before it is learned."""
+        """In one pass, in which everything is predicted before it is learned."""
         counts = np.bincount(tokens, minlength=self.vocab_size) + np.bincount(validation, minlength=self.vocab_size)
         ids = counts.nonzero()[0]
         if len(ids) > MOST_SYMBOLS:
@@ -147,12 +149,13 @@ class Contexts(CountingModel):
             total -= float(log_probs.double().sum())
         return total / len(text)
 
+    @override
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:
-        """As the interface says."""
         return SECONDS_PER_TOKEN * len(tokens)
 
+    @override
     def seen_ids(self) -> Tensor:
-        """As the interface says: the ids that were counted; all where nothing was."""
+        """The ids that were counted; all where nothing was."""
         seen = torch.full((self.vocab_size,), len(self.ids) == 0, device=self.ids.device)
         seen[self.ids] = True
         return seen
@@ -165,8 +168,9 @@ class Contexts(CountingModel):
             torch.zeros(streams, CARRIED, dtype=torch.int64, device=device),
         )
 
+    @override
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says; the full distribution visits every node of the tree."""
+        """The full distribution visits every node of the tree."""
         B, T = tokens.shape
         rows = np.empty((B, T, len(self.counts)), np.float32)
         state = self._read(tokens, state, Wanted(np.zeros((B, 0), np.int32), np.zeros((B, 0), np.float32), rows))
@@ -175,8 +179,9 @@ class Contexts(CountingModel):
         log_probs[..., self.reader.vocabulary.ids] = rows[..., :-1]
         return torch.from_numpy(log_probs).to(tokens.device), state
 
+    @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says; visits the nodes on the targets' paths only."""
+        """Visits the nodes on the targets' paths only."""
         codes = np.minimum(self.reader.vocabulary.codes[targets.cpu().numpy()], len(self.ids))
         scores = np.empty(codes.shape, np.float32)
         state = self._read(
@@ -199,8 +204,8 @@ class Contexts(CountingModel):
         return math.log(max(1, self.vocab_size - len(self.ids)))
 
     @classmethod
+    @override
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "Contexts":
-        """As the interface says."""
         assert isinstance(config, ContextsConfig)
         model = cls(config, vocab_size)
         expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}

@@ -1,9 +1,9 @@
-"""Ways to make one distribution of several: what each member says is a voice, and the voices are weighed.
+"""Ways to combine the distributions of several experts, the members of a mixture, into one.
 
-Where weights are tuned, ids that the text does not have are one column, told apart from the others by `copies`: the
-logarithm of how many ids a column stands for, each of the probability that the column holds.
+While weights are tuned, the ids that the text does not have are one column. `log_counts` says how many ids each column
+stands for, as a logarithm: all of them have the probability that the column holds.
 
-Shapes: N places, K members, A ids or groups of ids, F features, H hidden units; voices are (..., K, A).
+Shapes: N places, K experts, A ids or columns of ids, F features, H hidden units; expert log-probabilities (..., K, A).
 """
 
 import math
@@ -14,51 +14,53 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from charlm.models.ngram.descent import descend
 from charlm.progress import Tell
 
 Array = Any  # a tensor of torch or an array of numpy
 
-ROUNDS = 200  # of EM, at most
-LEAST = -50.0  # logarithm of a share
-ENOUGH = 1e-7  # nats per place that a round must gain
-STEPS = 400
-BATCH = 1024  # places, or fewer where there are many columns
-LEAST_BATCH = 128
-CELLS = 1 << 18  # places times columns
-RATE = 2e-2
-SEEN = 5  # features of each voice
-HIDDEN = 16
-DECAY = 1  # on the squared weights: worth so many nats over the whole slice
+MAX_EM_ROUNDS = 200
+MIN_LOG_SHARE = -50.0
+MIN_GAIN_NATS = 1e-7  # per place, in a round of expectation maximisation
+ADAM_STEPS = 400
+MAX_BATCH_PLACES = 1024  # fewer where there are many columns
+MIN_BATCH_PLACES = 128
+MAX_BATCH_NUMBERS = 1 << 18  # places times columns
+LEARNING_RATE = 2e-2
+FEATURES_PER_EXPERT = 5
+HIDDEN_UNITS = 16
+WEIGHT_DECAY_NATS = 1  # times the squared weights, over the whole slice
 
 
 class Combination(nn.Module, ABC):
-    """One way to combine K voices; untuned, all count the same."""
+    """One way to combine K experts; untuned, all count the same."""
 
     about: ClassVar[str]  # how, in a few words
     by_score: ClassVar[bool] = False  # whether what the members say of an id is all that matters for it
 
     @abstractmethod
-    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:
-        """(..., K, A) log-probabilities -> (..., A), normalised; `numbers` are the parameters.
+    def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
+        """(..., K, A) log-probabilities -> (..., A), normalised.
 
-        `xp` is torch, for all of a text, or numpy, which answers for a single place several times faster.
+        `parameters` are those of this module, as arrays of `xp`: torch, for all of a text, or numpy, which is several
+        times faster for a single place.
         """
 
     @abstractmethod
-    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
-        """Learn to predict what came, the columns `targets` (N,), from voices (N, K, A), as well as can be."""
+    def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
+        """Fit the parameters to the columns `targets` (N,) that came, given the experts (N, K, A) at each place."""
 
-    def forward(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
-        """As `weighed`."""
-        log_probs: Tensor = self.weighed(torch, list(self.parameters()), voices, copies)
+    def forward(self, experts: Tensor, log_counts: Tensor | None = None) -> Tensor:
+        """`combine` with this combination's parameters."""
+        log_probs: Tensor = self.combine(torch, list(self.parameters()), experts, log_counts)
         return log_probs
 
     def on_arrays(self) -> Callable[[Array], Array]:
         """`forward` for arrays (B, K, V) of numpy, while the parameters stay as they are."""
-        numbers = [weight.cpu().numpy() for weight in self.parameters()]
-        return lambda voices: self.weighed(np, numbers, voices, None)
+        parameters = [weight.cpu().numpy() for weight in self.parameters()]
+        return lambda experts: self.combine(np, parameters, experts, None)
 
 
 class Linear(Combination):
@@ -69,26 +71,26 @@ class Linear(Combination):
 
     def __init__(self, members: int) -> None:
         super().__init__()
-        self.shares = _numbers(torch.zeros(members))  # as logarithms, up to a constant
+        self.shares = _parameter(torch.zeros(members))  # as logarithms, up to a constant
 
-    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:  # noqa: ARG002
-        """As above; A may be any ids."""
-        (shares,) = numbers
-        return _log_sum(xp, (shares - _log_sum(xp, shares, 0))[:, None] + voices, -2)
+    @override
+    def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
+        (shares,) = parameters
+        return _log_sum(xp, (shares - _log_sum(xp, shares, 0))[:, None] + experts, -2)
 
-    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:  # noqa: ARG002
-        """Each round gives a member the share of the places that it is found responsible for."""
-        said = voices.gather(2, targets.view(-1, 1, 1).expand(-1, voices.shape[1], 1)).squeeze(2).double()  # (N, K)
+    def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:  # noqa: ARG002
+        """Expectation maximisation: each share becomes the mean responsibility of its expert."""
+        said = experts.gather(2, targets.view(-1, 1, 1).expand(-1, experts.shape[1], 1)).squeeze(2).double()  # (N, K)
         shares, before = self.shares.double().log_softmax(0), -math.inf
-        for number in range(ROUNDS):
+        for number in range(MAX_EM_ROUNDS):
             joint = said + shares
             total = joint.logsumexp(1, keepdim=True)
             shares = (joint - total).exp().mean(0).log()
-            tell(number / ROUNDS)
-            if (now := total.mean().item()) < before + ENOUGH:
+            tell(number / MAX_EM_ROUNDS)
+            if (now := total.mean().item()) < before + MIN_GAIN_NATS:
                 break
             before = now
-        self.shares.copy_(shares.clamp(min=LEAST))
+        self.shares.copy_(shares.clamp(min=MIN_LOG_SHARE))
 
 
 class LogLinear(Combination):
@@ -98,70 +100,78 @@ class LogLinear(Combination):
 
     def __init__(self, members: int) -> None:
         super().__init__()
-        self.exponents = _numbers(torch.full((members,), 1 / members))
+        self.exponents = _parameter(torch.full((members,), 1 / members))
 
-    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:
-        """As above."""
-        return _product(xp, voices, numbers[0], copies)
+    @override
+    def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
+        return _product(xp, experts, parameters[0], log_counts)
 
-    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
+    def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
         """By gradient descent."""
-        _descend(self, (0,), voices, targets, copies, tell)
+        _descend(self, (0,), experts, targets, log_counts, tell)
 
 
 class Gate(Combination):
-    """Exponents of a product, and shares of that product and of each member, from a network that sees the voices.
+    """A small network that sets, at each place, the exponents of a product and the shares of it and of each expert.
 
-    How sure each member is and how far it is from the others says how far to trust it here.
+    Its input is how sure each expert is and how far it is from the others.
     """
 
-    about = "a small network that sees what they say"
+    about = "a small network that sees what they predict"
 
     def __init__(self, members: int) -> None:
         super().__init__()
-        size, generator = SEEN * members, torch.Generator().manual_seed(0)
-        self.centre, self.scale = _numbers(torch.zeros(size)), _numbers(torch.ones(size))
-        self.inward = _numbers(torch.randn(size, HIDDEN, generator=generator) / size**0.5)
-        self.hidden = _numbers(torch.zeros(HIDDEN))
-        self.outward = _numbers(torch.zeros(HIDDEN, 2 * members + 1))
+        size, generator = FEATURES_PER_EXPERT * members, torch.Generator().manual_seed(0)
+        self.centre, self.scale = _parameter(torch.zeros(size)), _parameter(torch.ones(size))
+        self.inward = _parameter(torch.randn(size, HIDDEN_UNITS, generator=generator) / size**0.5)
+        self.hidden = _parameter(torch.zeros(HIDDEN_UNITS))
+        self.outward = _parameter(torch.zeros(HIDDEN_UNITS, 2 * members + 1))
         even = torch.full((members,), 1 / members)
-        self.bias = _numbers(torch.cat([even, torch.tensor([2.0]), torch.zeros(members)]))
+        self.bias = _parameter(torch.cat([even, torch.tensor([2.0]), torch.zeros(members)]))
 
-    def weighed(self, xp: Any, numbers: Sequence[Array], voices: Array, copies: Array | None) -> Array:
-        """As above."""
-        centre, scale, inward, hidden, outward, bias = numbers
-        members = voices.shape[-2]
-        seen = (features(xp, voices, copies) - centre) * scale
+    @override
+    def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
+        centre, scale, inward, hidden, outward, bias = parameters
+        members = experts.shape[-2]
+        seen = (features(xp, experts, log_counts) - centre) * scale
         answer = _times(xp, xp.tanh(_times(xp, seen, inward) + hidden), outward) + bias  # (..., 2 K + 1)
-        product = _product(xp, voices, answer[..., :members], copies)
+        product = _product(xp, experts, answer[..., :members], log_counts)
         shares = answer[..., members:]
         shares = shares - _log_sum(xp, shares, -1)[..., None]
-        return _log_sum(xp, xp.concatenate((product[..., None, :], voices), -2) + shares[..., None], -2)
+        return _log_sum(xp, xp.concatenate((product[..., None, :], experts), -2) + shares[..., None], -2)
 
-    def tune(self, voices: Tensor, targets: Tensor, copies: Tensor, tell: Tell) -> None:
+    def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
         """By gradient descent."""
-        seen = features(torch, voices, copies)
+        seen = features(torch, experts, log_counts)
         self.centre.copy_(seen.mean(0))
         self.scale.copy_(1 / (seen.std(0, correction=0) + 0.01))
-        _descend(self, (math.inf, math.inf, DECAY, DECAY, DECAY, 0), voices, targets, copies, tell)
+        _descend(
+            self,
+            (math.inf, math.inf, WEIGHT_DECAY_NATS, WEIGHT_DECAY_NATS, WEIGHT_DECAY_NATS, 0),
+            experts,
+            targets,
+            log_counts,
+            tell,
+        )
 
 
 COMBINATIONS: dict[str, type[Combination]] = {"gate": Gate, "log-linear": LogLinear, "linear": Linear}
 
 
-def features(xp: Any, voices: Array, copies: Array | None) -> Array:
-    """(..., K, A) -> (..., SEEN K), of each voice and its surprisal: mean and variance, the least, how far from others.
+def features(xp: Any, experts: Array, log_counts: Array | None) -> Array:
+    """(..., K, A) -> (..., FEATURES_PER_EXPERT K): five statistics of each expert, column by column.
 
-    How far: the divergences from the mean of all voices and of that mean from each.
+    Of its surprisal the mean and the variance; its largest log-probability; and the divergences of the expert from the
+    mean of all and of that mean from the expert.
     """
-    p = xp.exp(voices if copies is None else voices + copies)
+    p = xp.exp(experts if log_counts is None else experts + log_counts)
     mean = p.mean(-2)[..., None, :]
-    log_mean = (_log_sum(xp, voices, -2) - math.log(voices.shape[-2]))[..., None, :]
-    entropy = -(p * voices).sum(-1)
+    log_mean = (_log_sum(xp, experts, -2) - math.log(experts.shape[-2]))[..., None, :]
+    entropy = -(p * experts).sum(-1)
     apart = -(p * log_mean).sum(-1) - entropy
-    off = (mean * (log_mean - voices)).sum(-1)
-    variance = (p * voices**2).sum(-1) - entropy**2
-    return xp.concatenate((entropy, variance, xp.amax(voices, -1), apart, off), -1)
+    off = (mean * (log_mean - experts)).sum(-1)
+    variance = (p * experts**2).sum(-1) - entropy**2
+    return xp.concatenate((entropy, variance, xp.amax(experts, -1), apart, off), -1)
 
 
 def _log_sum(xp: Any, x: Array, axis: int) -> Array:
@@ -178,30 +188,31 @@ def _times(xp: Any, x: Array, W: Array) -> Array:
     return x @ W if xp is torch else (x[..., None] * W).sum(-2)
 
 
-def _product(xp: Any, voices: Array, exponents: Array, copies: Array | None) -> Array:
+def _product(xp: Any, experts: Array, exponents: Array, log_counts: Array | None) -> Array:
     """(..., K, A) and (..., K) -> (..., A)."""
-    product = (voices * exponents[..., None]).sum(-2)
-    total = product if copies is None else product + copies
+    product = (experts * exponents[..., None]).sum(-2)
+    total = product if log_counts is None else product + log_counts
     return product - _log_sum(xp, total, -1)[..., None]
 
 
-def _numbers(start: Tensor) -> nn.Parameter:
+def _parameter(start: Tensor) -> nn.Parameter:
     return nn.Parameter(start, requires_grad=False)
 
 
 def _descend(
     combination: Combination,
     decays: tuple[float, ...],
-    voices: Tensor,
+    experts: Tensor,
     targets: Tensor,
-    copies: Tensor,
+    log_counts: Tensor,
     tell: Tell,
 ) -> None:
     def probability(at: Tensor) -> Tensor:
-        found: Tensor = combination(voices[at], copies).gather(-1, targets[at].unsqueeze(-1)).squeeze(-1)
-        return found.exp()
+        log_probs: Tensor = combination(experts[at], log_counts).gather(-1, targets[at].unsqueeze(-1)).squeeze(-1)
+        return log_probs.exp()
 
-    kept = [(weight, decay) for weight, decay in zip(combination.parameters(), decays, strict=True) if decay < math.inf]
-    weights, penalties = zip(*kept, strict=True)
-    batch = max(LEAST_BATCH, min(BATCH, CELLS // voices.shape[-1]))
-    descend(weights, penalties, probability, len(targets), steps=STEPS, batch=batch, rate=RATE, tell=tell)
+    pairs = zip(combination.parameters(), decays, strict=True)
+    decaying = [(weight, decay) for weight, decay in pairs if decay < math.inf]
+    weights, penalties = zip(*decaying, strict=True)
+    batch = max(MIN_BATCH_PLACES, min(MAX_BATCH_PLACES, MAX_BATCH_NUMBERS // experts.shape[-1]))
+    descend(weights, penalties, probability, len(targets), steps=ADAM_STEPS, batch=batch, rate=LEARNING_RATE, tell=tell)

@@ -1,4 +1,4 @@
-"""A mixture: several trained models as one, which says what they say together.
+"""A mixture: several trained models as one, which predicts what they predict together.
 
 Models that make different mistakes predict better together: counts remember what was written, a network guesses what
 could be. The mixture asks nothing of its members but the laws of the interface, and obeys them itself, so a mixture can
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from charlm.config import Settings, setting
 from charlm.errors import CharlmError, UsageError
@@ -21,11 +22,13 @@ from charlm.models.mixture.combining import COMBINATIONS, Combination
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import LSTM
 
-MOST_MEMBERS = 16
-DEEPEST = 4  # mixtures of mixtures of ...
-CACHE = 1 << 15  # tokens that the usual n-gram remembers: more than alone, since the network reads no faster than it
-CELLS = 1 << 20  # numbers that a member may say in one go
-PIECE = 1 << 17  # and that are combined in one go
+MAX_MEMBERS = 16
+MAX_DEPTH = 4  # mixtures of mixtures of ...
+CACHE_TOKENS = (
+    1 << 15
+)  # tokens that the usual n-gram remembers: more than alone, since the network reads no faster than it
+MAX_NUMBERS_PER_MEMBER_CALL = 1 << 20
+MAX_NUMBERS_COMBINED = 1 << 17  # log-probabilities; as many as stay in a processor's cache
 MEMBER, COMBINATION = "members.{}.", "combination."  # what the names of their tensors begin with
 
 T = TypeVar("T")
@@ -62,7 +65,7 @@ def _architectures() -> Mapping[str, type[LanguageModel]]:
 
 def usual_members(network: Settings = LSTM.Config(width=384)) -> tuple[Member, ...]:  # noqa: B008
     """What counts, and the settings of an LSTM, which learns best beside it."""
-    return Member("ngram", NGram.Config(cache=CACHE)), Member("lstm", network)
+    return Member("ngram", NGram.Config(cache=CACHE_TOKENS)), Member("lstm", network)
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,10 @@ class MixtureConfig(Settings):
     def __post_init__(self) -> None:
         """A mixture of something, and not of too much."""
         super().__post_init__()
-        if not 2 <= len(self.members) <= MOST_MEMBERS:
-            raise UsageError(f"a mixture has 2 to {MOST_MEMBERS} members, not {len(self.members)}")
-        if self.depth > DEEPEST:
-            raise UsageError(f"these are mixtures within mixtures, {self.depth} deep; {DEEPEST} is the most")
+        if not 2 <= len(self.members) <= MAX_MEMBERS:
+            raise UsageError(f"a mixture has 2 to {MAX_MEMBERS} members, not {len(self.members)}")
+        if self.depth > MAX_DEPTH:
+            raise UsageError(f"these are mixtures within mixtures, {self.depth} deep; {MAX_DEPTH} is the most")
 
     @property
     def depth(self) -> int:
@@ -105,8 +108,8 @@ class MixtureConfig(Settings):
     def from_json(cls, data: Any, where: str, error: type[CharlmError] = UsageError) -> "MixtureConfig":
         """As `Settings` says, member by member."""
         if isinstance(data, Mapping) and isinstance(members := data.get("members"), list):
-            if len(members) > MOST_MEMBERS:
-                raise error(f"{where}: a mixture has 2 to {MOST_MEMBERS} members, not {len(members)}")
+            if len(members) > MAX_MEMBERS:
+                raise error(f"{where}: a mixture has 2 to {MAX_MEMBERS} members, not {len(members)}")
             data = {**data, "members": tuple(Member.from_json(member, where, error) for member in members)}
         elif isinstance(data, Mapping) and "members" in data:
             raise error(f"{where}: the members of the mixture are not listed; the file is damaged")
@@ -162,55 +165,61 @@ class Mixture(LanguageModel):
             assert isinstance(member, LanguageModel)
             yield member
 
+    @override
     def read_vocabulary(self, pieces: Sequence[str]) -> None:
-        """As the interface says: each member is told."""
+        """Each member is told."""
         for member in self.each():
             member.read_vocabulary(pieces)
 
+    @override
     def seen_ids(self) -> Tensor:
-        """As the interface says: what any member was shown."""
+        """What any member was shown."""
         return torch.stack([member.seen_ids() for member in self.each()]).any(0)
 
+    @override
     def initial_state(self, streams: int) -> State:
-        """As the interface says."""
         return tuple(leaf for member in self.each() for leaf in member.initial_state(streams))
 
     def _parts(self, state: State) -> list[State]:
         """Each member's part of the state."""
         return _cut(state, [len(member.initial_state(1)) for member in self.each()])
 
+    @override
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says."""
-        voices, state = self.voices(tokens, state)
-        pieces = torch.split(voices.flatten(0, 1), max(1, PIECE // self.vocab_size))  # that stay in the caches
+        expert_log_probs, state = self.expert_log_probs(tokens, state)
+        pieces = torch.split(expert_log_probs.flatten(0, 1), max(1, MAX_NUMBERS_COMBINED // self.vocab_size))
         return torch.cat([self.combined(piece) for piece in pieces]).view(*tokens.shape, -1), state
 
-    def combined(self, voices: Tensor, copies: Tensor | None = None) -> Tensor:
+    def combined(self, expert_log_probs: Tensor, log_counts: Tensor | None = None) -> Tensor:
         """(..., K, A) -> (..., A): as `Combination` says."""
-        log_probs: Tensor = self.combination(voices, copies)
+        log_probs: Tensor = self.combination(expert_log_probs, log_counts)
         return log_probs
 
-    def voices(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T) -> (B, T, K, V): what each member says, and the state after it."""
-        said = [member(tokens, part) for member, part in zip(self.each(), self._parts(state), strict=True)]
-        return torch.stack([log_probs for log_probs, _ in said], 2), tuple(leaf for _, after in said for leaf in after)
+    def expert_log_probs(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """(B, T) -> (B, T, K, V): the log-probabilities of each member, and the state after the tokens."""
+        results = [member(tokens, part) for member, part in zip(self.each(), self._parts(state), strict=True)]
+        return torch.stack([log_probs for log_probs, _ in results], 2), tuple(
+            leaf for _, after in results for leaf in after
+        )
 
+    @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says; from the members' scores alone where they are enough."""
+        """From the members' scores alone where they are enough."""
         if self.combination.by_score:
             parts = zip(self.each(), self._parts(state), strict=True)
             scored = [member.score(tokens, targets, part) for member, part in parts]
             scores = torch.stack([score for score, _ in scored], 2).unsqueeze(-1)  # (B, T, K, 1)
             return self.combined(scores).squeeze(-1), tuple(leaf for _, after in scored for leaf in after)
-        steps, found = max(1, CELLS // (len(tokens) * self.vocab_size)), []
-        for piece, wanted in zip(torch.split(tokens, steps, 1), torch.split(targets, steps, 1), strict=True):
+        steps, scores_by_piece = max(1, MAX_NUMBERS_PER_MEMBER_CALL // (len(tokens) * self.vocab_size)), []
+        for piece, piece_targets in zip(torch.split(tokens, steps, 1), torch.split(targets, steps, 1), strict=True):
             log_probs, state = self(piece, state)
-            found.append(log_probs.gather(-1, wanted.unsqueeze(-1)).squeeze(-1))
-        return torch.cat(found, 1), state
+            scores_by_piece.append(log_probs.gather(-1, piece_targets.unsqueeze(-1)).squeeze(-1))
+        return torch.cat(scores_by_piece, 1), state
 
     @classmethod
+    @override
     def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """As the interface says, member by member."""
+        """Member by member."""
         assert isinstance(config, MixtureConfig)
         members, own = _divided(shapes, len(config.members))
         for member, part in zip(config.members, members, strict=True):
@@ -220,8 +229,8 @@ class Mixture(LanguageModel):
             raise ValueError(UNFIT)
 
     @classmethod
+    @override
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "Mixture":
-        """As the interface says."""
         assert isinstance(config, MixtureConfig)
         parts, own = _divided(tensors, len(config.members))
         members = [

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings
 from charlm.errors import UsageError
@@ -155,8 +156,8 @@ class NGram(CountingModel):
         tell("estimating", 1.0)
 
     @classmethod
+    @override
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "NGram":
-        """As the interface says."""
         assert isinstance(config, NGramConfig)
         model = cls(config, vocab_size)
         expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
@@ -201,8 +202,9 @@ class NGram(CountingModel):
         for name, tensor in cache.tensors().items() if cache else ():
             self.register_buffer(CACHE + name, tensor)
 
+    @override
     def seen_ids(self) -> Tensor:
-        """As the interface says: the ids that have been counted; all where nothing has."""
+        """The ids that have been counted; all where nothing has."""
         return (self.codes < len(self.ids)) | (len(self.ids) == 0)
 
     def initial_state(self, streams: int) -> State:
@@ -210,8 +212,9 @@ class NGram(CountingModel):
         contexts = torch.full((streams, self.order - 1), -1, device=self.keys.device)
         return (contexts, self.cache.initial_state(streams, self.vocab_size)) if self.cache else (contexts,)
 
+    @override
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says: every context, from none to the longest, adds the symbols that it has seen."""
+        """Every context, from none to the longest, adds the symbols that it has seen."""
         contexts = self._walk(self.codes[tokens], state[0], self.order - 1)  # (B, T, K)
         probs = self._distributions(contexts.flatten(0, 1)).view(*tokens.shape, -1)
         if not self.cache:
@@ -219,8 +222,9 @@ class NGram(CountingModel):
         probs, history = self.cache.spread(probs, self._static(contexts), tokens, state[1])
         return probs.log(), (contexts[:, -1], history)
 
+    @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """As the interface says, without the distributions; where targets are the next tokens, in one walk for both."""
+        """Without the distributions; where targets are the next tokens, in one walk for both."""
         K = self.order - 1
         if torch.equal(tokens[:, 1:], targets[:, :-1]):
             nodes = self._walk(self.codes[torch.cat((tokens, targets[:, -1:]), 1)], state[0], self.order)
