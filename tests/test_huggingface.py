@@ -16,6 +16,7 @@ from conftest import TEXT, Charlm
 from safetensors.torch import load_file
 
 from charlm import checkpoint
+from charlm.checkpoint import History
 from charlm.errors import UsageError
 from charlm.export.formats import FORMATS, first_fit
 from charlm.export.huggingface import starcoder2, with_code
@@ -72,7 +73,7 @@ def random_model(architecture: str, settings: dict[str, Any], vocab_size: int) -
 def saved(folder: Path, architecture: str, model: LanguageModel, tokenizer: Tokenizer) -> Path:
     path = folder / architecture
     path.mkdir(exist_ok=True)
-    checkpoint.save(path, architecture, model, tokenizer, {"progress": {"finished": True}})
+    checkpoint.save(path, architecture, model, tokenizer, History(progress={"finished": True}))
     return path
 
 
