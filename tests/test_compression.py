@@ -305,7 +305,7 @@ def test_the_file_says_with_how_many_threads_it_is_computed(
 def test_a_backend_that_is_not_to_be_had_is_refused(lstm: tuple[LanguageModel, Tokenizer]) -> None:
     _, container = packed(*lstm, backend="eager")
     other = changed(container, machine={**container.header.machine, "backend": "abacus"})
-    assert "backend must be one of" in refusal(other, *lstm)
+    assert "`backend` must be one of" in refusal(other, *lstm)
 
 
 def test_a_flipped_bit_is_found_wherever_it_is(lstm: tuple[LanguageModel, Tokenizer]) -> None:

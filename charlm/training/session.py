@@ -22,6 +22,7 @@ from charlm.names import code_quoted
 from charlm.threads import MachineMeter
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
+from charlm.training.distributed import RankLost
 from charlm.training.loop import Stopped, Trainer
 from charlm.training.observer import Progress, TrainingObserver
 from charlm.training.step import advice, not_finite
@@ -87,6 +88,7 @@ class Session(TrainingObserver):
         with self._advising_to_resume():
             if trainer.counters.step:
                 self._schedule_save(0.0)
+            if trainer.counters.step and trainer.world.is_main:
                 checkpoint.keep_metrics(self.path, trainer.counters.step)
             try:
                 try:
@@ -111,7 +113,8 @@ class Session(TrainingObserver):
     def on_progress(self, progress: Progress) -> None:
         """Save if that is due, and add to the metrics."""
         self.reported.append(progress)
-        if time.monotonic() >= self.next_save and self.trainer.worth_saving(self._loss()):
+        (due,) = self.trainer.world.of_main(time.monotonic() >= self.next_save)
+        if due and self.trainer.worth_saving(self._loss()):
             self._save(finished=False)
         every = max(1, (progress.steps or 1) // METRICS_LINES)
         if progress.validation is not None or progress.step // every != self.metrics_written:
@@ -148,6 +151,9 @@ class Session(TrainingObserver):
             yield
         except TrainingFault:
             raise
+        except RankLost as problem:
+            way_on = f"; `train(resume={code_quoted(self.path)})` goes on from the last save"
+            raise RankLost(f"{problem}{way_on if self._resumable() else ''}") from None
         except CharlmError as problem:
             advised = f"; mend that, then `train(resume={code_quoted(self.path)})`" if self._resumable() else ""
             raise CharlmError(f"{problem}{advised}") from None
@@ -169,6 +175,8 @@ class Session(TrainingObserver):
 
     def _write_metrics(self) -> None:
         """Append the unwritten metrics once there is a save that they belong to."""
+        if not self.trainer.world.is_main:
+            self.unwritten.clear()
         while self._resumable() and self.unwritten:
             checkpoint.add_metrics(self.path, self.unwritten.pop(0))
 
@@ -178,7 +186,10 @@ class Session(TrainingObserver):
         In a `faulty` run only the best weights are worth it: there is nothing to resume.
         """
         trainer, begin = self.trainer, time.monotonic()
-        tensors = None if finished or faulty else trainer.tensors()
+        tensors = None if finished or faulty else trainer.tensors()  # of all ranks, which all come here at one step
+        if not trainer.world.is_main:
+            self.next_save = begin  # there is a save now; rank 0 says when the next is due
+            return
         progress = {"finished": finished, **asdict(trainer.counters)}
         history = replace(
             self.history,
