@@ -2,8 +2,8 @@
 
     lm_eval_hf.py FOLDER URL MODEL TEXT
 
-The log-likelihoods of continuations and of documents must agree to 1e-4 of a nat a character. A Starcoder2, which has no
-floor of the probabilities, agrees as far as the floor lets it, and how far apart the two are is shown.
+The log-likelihoods of continuations and of documents must agree to 1e-4 of a nat a character. A Starcoder2, which has
+no floor of the probabilities, agrees as far as the floor lets it, and how far apart the two are is shown.
 """
 
 import json
