@@ -28,7 +28,7 @@ def ran_out(problem: BaseException) -> bool:
 
 @contextmanager
 def keeping_freed_memory() -> Iterator[None]:
-    """Memory that is freed stays with the process, for whoever asks next; afterwards it goes back to the system.
+    """Memory that is freed stays with the process, for whoever asks next; afterwards all but 64 MiB goes back.
 
     Otherwise the C library returns each larger block at once, and the next one is new to the system, which clears it
     page by page: a quarter of the time of a training step. Does nothing where the C library is not glibc.
@@ -40,6 +40,6 @@ def keeping_freed_memory() -> Iterator[None]:
     try:
         yield
     finally:
-        for option in (_MMAP_THRESHOLD, _TOP_PAD, _TRIM_THRESHOLD):
-            change(option, _DEFAULT_BYTES)
+        for option, value in ((_TOP_PAD, _DEFAULT_BYTES), (_TRIM_THRESHOLD, 2 * _MAX_BYTES)):
+            change(option, value)  # the most that glibc grows to by itself, which it no longer does once told
         getattr(library, "malloc_trim", lambda _kept: 0)(0)

@@ -18,14 +18,15 @@ from charlm import checkpoint, cli
 from charlm.cli import COMMANDS
 from charlm.cli import train as train_command
 from charlm.cli.live import Stopping
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, CountingModel
 from charlm.tokenizers import TOKENIZERS
 
 QUICK = ("--budget", "4steps", "--size", "tiny", "--quiet")
 
 
 def train(charlm: Charlm, *arguments: str) -> Path:
-    quick = QUICK[-1:] if "ngram" in arguments else QUICK
+    counted = any(issubclass(kind, CountingModel) for name, kind in ARCHITECTURES.items() if name in arguments)
+    quick = QUICK[-1:] if counted else QUICK
     outcome = charlm("train", "corpus.txt", *quick, "--json", *arguments)
     assert outcome.code == 0, outcome.err
     return Path(json.loads(outcome.out)["run"])

@@ -64,7 +64,7 @@ def mix(
     ids = encode(tuned_on, tokenizer, progress=progress)
     places = Places(ids, tokenizer.vocab_size)
     learned = encode(split.train, tokenizer) if text is None else None
-    said = [_said(run.model, places, learned, ids, progress) for run in runs]
+    said = [_said(run.model, places, tokenizer, learned, ids, progress) for run in runs]
     model = Mixture(config, tokenizer.vocab_size, [run.model for run in runs])
     places.tune(model, said, lambda done: progress("weighing", done))
     said.append(model.combined(torch.stack(said, 1), places.copies))
@@ -82,16 +82,23 @@ def mix(
     return Mixed(model.eval(), tokenizer, history, found)
 
 
-def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Stream, progress: Listener) -> Tensor:
+def _said(
+    model: LanguageModel,
+    places: Places,
+    tokenizer: Tokenizer,
+    learned: Stream | None,
+    ids: Stream,
+    progress: Listener,
+) -> Tensor:
     """What a model says of the places; what counts is fitted anew if it has `learned` a text and counted `ids`."""
     if isinstance(model, CountingModel) and learned is not None:
         found: list[Tensor] = []
-        type(model)(model.config, model.vocab_size).fit(
-            learned, ids, progress, lambda one: found.append(places.said(one))
-        )
+        anew = type(model)(model.config, model.vocab_size)
+        anew.read_vocabulary(tokenizer.whole_texts)
+        anew.fit(learned, ids, progress, lambda one: found.append(places.said(one)))
         return found[0]
     if isinstance(model, Mixture):
-        voices = [_said(member, places, learned, ids, progress) for member in model.each()]
+        voices = [_said(member, places, tokenizer, learned, ids, progress) for member in model.each()]
         return model.combined(torch.stack(voices, 1), places.copies)
     progress("reading", 0.0)
     return places.said(model)

@@ -5,7 +5,7 @@ Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, ClassVar
@@ -69,6 +69,9 @@ class LanguageModel(nn.Module, ABC):
         """(B, T), (B, T) -> (B, T) float32: ln P of the targets only. Models override it where that is cheaper."""
         log_probs, state = self(tokens, state)
         return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), state
+
+    def read_vocabulary(self, pieces: Sequence[str]) -> None:
+        """Told before training how each id is spelled, V texts; "" for bytes that are no character alone."""
 
     def expect(self, counts: Tensor, *, anew: bool = True) -> None:
         """Told before training how often each id occurs in the text, (V,). `anew`: nothing was learned before."""

@@ -79,6 +79,7 @@ def train(
     with _locked(path, world), _arithmetic(training), enough_memory(part, settings, training):
         check_size(part, settings, tokenizer.vocab_size, training)
         model = ALL_ARCHITECTURES[architecture](config, tokenizer.vocab_size)
+        model.read_vocabulary(tokenizer.whole_texts)
         if start is not None:
             model.load_state_dict(start.state_dict())
         if isinstance(model, CountingModel):
