@@ -8,7 +8,8 @@ const [file, textFile, outcome] = process.argv.slice(2);
 const llama = await getLlama({gpu: false, build: "never", logLevel: "error"});
 const model = await llama.loadModel({modelPath: file});
 const ids = model.tokenize(readFileSync(textFile, "utf8"));
-const context = await model.createContext({contextSize: model.trainContextSize + 8});
+const cache = {flashAttention: false, experimentalKvCacheKeyType: "F32", experimentalKvCacheValueType: "F32"};  // not 16 bits
+const context = await model.createContext({contextSize: model.trainContextSize + 8, ...cache});
 const read = [model.tokens.bos, ...ids].slice(0, model.trainContextSize);
 const asked = read.map((id) => [id, {generateNext: {probabilities: true}}]);
 const answers = await context.getSequence().controlledEvaluate(asked);
