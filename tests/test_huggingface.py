@@ -16,6 +16,7 @@ from conftest import TEXT, Charlm
 from safetensors.torch import load_file
 
 from charlm import checkpoint
+from charlm.checkpoint import History
 from charlm.errors import UsageError
 from charlm.export.formats import FORMATS, first_fit
 from charlm.export.huggingface import starcoder2, with_code
@@ -72,7 +73,7 @@ def random_model(architecture: str, settings: dict[str, Any], vocab_size: int) -
 def saved(folder: Path, architecture: str, model: LanguageModel, tokenizer: Tokenizer) -> Path:
     path = folder / architecture
     path.mkdir(exist_ok=True)
-    checkpoint.save(path, architecture, model, tokenizer, {"progress": {"finished": True}})
+    checkpoint.save(path, architecture, model, tokenizer, History(progress={"finished": True}))
     return path
 
 
@@ -251,8 +252,12 @@ def test_the_preset_makes_what_transformers_has(folder: Path, charlm: Charlm) ->
     assert (folder / "run-huggingface" / "config.json").is_file()
     assert charlm("export", "run").code == 2
     assert charlm("export", "run", "--force").code == 0
+    run, held_out = folder / "run", checkpoint.read_history(folder / "run").sha256("held_out")
+    checkpoint.record_held_out(run, checkpoint.weights_digest(run), str(held_out), 1.5, (1.25, 1.75))
     outcome = charlm("export", "run", "--format", "huggingface-code", "-o", "coded")
     assert outcome.code == 0
+    card = (folder / "coded" / "README.md").read_text()
+    assert "1.500 bits per character of the held-out text (95 % interval 1.250 to 1.750)" in card
     assert "left out" not in outcome.err
 
 

@@ -15,11 +15,13 @@ class Result:
     """A run's one figure: bits per character, and the text that they were measured on (HELD_OUT or VALIDATION).
 
     `before_joining`: not of the model as it is, but of what it was before it learned from the validation slice, too.
+    `interval`: its 95 % interval; None where that is not known or infinite.
     """
 
     bits_per_character: float
     text: str
     before_joining: bool = False
+    interval: tuple[float, float] | None = None
 
     @property
     def measured_on(self) -> str:
@@ -30,11 +32,12 @@ class Result:
         """The figure in a sentence."""
         text = "the held-out text" if self.text == HELD_OUT else "the validation slice"
         before = ", before it joined the training text" if self.before_joining else ""
-        return f"{self.bits_per_character:.3f} bits per character of {text}{before}"
+        interval = " (95 % interval {:.3f} to {:.3f})".format(*self.interval) if self.interval else ""
+        return f"{self.bits_per_character:.3f} bits per character of {text}{before}{interval}"
 
     def to_json(self) -> dict[str, Any]:
         """For the card."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, data: Any) -> "Result | None":
@@ -43,8 +46,16 @@ class Result:
             return None
         bits, text = data.get("bits_per_character"), data.get("text")
         if isinstance(bits, float) and math.isfinite(bits) and text in (HELD_OUT, VALIDATION):
-            return cls(bits, text, bool(data.get("before_joining")))
+            return cls(bits, text, bool(data.get("before_joining")), _interval(data.get("interval")))
         return None
+
+
+def _interval(ends: Any) -> tuple[float, float] | None:
+    """Two finite numbers, or None."""
+    match ends:
+        case [float(low), float(high)] if math.isfinite(low) and math.isfinite(high):
+            return low, high
+    return None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ def weights_digest(path: Path) -> str:
     return ""
 
 
-def record_held_out(path: Path, weights: str, text_sha256: str, bits_per_character: float) -> None:
+def record_held_out(
+    path: Path, weights: str, text_sha256: str, bits_per_character: float, interval: tuple[float, float] | None = None
+) -> None:
     """Note what these weights of the run cost on the text that it held out; nothing is noted of another text.
 
     The card keeps its age: no run becomes the newest by being looked at. A run that is being trained, has been trained
@@ -51,6 +53,6 @@ def record_held_out(path: Path, weights: str, text_sha256: str, bits_per_charact
         if card.files["weights"].sha256 != weights or card.history.sha256("held_out") != text_sha256:
             return
         saved = (path / CARD).stat()
-        measured = replace(card.history, result=Result(bits_per_character, HELD_OUT))
+        measured = replace(card.history, result=Result(bits_per_character, HELD_OUT, interval=interval))
         write_atomically(path / CARD, replace(card, history=measured).to_bytes())
         os.utime(path / CARD, ns=(saved.st_atime_ns, saved.st_mtime_ns))

@@ -1,5 +1,6 @@
 """An evaluation, noted in the card of the run that it is about."""
 
+import math
 from pathlib import Path
 
 from charlm import checkpoint
@@ -12,4 +13,6 @@ def record(path: Path, weights: str, evaluation: Evaluation) -> None:
     That is: of the whole text that the run held out, with all context, and by a model that learned nothing meanwhile.
     """
     if evaluation.context is None and evaluation.dynamic is None:
-        checkpoint.record_held_out(path, weights, evaluation.text_sha256, evaluation.bits_per_character)
+        low, high = evaluation.interval
+        interval = (low, high) if math.isfinite(low) and math.isfinite(high) else None
+        checkpoint.record_held_out(path, weights, evaluation.text_sha256, evaluation.bits_per_character, interval)

@@ -3,6 +3,7 @@
 formats      one table of them all: what a run becomes, and what is lost
 arpa         n-grams, in and out
 huggingface  networks with their tokenizers, in and out
+gguf         Transformers for llama.cpp
 onnx         one step of a network
 """
 

@@ -16,6 +16,8 @@ from charlm.errors import UsageError
 from charlm.export.arpa.writing import fit as fit_arpa
 from charlm.export.arpa.writing import write_arpa
 from charlm.export.fit import Fit
+from charlm.export.gguf.nemotron import fit as fit_gguf
+from charlm.export.gguf.nemotron import write_gguf
 from charlm.export.huggingface import writing as huggingface
 from charlm.export.onnx import fit as fit_onnx
 from charlm.export.onnx import write_onnx
@@ -116,6 +118,10 @@ def _write_arpa(run: Run, file: IO[bytes], progress: Listener) -> None:
     write_arpa(run.model, run.tokenizer, file, progress)
 
 
+def _write_gguf(run: Run, file: IO[bytes], progress: Listener) -> None:  # noqa: ARG001 - it takes no time
+    write_gguf(run.model, run.tokenizer, run.name, file)
+
+
 FORMATS: Mapping[str, Format] = {
     "arpa": FileFormat("n-grams in text, for KenLM, SRILM and speech recognisers", ".arpa", fit_arpa, _write_arpa),
     "huggingface": FolderFormat(
@@ -130,6 +136,7 @@ FORMATS: Mapping[str, Format] = {
         huggingface.fit_with_code,
         huggingface.contents,
     ),
+    "gguf": FileFormat("a portable Transformer for llama.cpp and what is built on it", ".gguf", fit_gguf, _write_gguf),
     "onnx": FileFormat("one step of a network, for ONNX Runtime anywhere", ".onnx", fit_onnx, _write_onnx),
 }
 

@@ -43,7 +43,7 @@ def fit_with_code(model: LanguageModel) -> Fit:
     if with_code.name_of(model) is None:
         raise UsageError(
             f"{architecture_of(model)}: Hugging Face Transformers has no place for it; there is one for "
-            f"{', '.join(with_code.NETWORKS)}"
+            f"{', '.join(with_code.NETWORKS)}; counts, and mixtures with them, are more than its file of code computes"
         )
     return Fit(WITH_CODE, (), model)
 
