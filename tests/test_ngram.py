@@ -16,7 +16,7 @@ from charlm.inference import open_engine
 from charlm.models.base import select
 from charlm.models.ngram import NGram
 from charlm.models.ngram.cache import LENGTHS, Cache
-from charlm.models.ngram.counting import Level, alphabet_of, code, count_ngrams
+from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import SMOOTHERS
 from charlm.models.ngram.smoothing import (
     FALLBACK,
@@ -25,6 +25,7 @@ from charlm.models.ngram.smoothing import (
     interpolate,
     modified_kneser_ney,
 )
+from charlm.models.ngram.windows import alphabet_of, code
 
 V = 12
 

@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import Numbers
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
+from charlm.threads import workers
 
 RECENT = 4096
 """How far back echoes are looked for if nothing else is asked for."""
@@ -264,14 +265,17 @@ def _tensor(parts: list[Numbers], like: Tensor) -> Tensor:
     return torch.from_numpy(whole).to(like.device)
 
 
-def _observed(symbols: Integers, window: int, places: Iterable[tuple[int, int]]) -> Iterator[tuple[Integers, Integers]]:
+def _observed(symbols: Integers, window: int, places: Iterable[tuple[int, int]]) -> list[tuple[Integers, Integers]]:
     """Echoes of some places after others: their counts (R, 1 + L, 2), and how many of each length are right (R, L)."""
     padded = np.concatenate((np.full(BEFORE + window, -1), symbols), dtype=np.int32)
     stride = max(1, CELLS // window)
-    for first, last in places:
-        for begin in range(first, last, stride):
-            end = min(begin + stride, last)
-            stream = padded[begin - 1 : BEFORE + window + end]  # read up to what stands before a place, then that
-            place, follower, rank, counts = echoes(stream[None, :-1], end - begin, window)
-            hit = stream[place - (end - begin)] == follower
-            yield counts, _reaching(place, rank, hit, end - begin)[:, 1:, 1]
+
+    def observed(begin: int, end: int) -> tuple[Integers, Integers]:
+        stream = padded[begin - 1 : BEFORE + window + end]  # read up to what stands before a place, then that
+        place, follower, rank, counts = echoes(stream[None, :-1], end - begin, window)
+        hit = stream[place - (end - begin)] == follower
+        return counts, _reaching(place, rank, hit, end - begin)[:, 1:, 1]
+
+    pieces = [(at, min(at + stride, last)) for first, last in places for at in range(first, last, stride)]
+    with workers() as pool:
+        return list(pool.map(lambda piece: observed(*piece), pieces))

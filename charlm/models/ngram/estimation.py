@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from charlm.models.ngram.cache import Cache, Static
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Level
 from charlm.models.ngram.gate import gated, train
 from charlm.models.ngram.matching import sampled
 from charlm.models.ngram.smoothing import (
@@ -23,6 +23,7 @@ from charlm.models.ngram.smoothing import (
     stupid_backoff,
     witten_bell,
 )
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
 
 Estimator = Callable[[Sequence[Level], Numbers], list[Estimate]]

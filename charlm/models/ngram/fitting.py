@@ -11,7 +11,7 @@ import numpy as np
 
 from charlm.config import Settings, setting
 from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache
-from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
+from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import (
     FIXED,
     LEARNED,
@@ -24,6 +24,7 @@ from charlm.models.ngram.estimation import (
 )
 from charlm.models.ngram.matching import matches
 from charlm.models.ngram.smoothing import Numbers
+from charlm.models.ngram.windows import Integers, alphabet_of
 from charlm.progress import Listener
 
 LONGEST = 12  # order tried if none is asked for

@@ -10,14 +10,13 @@ Goodman 1999 (discounts by count). It starts as Kneser-Ney, which is what little
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Level
 from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import (
     FALLBACK,
@@ -27,7 +26,9 @@ from charlm.models.ngram.smoothing import (
     closed_form_discounts,
     with_contexts,
 )
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
+from charlm.threads import workers
 
 CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
 HIDDEN = 16
@@ -47,12 +48,14 @@ class Behaviour:
         self.total = np.zeros((2, contexts), np.float32)
         self.types = np.zeros((2, CLASSES, contexts), np.float32)  # n-grams of each class
         top = np.zeros((2, contexts), np.float32)
+        first = np.flatnonzero(np.diff(level.parent, prepend=-1))  # n-gram of each context that has any
+        followed = level.parent[first]
         for kind, counts in enumerate((occurring, preceding)):
             self.total[kind] = np.bincount(level.parent, counts, contexts)
             kind_of = level.parent.astype(np.int64) * CLASSES + counts.clip(1, CLASSES) - 1
             each = np.bincount(kind_of, counts > 0, contexts * CLASSES)
             self.types[kind] = each.reshape(contexts, CLASSES).T
-            np.maximum.at(top[kind], level.parent, self.counts[kind])
+            top[kind, followed] = np.maximum.reduceat(self.counts[kind], first)
         types = self.types.sum(1)  # (2, C)
         columns = (
             np.log1p(self.total) / 3,
@@ -89,28 +92,39 @@ class Gate:
 
 def gated(levels: Sequence[Level], gate: Gate) -> list[Estimate]:
     """The estimates that a gate makes of counts, level by level."""
-    estimates = []
     behaviours = _behaviours(levels)
-    for k, (level, behaviour) in enumerate(zip(levels, behaviours, strict=True)):
-        contexts = len(behaviour.features)
-        backoff = np.ones(contexts, np.float32)
-        mass = np.zeros(len(level), np.float32)
-        edges = np.searchsorted(level.parent, np.arange(0, contexts + CHUNK, CHUNK))
-        for at, (begin, end) in enumerate(pairwise(edges)):
-            rows = np.arange(at * CHUNK, min(contexts, (at + 1) * CHUNK))
-            discounts, share = (
-                answer.numpy() for answer in gate(*_inputs(levels, behaviours, k, rows), torch.tensor([k]))
-            )
-            total = np.maximum(behaviour.total[:, rows], 1)  # (2, C')
-            off = (discounts * behaviour.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
-            backoff[rows] = np.where(behaviour.total[1, rows] > 0, (off * share).sum(-1), 1.0)
-            parent = level.parent[begin:end] - rows[0]
-            for kind, counts in enumerate(behaviour.counts[:, begin:end]):
-                taken = discounts[parent, kind, counts.clip(1, CLASSES).astype(int) - 1]
-                kept = np.maximum(counts - taken, 0) / total[kind, parent]
-                mass[begin:end] += share[parent, kind] * kept
-        estimates.append(Estimate(mass, backoff))
+    estimates = [
+        Estimate(np.zeros(len(level), np.float32), np.ones(len(behaviour.features), np.float32))
+        for level, behaviour in zip(levels, behaviours, strict=True)
+    ]
+    chunks = [(k, begin) for k, estimate in enumerate(estimates) for begin in range(0, len(estimate.backoff), CHUNK)]
+    with workers() as pool:
+        for _ in pool.map(lambda chunk: _gate_chunk(levels, behaviours, gate, estimates, *chunk), chunks):
+            pass
     return estimates
+
+
+def _gate_chunk(
+    levels: Sequence[Level],
+    behaviours: Sequence[Behaviour],
+    gate: Gate,
+    estimates: Sequence[Estimate],
+    k: int,
+    begin: int,
+) -> None:
+    """Fill in the estimates of level k + 1 for CHUNK of its contexts."""
+    level, behaviour, (mass, backoff, _) = levels[k], behaviours[k], estimates[k]
+    rows = np.arange(begin, min(len(backoff), begin + CHUNK))
+    discounts, share = (answer.numpy() for answer in gate(*_inputs(levels, behaviours, k, rows), torch.tensor([k])))
+    total = np.maximum(behaviour.total[:, rows], 1)  # (2, C')
+    off = (discounts * behaviour.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
+    backoff[rows] = np.where(behaviour.total[1, rows] > 0, (off * share).sum(-1), 1.0)
+    ngrams = slice(*np.searchsorted(level.parent, (begin, begin + CHUNK)))
+    parent = level.parent[ngrams] - begin
+    for kind, counts in enumerate(behaviour.counts[:, ngrams]):
+        taken = discounts[parent, kind, counts.clip(1, CLASSES).astype(int) - 1]
+        kept = np.maximum(counts - taken, 0) / total[kind, parent]
+        mass[ngrams] += share[parent, kind] * kept
 
 
 def train(
@@ -159,9 +173,9 @@ def _initial(*kinds: Integers) -> list[float]:
 
 
 def _behaviours(levels: Sequence[Level]) -> list[Behaviour]:
-    return [
-        Behaviour(level, *counts, n) for (level, n), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
-    ]
+    levels_and_kinds = zip(with_contexts(levels), _kinds(levels), strict=True)
+    with workers() as pool:
+        return list(pool.map(lambda each: Behaviour(each[0][0], *each[1], each[0][1]), levels_and_kinds))
 
 
 def _inputs(levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, rows: Integers) -> tuple[Tensor, Tensor]:

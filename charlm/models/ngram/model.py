@@ -17,11 +17,12 @@ from charlm.config import BOUNDARY, Settings
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel, State
 from charlm.models.ngram.cache import Cache, Static
-from charlm.models.ngram.counting import Integers, Level, count_ngrams
+from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import Estimator
 from charlm.models.ngram.fitting import COUNTED, LONGEST, NGramConfig, base_of, complete, counted, symbols_of, tuned
 from charlm.models.ngram.smoothing import Estimate, Numbers
 from charlm.models.ngram.trie import check, keys_of, tensors_of
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
 
 CACHE = "cache_"  # what the names of the cache's tensors begin with
