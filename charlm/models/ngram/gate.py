@@ -44,28 +44,36 @@ class Behaviour:
     """Of the C contexts of a level: how often their n-grams occur, how many symbols precede those."""
 
     def __init__(self, level: Level, occurring: Integers, preceding: Integers, contexts: int) -> None:
-        self.counts = np.stack((occurring, preceding)).astype(np.float32)  # (2, M)
+        self._level, self._kinds = level, (occurring, preceding)
+        self.counts = np.stack(self._kinds).astype(np.float32)  # (2, M)
         self.total = np.zeros((2, contexts), np.float32)
         self.types = np.zeros((2, CLASSES, contexts), np.float32)  # n-grams of each class
-        top = np.zeros((2, contexts), np.float32)
-        first = np.flatnonzero(np.diff(level.parent, prepend=-1))  # n-gram of each context that has any
-        followed = level.parent[first]
-        for kind, counts in enumerate((occurring, preceding)):
-            self.total[kind] = np.bincount(level.parent, counts, contexts)
-            kind_of = level.parent.astype(np.int64) * CLASSES + counts.clip(1, CLASSES) - 1
-            each = np.bincount(kind_of, counts > 0, contexts * CLASSES)
-            self.types[kind] = each.reshape(contexts, CLASSES).T
-            top[kind, followed] = np.maximum.reduceat(self.counts[kind], first)
-        types = self.types.sum(1)  # (2, C)
+        self.features = np.zeros((2 * (CLASSES + 5), contexts), np.float32).T  # (C, F)
+
+    def fill(self, begin: int) -> None:
+        """Work out what there is to know of CHUNK contexts."""
+        contexts = slice(begin, begin + CHUNK)
+        ngrams = slice(*np.searchsorted(self._level.parent, (begin, begin + CHUNK)))
+        total, types = self.total[:, contexts], self.types[:, :, contexts]  # filled here
+        size = total.shape[1]
+        top = np.zeros_like(total)
+        parent = self._level.parent[ngrams].astype(np.int64) - begin
+        first = np.flatnonzero(np.diff(parent, prepend=-1))  # n-gram of each context that has any
+        for kind, counts in enumerate(part[ngrams] for part in self._kinds):
+            total[kind] = np.bincount(parent, counts, size)
+            class_of = parent * CLASSES + counts.clip(1, CLASSES) - 1
+            types[kind] = np.bincount(class_of, counts > 0, size * CLASSES).reshape(size, CLASSES).T
+            top[kind, parent[first]] = np.maximum.reduceat(self.counts[kind, ngrams], first) if len(first) else 0
+        any_class = types.sum(1)  # (2, C')
         columns = (
-            np.log1p(self.total) / 3,
-            np.log1p(types) / 2,
-            *(np.log1p(self.types) / 2).swapaxes(0, 1),
-            types / (self.total + 1),
-            self.types[:, 0] / (types + 1),
-            top / np.maximum(self.total, 1),
+            np.log1p(total) / 3,
+            np.log1p(any_class) / 2,
+            *(np.log1p(types) / 2).swapaxes(0, 1),
+            any_class / (total + 1),
+            types[:, 0] / (any_class + 1),
+            top / np.maximum(total, 1),
         )
-        self.features = np.concatenate(columns).T  # (C, F)
+        self.features.T[:, contexts] = np.concatenate(columns)
 
 
 class Gate:
@@ -99,8 +107,7 @@ def gated(levels: Sequence[Level], gate: Gate) -> list[Estimate]:
     ]
     chunks = [(k, begin) for k, estimate in enumerate(estimates) for begin in range(0, len(estimate.backoff), CHUNK)]
     with workers() as pool:
-        for _ in pool.map(lambda chunk: _gate_chunk(levels, behaviours, gate, estimates, *chunk), chunks):
-            pass
+        list(pool.map(lambda chunk: _gate_chunk(levels, behaviours, gate, estimates, *chunk), chunks))
     return estimates
 
 
@@ -173,9 +180,13 @@ def _initial(*kinds: Integers) -> list[float]:
 
 
 def _behaviours(levels: Sequence[Level]) -> list[Behaviour]:
-    levels_and_kinds = zip(with_contexts(levels), _kinds(levels), strict=True)
+    behaviours = [
+        Behaviour(level, *counts, n) for (level, n), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
+    ]
+    chunks = [(behaviour, at) for behaviour in behaviours for at in range(0, len(behaviour.features), CHUNK)]
     with workers() as pool:
-        return list(pool.map(lambda each: Behaviour(each[0][0], *each[1], each[0][1]), levels_and_kinds))
+        list(pool.map(lambda chunk: chunk[0].fill(chunk[1]), chunks))
+    return behaviours
 
 
 def _inputs(levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, rows: Integers) -> tuple[Tensor, Tensor]:
