@@ -58,25 +58,33 @@ def fix_threads(threads: int) -> None:
 class Workers:
     """Threads that share work which holds no lock of Python: NumPy's and torch's. See `workers`."""
 
-    def __init__(self, threads: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, pool: ThreadPoolExecutor | None = None, threads: int = 1) -> None:
         self.threads = threads
         self._pool = pool  # starts a thread when it is needed
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """What `work` returns for each item, in their order; without another thread if there is but one."""
-        return self._pool.map(work, items) if self.threads > 1 else map(work, items)
+        """What `work` returns for each item, in their order: begun at once by the threads, else one when asked for."""
+        return self._pool.map(work, items) if self._pool else map(work, items)
+
+
+ALONE = Workers()
 
 
 @contextmanager
 def workers() -> Iterator[Workers]:
-    """As many threads as torch computes with, which meanwhile computes with one in each. Leaving cancels the rest."""
+    """As many threads as torch computes with, if several. Meanwhile torch computes with one thread in each of them, and
+    in the caller's. Work not yet begun is dropped in the end.
+    """
     import torch
 
     threads = torch.get_num_threads()
+    if threads == 1:
+        yield ALONE
+        return
     torch.set_num_threads(1)  # also of the threads that start from now on
     pool = ThreadPoolExecutor(threads)
     try:
-        yield Workers(threads, pool)
+        yield Workers(pool, threads)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)

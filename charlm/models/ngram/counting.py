@@ -12,7 +12,7 @@ import numpy as np
 
 from charlm.models.ngram.windows import ALL, Code, Integers, Windows, code, distinct_windows
 from charlm.progress import Tell
-from charlm.threads import Workers, workers
+from charlm.threads import ALONE, Workers
 
 MOST = 1 << 62  # no bound
 CHUNK = 1 << 15  # symbols counted or words looked up at a time: they stay in the processor's cache
@@ -35,7 +35,13 @@ class Level:
 
 
 def count_ngrams(
-    symbols: Integers, alphabet: int, order: int, most: int = MOST, room: int = MOST, tell: Tell = lambda _: None
+    symbols: Integers,
+    alphabet: int,
+    order: int,
+    most: int = MOST,
+    room: int = MOST,
+    pool: Workers = ALONE,
+    tell: Tell = lambda _: None,
 ) -> list[Level]:
     """All n-grams of `symbols` (N,) of length 1 to `order`, no longer than the text; of fewer lengths if that keeps
     them to `most`. About `room` windows of the text, no more, are held at once, by all threads together. `tell` is
@@ -45,14 +51,13 @@ def count_ngrams(
     """
     order = min(order, len(symbols))
     if most < MOST and order > 8:  # many texts stop before 8, up to which a window fits a word
-        levels = count_ngrams(symbols, alphabet, 8, most, room, tell)
+        levels = count_ngrams(symbols, alphabet, 8, most, room, pool, tell)
         if len(levels) < 8 or sum(map(len, levels)) >= most:
             return levels
     book = code(alphabet + 1)
     counts = _symbol_counts(symbols, alphabet)
-    with workers() as pool:
-        parts = distinct_windows(symbols, order, book, most - int(np.count_nonzero(counts)), room, pool, tell)
-        return _trie(parts, counts, book, symbols[-order:], pool)
+    parts = distinct_windows(symbols, order, book, most - int(np.count_nonzero(counts)), room, pool, tell)
+    return _trie(parts, counts, book, symbols[-order:], pool)
 
 
 def _symbol_counts(symbols: Integers, alphabet: int) -> Integers:

@@ -28,7 +28,7 @@ from charlm.models.ngram.smoothing import (
 )
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
-from charlm.threads import workers
+from charlm.threads import Workers
 
 CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
 HIDDEN = 16
@@ -98,16 +98,15 @@ class Gate:
         return discounts, torch.stack((1 - answer[..., -1], answer[..., -1]), -1)
 
 
-def gated(levels: Sequence[Level], gate: Gate) -> list[Estimate]:
+def gated(levels: Sequence[Level], gate: Gate, pool: Workers) -> list[Estimate]:
     """The estimates that a gate makes of counts, level by level."""
-    behaviours = _behaviours(levels)
+    behaviours = _behaviours(levels, pool)
     estimates = [
         Estimate(np.zeros(len(level), np.float32), np.ones(len(behaviour.features), np.float32))
         for level, behaviour in zip(levels, behaviours, strict=True)
     ]
     chunks = [(k, begin) for k, estimate in enumerate(estimates) for begin in range(0, len(estimate.backoff), CHUNK)]
-    with workers() as pool:
-        list(pool.map(lambda chunk: _gate_chunk(levels, behaviours, gate, estimates, *chunk), chunks))
+    list(pool.map(lambda chunk: _gate_chunk(levels, behaviours, gate, estimates, *chunk), chunks))
     return estimates
 
 
@@ -135,14 +134,14 @@ def _gate_chunk(
 
 
 def train(
-    levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, tell: Tell
+    levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, pool: Workers, tell: Tell
 ) -> tuple[Gate, Numbers, Numbers]:
     """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K).
 
     With the mass of those n-grams and the back-off of those contexts, as the gate makes them; both (P, K).
     """
     gate = Gate(levels)
-    behaviours = _behaviours(levels)
+    behaviours = _behaviours(levels, pool)
     at = np.where(ngrams[:, 0] >= 0, ngrams[:, 0], 0)
     lowest = torch.from_numpy(np.where(ngrams[:, 0] >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
     by_length = [_observed(levels, behaviours, k, contexts[:, k], ngrams[:, k]) for k in range(len(levels))]
@@ -179,13 +178,12 @@ def _initial(*kinds: Integers) -> list[float]:
     return [min(max(share, 0.02), 0.98) for share in shares] + [0.9]
 
 
-def _behaviours(levels: Sequence[Level]) -> list[Behaviour]:
+def _behaviours(levels: Sequence[Level], pool: Workers) -> list[Behaviour]:
     behaviours = [
         Behaviour(level, *counts, n) for (level, n), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
     ]
     chunks = [(behaviour, at) for behaviour in behaviours for at in range(0, len(behaviour.features), CHUNK)]
-    with workers() as pool:
-        list(pool.map(lambda chunk: chunk[0].fill(chunk[1]), chunks))
+    list(pool.map(lambda chunk: chunk[0].fill(chunk[1]), chunks))
     return behaviours
 
 
