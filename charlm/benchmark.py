@@ -119,9 +119,7 @@ def _trained(
     config = model_config(name, size, {}, parts.training.characters, Budget.parse(usual.budget), pace)
     training = complete(TrainingConfig(budget=ENDLESS), name)
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(
-            Path(folder), parts, tokenizer, name, config, training, about={}, device=device, observer=observer
-        )
+        trained = train(Path(folder), parts, tokenizer, name, config, training, device=device, observer=observer)
     if counting:
         return trained.model, parts.training.characters / trained.seconds
     first, last = observer.marks[0], observer.marks[-1]

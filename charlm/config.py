@@ -39,11 +39,6 @@ def setting(
     return field(default=default, metadata={"help": help, **{k: v for k, v in rules.items() if v is not None}})
 
 
-def option_name(name: str) -> str:
-    """The command-line spelling of a field."""
-    return "--" + name.replace("_", "-")
-
-
 def value_types(annotation: Any) -> tuple[type, ...]:
     """The plain types that a field's annotation admits: `int | None` -> (int, NoneType)."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "std::bad_alloc")
+_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "bad allocation", "std::bad_alloc")
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # options of glibc's mallopt
-_USUAL, _LARGEST = 128 * 1024, 32 * 1024 * 1024  # bytes: what glibc starts with, and the most that it accepts
+_DEFAULT_BYTES, _MAX_BYTES = 128 * 1024, 32 * 1024 * 1024  # bytes: what glibc starts with, and the most that it accepts
 
 
 def physical_memory() -> int:
@@ -22,24 +22,24 @@ def physical_memory() -> int:
 def ran_out(problem: BaseException) -> bool:
     """Whether memory ran out, as Python, numpy, or torch on any device (always a RuntimeError) says it."""
     return isinstance(problem, MemoryError) or (
-        isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in _SIGNS)
+        isinstance(problem, RuntimeError) and any(sign in str(problem) for sign in _MESSAGES)
     )
 
 
 @contextmanager
 def keeping_freed_memory() -> Iterator[None]:
-    """Memory that is freed stays with the process, for whoever asks next; afterwards it goes back to the system.
+    """Memory that is freed stays with the process, for whoever asks next; afterwards all but 64 MiB goes back.
 
     Otherwise the C library returns each larger block at once, and the next one is new to the system, which clears it
     page by page: a quarter of the time of a training step. Does nothing where the C library is not glibc.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     change = getattr(library, "mallopt", lambda _what, _value: 0)
-    for option, value in ((_MMAP_THRESHOLD, _LARGEST), (_TOP_PAD, 2 * _LARGEST), (_TRIM_THRESHOLD, 2**31 - 1)):
+    for option, value in ((_MMAP_THRESHOLD, _MAX_BYTES), (_TOP_PAD, 2 * _MAX_BYTES), (_TRIM_THRESHOLD, 2**31 - 1)):
         change(option, value)
     try:
         yield
     finally:
-        for option in (_MMAP_THRESHOLD, _TOP_PAD, _TRIM_THRESHOLD):
-            change(option, _USUAL)
+        for option, value in ((_TOP_PAD, _DEFAULT_BYTES), (_TRIM_THRESHOLD, 2 * _MAX_BYTES)):
+            change(option, value)  # the most that glibc grows to by itself, which it no longer does once told
         getattr(library, "malloc_trim", lambda _kept: 0)(0)

@@ -13,7 +13,7 @@ corpus read from the same folder would hold its numbers. Each kind of file says 
 
 A folder is an export if it has that config.json. A folder is a run if it has a card, or files with the names that
 saves give them: those of a run that was killed before it had a card are known by these. A new kind of output says who
-wrote it in its first `HEAD` bytes and gets its line in `FILES`.
+wrote it in its first `HEAD_BYTES` bytes and gets its line in `FIRST_BYTES`.
 """
 
 import re
@@ -32,7 +32,7 @@ REPORT_MARK = "<!-- a report of charlm -->"
 COMPRESSED_MARK = b"\x93CLM\r\n\x1a\n"
 """The first bytes of a compressed text: none of a text, and broken by whatever changes line ends, as those of PNG."""
 
-HEAD = 256  # bytes at the beginning of a file that tell
+HEAD_BYTES = 256  # bytes at the beginning of a file that tell
 _GZIP = b"\x1f\x8b"
 
 RUN = "a run of charlm"
@@ -40,7 +40,7 @@ EXPORT = "an export of charlm"
 EXPORTED = "config.json"
 """The file by which the folder of an export is known."""
 
-FILES = {  # what a file is: how it begins
+FIRST_BYTES = {  # what a file is: how it begins
     "the card of a run of charlm": re.compile(rb'\{\s*"format":\s*\d+,\s*"charlm":\s*"'),
     "the metrics of a run of charlm": re.compile(rb'\{"step": \d+, "steps": (\d+|null), "seconds": '),
     "a report of charlm": re.compile(rb"<!DOCTYPE html>\s*" + re.escape(REPORT_MARK.encode())),
@@ -52,13 +52,13 @@ FILES = {  # what a file is: how it begins
 def written_by_charlm(path: Path) -> str | None:
     """What this file is if charlm wrote it: "a report of charlm", …; else None. Raises OSError as `open` does."""
     with path.open("rb") as file:
-        head = file.read(HEAD)
+        head = file.read(HEAD_BYTES)
     if head.startswith(_GZIP):
         try:
-            head = zlib.decompressobj(31).decompress(head, HEAD)
+            head = zlib.decompressobj(31).decompress(head, HEAD_BYTES)
         except zlib.error:
             return None
-    return next((kind for kind, begins in FILES.items() if begins.match(head)), None)
+    return next((kind for kind, begins in FIRST_BYTES.items() if begins.match(head)), None)
 
 
 def own_folder(folder: Path, names: Collection[str]) -> str | None:

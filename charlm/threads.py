@@ -26,9 +26,6 @@ BUSY_CORES = 0.25  # measured over
 METER_SECONDS = 0.1
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0  # seconds from one trial of more threads to the next
 
-PROCESSOR_USE = "processor_use"
-"""Under which name a run's card keeps the `MachineUse` of its training."""
-
 DISTURBED = 0.8  # of the usual pace: with less, others cost more than a fifth of it
 
 Item = TypeVar("Item")

@@ -1,6 +1,6 @@
 """What several test files share: a little text, a working folder of its own, and the command line run in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from charlm import checkpoint, cli, training
 from charlm.corpus import Origin
 from charlm.models import ARCHITECTURES
+from charlm.threads import FIXED
 from charlm.tokenizers import TOKENIZERS
 
 TEXT = "".join(
@@ -25,7 +26,19 @@ TEXT = "".join(
 )
 
 
-torch.set_num_threads(1)  # the models here are tiny: a second thread only waits for the first
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The models here are tiny: a second thread only waits for the first, and pytest runs a process on each core.
+
+    Whatever a test does to the number of threads (`--threads` sets it for the process) ends with the test.
+    """
+    monkeypatch.delenv(FIXED, raising=False)
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ def begun() -> Path:
         "rnn",
         ARCHITECTURES["rnn"].Config(width=8),
         training.complete(training.TrainingConfig(budget="4steps"), "rnn"),
-        about={"corpus": origin.describe(split)},
+        history=checkpoint.History(corpus=origin.describe(split)),
         observer=observing(should_stop=lambda: next(asked) == 2),
     )
     return path

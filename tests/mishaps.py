@@ -102,13 +102,13 @@ def broken_weights(folder: Path, _: pytest.MonkeyPatch) -> None:
     run = checkpoint.load(folder / "done")
     for weight in run.model.parameters():
         weight.data.fill_(float("nan"))
-    checkpoint.save(folder / "done", "lstm", run.model, run.tokenizer, run.about)
+    checkpoint.save(folder / "done", "lstm", run.model, run.tokenizer, run.history)
 
 
 def twice_the_mass(folder: Path, _: pytest.MonkeyPatch) -> None:
     run = checkpoint.load(folder / "counted")
     run.model.mass *= 2
-    checkpoint.save(folder / "counted", "ngram", run.model, run.tokenizer, run.about)
+    checkpoint.save(folder / "counted", "ngram", run.model, run.tokenizer, run.history)
 
 
 def other_tokenizer(folder: Path, _: pytest.MonkeyPatch) -> None:
@@ -120,14 +120,14 @@ def retokenised(folder: Path, _: pytest.MonkeyPatch) -> None:
     run = checkpoint.load(folder / "done")
     other = TOKENIZERS["characters"].train(["xyz" * 9], TOKENIZERS["characters"].Config())
     (folder / "other").mkdir()
-    checkpoint.save(folder / "other", "lstm", LSTM(run.model.config, other.vocab_size), other, run.about)
+    checkpoint.save(folder / "other", "lstm", LSTM(run.model.config, other.vocab_size), other, run.history)
 
 
 def as_mixture(folder: Path, _: pytest.MonkeyPatch) -> None:
     runs = [checkpoint.load(folder / name) for name in ("counted", "done")]
     config = Mixture.Config(members=tuple(Member(run.architecture, run.model.config) for run in runs))
     model = Mixture(config, runs[0].model.vocab_size, [run.model for run in runs])
-    checkpoint.save(folder / "done", "mixture", model, runs[0].tokenizer, runs[0].about)
+    checkpoint.save(folder / "done", "mixture", model, runs[0].tokenizer, runs[0].history)
 
 
 def members(*, count: int = 2, levels: int = 0, member: object = None) -> Prepare:

@@ -264,7 +264,7 @@ class TestQuoting:
     @pytest.mark.parametrize("seed", range(30))
     def test_no_match_is_longer(self, seed, monkeypatch):
         chance = random.Random(seed)
-        monkeypatch.setattr(text, "CHUNK", chance.choice([8, 64, 1 << 20]))
+        monkeypatch.setattr(text, "MAX_CHUNK_BYTES", chance.choice([8, 64, 1 << 20]))
         alphabet = chance.choice(["ab", "aé", "abcdefgh\n"])
         sample, training = (varied(size, alphabet, seed + n) for n, size in enumerate((chance.randint(1, 40), 300)))
         found = longest_quote(sample, Text.from_string(training, "training"))

@@ -81,7 +81,7 @@ def test_what_is_imported_obeys_the_laws(name: str, tmp_path: Path) -> None:
         model.score(stream[:, :-1], stream[:, 1:], model.initial_state(1))[0][0],
         log_probs[0, :-1].gather(1, stream[0, 1:, None])[:, 0],
     )
-    checkpoint.save(tmp_path, "ngram", model, tokenizer, {})
+    checkpoint.save(tmp_path, "ngram", model, tokenizer)
     loaded = checkpoint.load(tmp_path)
     assert torch.equal(loaded.model(stream, loaded.model.initial_state(1))[0], log_probs)
     again, same, notes = noted(written(model, tokenizer))
@@ -337,7 +337,7 @@ def test_importing_on_the_command_line(folder: Path, charlm: Charlm) -> None:
     assert "note: no word stands for a line feed" in outcome.err
     (note,) = json.loads(outcome.out)["notes"]
     assert note in outcome.err
-    assert checkpoint.load(folder / "checkpoints" / "packed").about["imported"]["notes"] == [note]
+    assert checkpoint.load(folder / "checkpoints" / "packed").history.imported["notes"] == [note]
     evaluated = json.loads(charlm("evaluate", "checkpoints/packed", "--text", "lines.txt", "--json").out)
     expected = -sum(map(float, KENLM["lmplz"].split())) / math.log10(2) / len(LINES)
     assert evaluated["bits_per_character"] == pytest.approx(expected, abs=1e-5)

@@ -17,6 +17,7 @@ from charlm.checkpoint import (
     CARD,
     LOCK,
     METRICS,
+    History,
     add_metrics,
     keep_metrics,
     load,
@@ -65,7 +66,7 @@ def same(a, b):
 def run(tmp_path):
     path = tmp_path / "run"
     path.mkdir()
-    save(path, "lstm", made(), TOKENIZER, {"corpus": "cats"}, {"state.0": torch.ones(3)})
+    save(path, "lstm", made(), TOKENIZER, History(plan="cats"), {"state.0": torch.ones(3)})
     return path
 
 
@@ -101,12 +102,12 @@ def replace_file(path, kind, name, content):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_saved_and_loaded_to_the_bit(tmp_path, architecture):
     model = made(architecture)
-    save(tmp_path, architecture, model, TOKENIZER, {"corpus": {"name": "cats"}, "seed": 3})
+    save(tmp_path, architecture, model, TOKENIZER, History(corpus={"name": "cats"}, extra={"seed": 3}))
     found = load(tmp_path)
     assert same(found.model, model)
     assert (found.architecture, found.model.config, found.name) == (architecture, model.config, tmp_path.name)
     assert found.tokenizer.files() == TOKENIZER.files()
-    assert (found.about["corpus"], found.about["seed"]) == ({"name": "cats"}, 3)
+    assert (found.history.corpus, found.history.extra) == ({"name": "cats"}, {"seed": 3})
     assert found.resume == {}
 
 
@@ -115,14 +116,14 @@ def test_every_tokenizer_comes_back(tmp_path, kind):
     config = TOKENIZERS[kind].Config(**({"vocab_size": 270} if kind == "sentencepiece" else {}))
     tokenizer = TOKENIZERS[kind].train([TEXT], config)
     model = LSTM(LSTM.Config(width=4), tokenizer.vocab_size)
-    save(tmp_path, "lstm", model, tokenizer, {})
+    save(tmp_path, "lstm", model, tokenizer, History())
     assert load(tmp_path).tokenizer.fingerprint == tokenizer.fingerprint
 
 
 @pytest.mark.parametrize("architecture", ["lstm", "transformer"])
 def test_tied_weights_are_stored_once_and_stay_tied(tmp_path, architecture):
     model = made(architecture, tie=True)
-    save(tmp_path, architecture, model, TOKENIZER, {})
+    save(tmp_path, architecture, model, TOKENIZER, History())
     found = load(tmp_path).model
     assert same(found, model)
     assert found.output.weight is found.embedding.weight
@@ -140,7 +141,7 @@ def test_loading_draws_no_random_number(run):
 
 def test_what_a_run_needs_to_go_on(run):
     assert torch.equal(load(run, resume=True).resume["state.0"], torch.ones(3))
-    save(run, "lstm", made(seed=1), TOKENIZER, {})
+    save(run, "lstm", made(seed=1), TOKENIZER, History())
     assert sorted(file.name.split("-")[0] for file in run.iterdir()) == [CARD, "tokenizer", "weights"]
     with pytest.raises(CheckpointError, match=rf"a larger budget trains it on: `train\(resume='{run}', budget="):
         load(run, resume=True)
@@ -151,9 +152,9 @@ def test_the_files_can_be_read_by_whoever_may_read_the_card(run):
 
 
 def test_any_file_name_can_be_told_of(run):
-    about = {"corpus": os.fsdecode(b"caf\xe9.txt"), "other": "café \U0001f600"}
-    save(run, "lstm", made(), TOKENIZER, about)
-    assert {name: load(run).about[name] for name in about} == about
+    history = History(corpus={"name": os.fsdecode(b"caf\xe9.txt")}, plan="café \U0001f600")
+    save(run, "lstm", made(), TOKENIZER, history)
+    assert load(run).history == history
 
 
 @pytest.mark.parametrize("step", range(10))
@@ -183,19 +184,19 @@ def test_a_save_that_fails_leaves_the_last_one(run, monkeypatch, step, failure, 
         patch.setattr(files, "sync_folder", lambda _: None)  # which forgives
         if step < 9:
             with pytest.raises((CharlmError, KeyboardInterrupt), match=expected):
-                save(run, "lstm", made(seed=1), TOKENIZER, {"corpus": "dogs"}, {"state.0": torch.zeros(3)})
+                save(run, "lstm", made(seed=1), TOKENIZER, History(plan="dogs"), {"state.0": torch.zeros(3)})
             found = load(run, resume=True)
             assert same(found.model, made())
-            assert (found.about["corpus"], found.resume["state.0"].tolist()) == ("cats", [1, 1, 1])
+            assert (found.history.plan, found.resume["state.0"].tolist()) == ("cats", [1, 1, 1])
             assert not list(run.glob(".*"))
         else:
-            save(run, "lstm", made(seed=1), TOKENIZER, {"corpus": "dogs"}, {"state.0": torch.zeros(3)})
+            save(run, "lstm", made(seed=1), TOKENIZER, History(plan="dogs"), {"state.0": torch.zeros(3)})
             assert same(load(run).model, made(seed=1))
 
 
 def test_saving_nowhere_is_an_error_that_says_so(tmp_path):
     with pytest.raises(CharlmError, match="gone: cannot save the run: No such file"):
-        save(tmp_path / "gone", "lstm", made(), TOKENIZER, {})
+        save(tmp_path / "gone", "lstm", made(), TOKENIZER, History())
 
 
 def test_a_save_removes_what_no_save_needs_and_nothing_else(run):
@@ -203,7 +204,7 @@ def test_a_save_removes_what_no_save_needs_and_nothing_else(run):
     mine = ["notes.txt", "other.safetensors", ".part"]
     for name in left + mine:
         (run / name).write_text("")
-    save(run, "lstm", made(seed=1), TOKENIZER, {})
+    save(run, "lstm", made(seed=1), TOKENIZER, History())
     names = {file.name for file in run.iterdir()}
     assert not names & set(left)
     assert names >= set(mine)
@@ -215,7 +216,7 @@ def test_a_run_that_is_saved_while_it_is_read_is_read_as_it_is_then(run, monkeyp
 
     def late(file, entry):
         monkeypatch.setattr(loading, "verify", verify)
-        save(run, "lstm", made(seed=1), TOKENIZER, {})
+        save(run, "lstm", made(seed=1), TOKENIZER, History())
         verify(file, entry)
 
     monkeypatch.setattr(loading, "verify", late)
@@ -316,7 +317,7 @@ def test_files_of_another_run_are_refused(run, tmp_path):
     refused(run, own.name, "damaged")
     replace_file(run, "tokenizer/tokenizer.json", "tokenizer.json", other.files()["tokenizer.json"])
     refused(run, f"the tokenizer has {other.vocab_size} ids, the model {V}")
-    save(run, "lstm", made(), TOKENIZER, {})
+    save(run, "lstm", made(), TOKENIZER, History())
     replace_file(run, "weights", "other.safetensors", safetensors.torch.save(made(width=9).state_dict()))
     refused(run, "the weights do not fit the configuration")
     halves = {name: tensor.half() for name, tensor in made().state_dict().items()}
@@ -329,7 +330,7 @@ def test_weights_that_are_none_are_refused(run):
     refused(run, "other.safetensors", "damaged")
     replace_file(run, "weights", "other.safetensors", b"")
     refused(run, "other.safetensors", "damaged")
-    save(run, "lstm", made(), TOKENIZER, {})
+    save(run, "lstm", made(), TOKENIZER, History())
     edit(run, architecture="ngram", config=made("ngram").config.to_json())
     refused(run)
 
@@ -397,7 +398,7 @@ def test_a_card_that_says_what_cannot_be_is_refused(run, changes):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_no_size_in_a_card_takes_memory_or_time(tmp_path, architecture):
-    save(tmp_path, architecture, made(architecture), TOKENIZER, {})
+    save(tmp_path, architecture, made(architecture), TOKENIZER, History())
     for name, f in made(architecture).config.__dataclass_fields__.items():
         if f.type in ("int", int):
             for absurd in (10**7, 10**10, 10**20):
@@ -443,9 +444,9 @@ def test_an_output_that_exists_is_replaced_only_by_force(run, tmp_path):
         new_run("a", run)
     with pytest.raises(UsageError, match="is not a run; `force=True` replaces only runs"):
         new_run("a", tmp_path, force=True)
-    assert load(run).about["corpus"] == "cats"
+    assert load(run).history.plan == "cats"
     assert new_run("a", run, force=True) == run
-    assert load(run).about["corpus"] == "cats"  # until the first save
+    assert load(run).history.plan == "cats"  # until the first save
     file = tmp_path / "file"
     file.write_text("dear")
     for force in (False, True):
@@ -459,7 +460,7 @@ def test_a_link_to_a_run_is_not_followed_by_force(run, tmp_path):
     link.symlink_to(run)
     with pytest.raises(UsageError, match="exists and is a link"):
         new_run("a", link, force=True)
-    assert load(link).about["corpus"] == "cats"
+    assert load(link).history.plan == "cats"
 
 
 def test_the_newest_run(run, tmp_path):
@@ -490,7 +491,7 @@ SAVED = Path(__file__).parent / "saved"
 """Runs of an earlier version (7447f30), one of each architecture, and the bits per character it found them to have."""
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", sorted(path.name for path in SAVED.iterdir() if path.is_dir()))
 def test_runs_of_an_earlier_version_say_what_they_said(architecture):
     run = load(SAVED / architecture)
     held_out = split(open_corpus([str(SAVED / "corpus.txt")])).held_out

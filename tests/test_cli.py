@@ -18,14 +18,15 @@ from charlm import checkpoint, cli
 from charlm.cli import COMMANDS
 from charlm.cli import train as train_command
 from charlm.cli.live import Stopping
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, CountingModel
 from charlm.tokenizers import TOKENIZERS
 
 QUICK = ("--budget", "4steps", "--size", "tiny", "--quiet")
 
 
 def train(charlm: Charlm, *arguments: str) -> Path:
-    quick = QUICK[-1:] if "ngram" in arguments else QUICK
+    counted = any(issubclass(kind, CountingModel) for name, kind in ARCHITECTURES.items() if name in arguments)
+    quick = QUICK[-1:] if counted else QUICK
     outcome = charlm("train", "corpus.txt", *quick, "--json", *arguments)
     assert outcome.code == 0, outcome.err
     return Path(json.loads(outcome.out)["run"])
@@ -216,12 +217,12 @@ def test_a_signal_saves_and_resume_finishes(number: int, code: int, folder: Path
     assert process.returncode == code, err
     run = "checkpoints/corpus-gru"
     assert f"charlm train --resume {run}" in err.decode()
-    steps = checkpoint.load(folder / run, resume=True).about["progress"]["step"]
+    steps = checkpoint.load(folder / run, resume=True).history.progress["step"]
     card = folder / run / checkpoint.CARD
     card.write_text(card.read_text().replace('"steps": 100000', f'"steps": {steps + 5}'))
     outcome = charlm("train", "--resume", run, "-q")
     assert outcome.code == 0, outcome.err
-    assert checkpoint.load(folder / run).about["progress"]["finished"] is True
+    assert checkpoint.load(folder / run).history.finished
     assert charlm("train", "--resume", run).code == 3  # nothing left to do without a larger budget
 
 
@@ -232,7 +233,7 @@ def test_a_run_goes_on_when_nobody_reads_along(folder: Path) -> None:
     process.stderr.close()
     process.stdout.close()
     assert process.wait(timeout=120) == 0
-    assert checkpoint.load(folder / "checkpoints/corpus-rnn").about["progress"]["step"] == 60
+    assert checkpoint.load(folder / "checkpoints/corpus-rnn").history.progress["step"] == 60
 
 
 @pytest.mark.slow
@@ -242,7 +243,7 @@ def test_a_run_goes_on_when_nothing_can_be_said(folder: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run([*command, "--budget", "60steps"], cwd=folder, stderr=full)
     assert done.returncode == 0
-    assert checkpoint.load(folder / "checkpoints/corpus-rnn").about["progress"]["step"] == 60
+    assert checkpoint.load(folder / "checkpoints/corpus-rnn").history.progress["step"] == 60
 
 
 def test_streams_that_are_closed_hold_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

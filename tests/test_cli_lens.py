@@ -39,8 +39,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 model.fit(ids[:-99], ids[-99:])
             path = folder / f"{architecture}-{kind}"
             path.mkdir()
-            about = {"corpus": origin.describe(origin.open())}
-            checkpoint.save(path, architecture, model, tokenizer, about)
+            history = checkpoint.History(corpus=origin.describe(origin.open()))
+            checkpoint.save(path, architecture, model, tokenizer, history)
     return folder
 
 

@@ -52,8 +52,8 @@ def prepared(
     split = origin.open()
     tokenizer = kind.train(split.training.chunks(), kind.Config(**vocabulary or {}))
     plans = plan(names, "tiny", options, training, split.training.characters)
-    about = {"corpus": origin.describe(split)}
-    return split, to_train(plans, split, tokenizer, about=about, again_disturbed=again_disturbed)
+    history = checkpoint.History(corpus=origin.describe(split))
+    return split, to_train(plans, split, tokenizer, history=history, again_disturbed=again_disturbed)
 
 
 class TestPlan:
@@ -323,7 +323,7 @@ class TestRefusal:
         split, sources = prepared(["rnn"])
         (row,) = compare(sources, split).rows
         card = json.loads((row.run / checkpoint.CARD).read_text())
-        for corpus in (None, {}, "text", {"characters": {"held_out": 1}, "sha256": None}):
+        for corpus in (None, {}, {"characters": {"held_out": 1}, "sha256": None}):
             (row.run / checkpoint.CARD).write_text(json.dumps({**card, "corpus": corpus}))
             with pytest.raises(CheckpointError, match="cats-rnn: does not say which text it held out"):
                 trained_already([row.run])
@@ -353,7 +353,7 @@ class TestStopping:
         assert result.stopped
         assert result.baselines == {}
         assert result.interrupted == checkpoint.RUNS / "cats-gru"
-        assert checkpoint.load(result.interrupted, resume=True).about["progress"]["finished"] is False
+        assert checkpoint.load(result.interrupted, resume=True).history.finished is False
 
     def test_while_evaluating(self):
         asked = []

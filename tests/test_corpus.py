@@ -22,14 +22,14 @@ texts = st.text(st.one_of(st.sampled_from("a\n\r é中😀\u0301\u2028\ufeff"), 
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks, index blocks and memory limits of a few bytes, so that short texts take every path."""
     for name, size in {
-        "text.CHUNK": 7,
-        "text._BLOCK": 5,
-        "text.STRIDE": 10,
-        "decoder.BLOCK": 3,
-        "source.IN_MEMORY": 16,
+        "text.MAX_CHUNK_BYTES": 7,
+        "text._BYTES_PER_INDEX_ENTRY": 5,
+        "text.BYTES_PER_STRIDE": 10,
+        "decoder.BYTES_PER_READ": 3,
+        "source.MAX_BYTES_IN_MEMORY": 16,
     }.items():
         monkeypatch.setattr(f"charlm.corpus.{name}", size)
-    monkeypatch.setattr("charlm.corpus.ids.IN_MEMORY", 16)
+    monkeypatch.setattr("charlm.corpus.ids.MAX_CHARACTERS_IN_MEMORY", 16)
 
 
 def error(*sources: str | Path, encoding: str = "utf-8") -> str:
@@ -49,7 +49,7 @@ class TestText:
     @given(text=texts, start=st.integers(-9, 40), stop=st.one_of(st.none(), st.integers(-9, 40)))
     def test_is_sliced_like_str(self, text: str, start: int, stop: int | None) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("charlm.corpus.text._BLOCK", 5)
+            patch.setattr("charlm.corpus.text._BYTES_PER_INDEX_ENTRY", 5)
             part = Text.from_string(text, "t").slice(start, stop)
             assert part.read() == text[start:stop]
             assert part.slice(1, -1).read() == text[start:stop][1:-1]
@@ -60,7 +60,7 @@ class TestText:
     @given(text=texts, before=texts)
     def test_chunks_are_the_text_whatever_it_was_sliced_from(self, text: str, before: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("charlm.corpus.text.CHUNK", 7)
+            patch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 7)
             chunks = list(Text.from_string(text, "t").chunks())
             sliced = Text.from_string(before + text + before, "t").slice(len(before), len(before + text))
             assert list(sliced.chunks()) == chunks
@@ -92,8 +92,8 @@ class TestSources:
         mark = "" if encoding in ("utf-8-sig", "utf-16") else "\ufeff"  # Python writes it for these two
         file.write_bytes((mark + text).encode(encoding))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("charlm.corpus.decoder.BLOCK", 3)
-            patch.setattr("charlm.corpus.source.IN_MEMORY", 16)
+            patch.setattr("charlm.corpus.decoder.BYTES_PER_READ", 3)
+            patch.setattr("charlm.corpus.source.MAX_BYTES_IN_MEMORY", 16)
             assert open_corpus([file], encoding).read() == text
 
     def test_a_byte_order_mark_is_dropped_once_per_file(self, file: Path, small: None) -> None:
@@ -346,10 +346,10 @@ class TestStreams:
             os.utime(path, (number, number))
             made.append(path)
         encode(Text.from_string("a" * 99, "t"), Codes(), tmp_path)  # used again: b is the oldest now
-        monkeypatch.setattr(ids, "MOST_CACHED", 3 * made[0].stat().st_size)
+        monkeypatch.setattr(ids, "MAX_CACHE_BYTES", 3 * made[0].stat().st_size)
         encode(Text.from_string("d" * 99, "t"), Codes(), tmp_path)
         assert [path.exists() for path in (*made, foreign)] == [True, False, True, True]
-        monkeypatch.setattr(ids, "MOST_CACHED", 0)
+        monkeypatch.setattr(ids, "MAX_CACHE_BYTES", 0)
         stream = encode(Text.from_string("e" * 99, "t"), Codes(), tmp_path)
         assert len(list(tmp_path.iterdir())) == 2
         left = tmp_path / f".{'0' * 64}.npy.x1.part"
@@ -358,7 +358,7 @@ class TestStreams:
         assert list(tmp_path.iterdir()) == [foreign]
 
     def test_a_stream_in_blocks(self, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(ids, "STRIDE", 40)
+        monkeypatch.setattr(ids, "BYTES_PER_STRIDE", 40)
         stream = encode(Text.from_string("abcdefg" * 99, "t"), Codes(), tmp_path)
         assert [len(block) for block in blocks(stream)] == [10] * 69 + [3]
         assert decoded(np.concatenate(list(blocks(stream)))) == "abcdefg" * 99

@@ -16,7 +16,7 @@ from conftest import Charlm
 
 from charlm.cli.data import command
 from charlm.corpus import CLASSICS, Classic, catalogue, fetch, open_corpus
-from charlm.corpus.download import ATTEMPTS, download
+from charlm.corpus.download import MAX_FAILURES, download
 from charlm.errors import DataError
 
 BODY = b"".join(b"line %d\n" % i for i in range(30_000))  # more than one block
@@ -126,7 +126,7 @@ class TestDownload:
         assert server.requests == ["", f"bytes={5 * BLOCK}-", f"bytes={10 * BLOCK}-"]
 
     def test_a_later_call_goes_on(self, server: Server, part: Path) -> None:
-        server.cuts = [4 * BLOCK] + [0] * ATTEMPTS
+        server.cuts = [4 * BLOCK] + [0] * MAX_FAILURES
         message = failure(lambda: download(server.url, part, 10**6))
         assert message.endswith(f"{4 * BLOCK} bytes are kept, run it again to go on")
         server.requests.clear()
@@ -136,7 +136,7 @@ class TestDownload:
         assert server.requests == [f"bytes={4 * BLOCK}-"]
 
     def test_a_file_that_changed_meanwhile_is_fetched_anew(self, server: Server, part: Path) -> None:
-        server.cuts = [4 * BLOCK] + [0] * ATTEMPTS
+        server.cuts = [4 * BLOCK] + [0] * MAX_FAILURES
         failure(lambda: download(server.url, part, 10**6))
         server.cuts, server.body, server.tag = [], BODY[::-1], '"second"'
         download(server.url, part, 10**6)
@@ -146,7 +146,7 @@ class TestDownload:
     def test_a_server_that_cannot_resume(self, server: Server, part: Path, harm: str) -> None:
         if harm == "no validator":
             server.tag = ""
-        server.cuts = [12 * BLOCK] + [0] * ATTEMPTS
+        server.cuts = [12 * BLOCK] + [0] * MAX_FAILURES
         failure(lambda: download(server.url, part, 10**6))
         server.cuts = []
         server.ranges = harm != "no ranges"
@@ -159,15 +159,15 @@ class TestDownload:
         assert part.read_bytes() == server.body
 
     def test_a_body_that_always_ends_early(self, server: Server, part: Path) -> None:
-        server.ranges, server.cuts = False, [BLOCK] * ATTEMPTS
+        server.ranges, server.cuts = False, [BLOCK] * MAX_FAILURES
         assert f"{BLOCK} bytes are kept" in failure(lambda: download(server.url, part, 10**6))
-        assert len(server.requests) == ATTEMPTS
+        assert len(server.requests) == MAX_FAILURES
 
     def test_a_busy_server_is_asked_again(self, server: Server, part: Path) -> None:
         server.status = [503, 429, 500]
         download(server.url, part, 10**6)
         assert part.read_bytes() == BODY
-        server.status = [503] * ATTEMPTS
+        server.status = [503] * MAX_FAILURES
         assert "answered 503 Service Unavailable" in failure(lambda: download(server.url, part, 10**6))
 
     def test_a_missing_file_is_not_asked_for_again(self, server: Server, part: Path) -> None:
@@ -284,7 +284,7 @@ class TestFetch:
     def test_folder_that_cannot_be(self, offer: Callable[..., None], tmp_path: Path) -> None:
         offer()
         (tmp_path / "file").touch()
-        assert "--to FOLDER chooses another place" in failure(lambda: fetch("verse", tmp_path / "file"))
+        assert "choose another folder for it" in failure(lambda: fetch("verse", tmp_path / "file"))
 
 
 class TestCommand:

@@ -109,7 +109,7 @@ def test_wrong_bytes_are_replaced_or_skipped_as_python_does_it(
     file = tmp_path_factory.getbasetemp() / "wrong.txt"
     file.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("charlm.corpus.decoder.BLOCK", 3)
+        patch.setattr("charlm.corpus.decoder.BYTES_PER_READ", 3)
         for errors, name in (("replace", "replace"), ("skip", "ignore")):
             log = ReadingLog()
             read = open_corpus([file], errors=errors, log=log).read()
@@ -120,7 +120,7 @@ def test_wrong_bytes_are_replaced_or_skipped_as_python_does_it(
 
 
 def test_a_large_file_with_a_wrong_byte_is_not_mapped_as_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("charlm.corpus.source.IN_MEMORY", 16)
+    monkeypatch.setattr("charlm.corpus.source.MAX_BYTES_IN_MEMORY", 16)
     file.write_bytes(GERMAN.encode() + b"\xff" + GERMAN.encode())
     log = ReadingLog()
     assert open_corpus([file], errors="skip", log=log).read() == GERMAN * 2

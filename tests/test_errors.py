@@ -76,11 +76,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         asked = iter(range(-2, 99))
         observer = observing(should_stop=lambda: next(asked) >= steps)  # noqa: B023
         settings = training.complete(training.TrainingConfig(budget="4steps", batch=2), architecture)
-        about = {"corpus": origin.describe(split)}
+        history = checkpoint.History(corpus=origin.describe(split))
         path = folder / name
         path.mkdir()
         training.train(
-            path, split, tokenizer, architecture, config, settings, about=about,
+            path, split, tokenizer, architecture, config, settings, history=history,
             observer=observer if name == "begun" else None,
         )  # fmt: skip
         card = path / CARD
@@ -357,7 +357,7 @@ RUNS: list[Case] = [
     ("a list of files that is none", "evaluate done", 3, "damaged: the list of the corpus's files is none",
      edit("done", files=lambda files: files | {"files": files["weights"]})),
     ("a list of files beyond measure", "evaluate done", 3, "damaged: larger than any list of files",
-     together(patch(corpus_files, "LIMIT", 1),
+     together(patch(corpus_files, "MAX_BYTES", 1),
               edit("done", files=lambda files: files | {"files": files["tokenizer/tokenizer.json"]}))),
     ("a list of files that cannot be read", "evaluate done", 3, "done: the list of files cannot be read: Permission",
      together(patch(corpus_files, "verify", raising(PermissionError(errno.EACCES, "Permission denied"))),
@@ -381,7 +381,7 @@ RUNS: list[Case] = [
      "unknown architecture 'quantum'", edit("done", architecture="quantum")),
     ("a card without files", "sample done", 3, "'weights' is wrong or missing", edit("done", files={})),
     ("files beyond number", "sample done", 3, "names more files than any run has",
-     edit("done", files=lambda files: {str(n): files["weights"] for n in range(9)})),
+     edit("done", files=lambda files: files | {str(n): files["weights"] for n in range(9)})),
     ("a file outside", "sample done", 3, "names a file that no run has",
      edit("done", files=lambda files: files | {"weights": {"name": "../../x", "bytes": 1, "sha256": ""}})),
     ("a file that is missing", "sample done", 3, "missing; the run is incomplete", remove("done/weights*")),
@@ -587,6 +587,8 @@ ELSEWHERE = {  # what no command can bring about, or only with a server or a hug
     "evaluation/result.py": "test_evaluation.py",
     "export/huggingface/reading.py": "test_huggingface_broken.py",  # which has a table like this one
     "export/huggingface/tokenizer.py": "test_huggingface.py",
+    "library/comparing.py": "test_library.py",
+    "library/training.py": "test_library.py",
     "models/decoder.py": "test_huggingface_broken.py",
 }
 UNREACHED = (  # within the commands; each has its test, or says what must not happen
@@ -605,7 +607,7 @@ UNREACHED = (  # within the commands; each has its test, or says what must not h
 )
 
 
-CODE = re.compile(r"`\w+`|`\w+[=(][^`]*`|`(?:\w+[=(][^` ]*)?$|^[^` ]*`")
+CODE = re.compile(r"`\w+`|`\w+[=(][^`]*`|`(?:\w+=[^` ]*|\w+\([^`]*)?$|^[^` ]*`")
 """A setting or call within a piece of a message, which the command line spells in its own way."""
 
 

@@ -276,7 +276,7 @@ def test_uniform_pays_for_characters_outside_the_alphabet():
 def test_of_a_long_training_text_the_compressors_get_the_end(monkeypatch):
     start, _ = COMPRESSORS["gzip -9"]
     monkeypatch.setitem(COMPRESSORS, "gzip -9", (start, 1000))
-    monkeypatch.setattr("charlm.corpus.text.CHUNK", 64)
+    monkeypatch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 64)
     source = varied(5000)
     assert _tail(Text.from_string(source, "a"), 1000) == source.encode()[-1000:]
     assert _tail(Text.from_string(source, "a"), 10**6) == source.encode()

@@ -119,7 +119,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = TOKENIZERS["characters"].train([TEXT], TOKENIZERS["characters"].Config())
     model = Transformer(TransformerConfig(width=16, layers=2, heads=2, window=8), tokenizer.vocab_size)
     (folder / "run").mkdir()
-    checkpoint.save(folder / "run", "transformer", model, tokenizer, {})
+    checkpoint.save(folder / "run", "transformer", model, tokenizer)
     run, format = checkpoint.load(folder / "run"), FORMATS["huggingface"]
     format.save(run, format.fit(run.model), [], folder / "there", lambda *_: None)
     return folder / "there"

@@ -172,7 +172,7 @@ def test_exported_again_it_is_the_same(name: str, tmp_path: Path) -> None:
     found = read_huggingface(made(tmp_path / "there", name))
     run = tmp_path / "run"
     run.mkdir()
-    checkpoint.save(run, "decoder", found.model, found.tokenizer, {})
+    checkpoint.save(run, "decoder", found.model, found.tokenizer)
     loaded = checkpoint.load(run)
     format = FORMATS["huggingface"]
     fit = format.fit(loaded.model)

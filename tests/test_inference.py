@@ -194,7 +194,7 @@ def test_the_backend_is_decided_by_model_and_machine(monkeypatch):
     assert open_engine(built("feedforward")).backend == "eager"
     with pytest.raises(UsageError, match="no compiled backend here for FeedForward on cpu"):
         open_engine(built("feedforward"), "compiled")
-    with pytest.raises(UsageError, match="backend must be one of auto, eager, compiled"):
+    with pytest.raises(UsageError, match="`backend` must be one of auto, eager, compiled"):
         open_engine(built("lstm"), "fast")
     monkeypatch.setattr(opening, "find_spec", lambda _: None)
     assert open_engine(built("lstm")).backend == "eager"

@@ -156,7 +156,7 @@ def hasty(monkeypatch):
 def mixture(path, budget="24steps", observer=None, **options):
     path.mkdir(exist_ok=True)
     training = settings("lstm", budget, **options)
-    return train(path, SPLIT, TOKENIZER, "mixture", CONFIG, training, about={}, observer=observer)
+    return train(path, SPLIT, TOKENIZER, "mixture", CONFIG, training, observer=observer)
 
 
 def until(step):
@@ -219,7 +219,7 @@ def test_counting_and_weighing_are_part_of_the_budget(tmp_path, monkeypatch):
 def test_only_one_network_is_trained_with_what_counts(tmp_path):
     config = Mixture.Config(members=(Member("lstm", LSTM.Config(width=4)), Member("lstm", LSTM.Config(width=4))))
     with pytest.raises(UsageError, match="one network and models that count"):
-        train(tmp_path, SPLIT, TOKENIZER, "mixture", config, settings("lstm"), about={})
+        train(tmp_path, SPLIT, TOKENIZER, "mixture", config, settings("lstm"))
 
 
 # What a card says

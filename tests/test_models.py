@@ -147,7 +147,7 @@ def test_a_frozen_model_is_one_that_does_not_adapt(variant, stage):
     assert torch.equal(log_probs, before) == (not model.adapts)
     assert torch.equal(model(tokens, model.initial_state(2))[0], before)
     with TemporaryDirectory() as folder:  # it is a model of its own, which can be saved
-        checkpoint.save(Path(folder), VARIANTS[variant][0], frozen, TOKENIZER, {})
+        checkpoint.save(Path(folder), VARIANTS[variant][0], frozen, TOKENIZER)
         copy = checkpoint.load(Path(folder)).model
     assert torch.equal(copy(tokens, copy.initial_state(2))[0], log_probs)
 

@@ -53,7 +53,7 @@ PATHS = "resume|from|output|text|held-out|prompt-file"
 COMMAND = re.compile(rf"(charlm ({'|'.join(COMMANDS)})( [\w-]+)*|--({PATHS})) $")
 """What stands before a name in a command that is to be typed."""
 
-CODE = re.compile(rf"`(\w+\()?(start|{PATHS.replace('-', '_')})=$")
+CODE = re.compile(rf"(`|`\w+\(([A-Z]+, )?)(start|{PATHS.replace('-', '_')})=$")
 """What stands before a name in a setting that a message has as code."""
 
 KNOWN = {"source", "architecture"}  # keys of CLASSICS and ARCHITECTURES

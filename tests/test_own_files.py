@@ -126,7 +126,7 @@ def test_the_list_of_many_files_is_not_part_of_the_card(texts: Path, charlm: Cha
         (texts / f"{number}-{'x' * 100}.txt").write_text(f"text {number}\n")
     assert charlm("train", "texts", *NGRAM, "-o", "run").code == 0
     assert (Path("run") / CARD).stat().st_size < 5_000
-    assert len(checkpoint.load("run").about["corpus"]["files"]["sources"][0]) == 302
+    assert len(checkpoint.load("run").history.corpus["files"]["sources"][0]) == 302
     assert charlm("evaluate", "run").code == 0
 
 

@@ -60,7 +60,7 @@ def compared(
     tokenizer = kind.train(split.training.chunks(), kind.Config(**settings))
     training = TrainingConfig(budget="8steps", batch=4, segment=16, precision="float32")
     plans = plan(architectures, "tiny", options, training, split.training.characters)
-    return compare(to_train(plans, split, tokenizer, about={"corpus": origin.describe(split)}), split)
+    return compare(to_train(plans, split, tokenizer, history=checkpoint.History(corpus=origin.describe(split))), split)
 
 
 @pytest.fixture(scope="module")
@@ -408,16 +408,18 @@ class TestCitation:
         blocks = told.findall(".//details")
         for one, block in zip(found.contenders, blocks, strict=True):
             rows = {content(row[0]): content(row[1]) for row in block.iter("tr")}
-            config = one.card["config"]
+            config = one.card.config
             assert {key.replace("_", " ").capitalize() for key in config} <= {*rows}
-            assert rows["Weights, SHA-256"] == one.card["files"]["weights"]["sha256"]
+            assert rows["Weights, SHA-256"] == one.card.files["weights"].sha256
             if one.name != "ngram":
                 assert (rows["Seed"], rows["Budget"], rows["Steps"]) == ("0", "8steps", "8")
                 assert {"Optimizer", "Learning rate", "Batch", "Layers", "Parameters"} <= {*rows}
 
-    def test_settings_of_a_strange_card_are_passed_by(self, found: Findings) -> None:
-        odd = replace(found.contenders[0], card={"config": None, "training": [1], "files": {}, "progress": "x"})
-        assert dict(settings(odd))["Weights, SHA-256"] == "chosen automatically"
+    def test_what_an_older_card_does_not_say_is_left_out(self, found: Findings) -> None:
+        card = replace(found.contenders[0].card, history=checkpoint.History(), environment=None)
+        shown = dict(settings(replace(found.contenders[0], card=card)))
+        assert shown["Weights, SHA-256"] == card.files["weights"].sha256
+        assert not {"Seed", "Steps", "Budget"} & {*shown}
 
 
 class TestWords:

@@ -73,10 +73,10 @@ def test_a_run_that_cannot_be_resumed_says_so(tmp_path):
     for broken in (
         {"resume": {name: tensor for name, tensor in run.resume.items() if not name.startswith("random")}},
         {"resume": {name: tensor[..., :1] if tensor.ndim else tensor for name, tensor in run.resume.items()}},
-        {"about": {name: value for name, value in run.about.items() if name != "progress"}},
-        {"about": run.about | {"progress": {"colour": 3}}},
-        {"about": run.about | {"progress": None}},
-        {"about": run.about | {"training": {"budget": "soon"}}},
+        {"history": dataclasses.replace(run.history, progress=None)},
+        {"history": dataclasses.replace(run.history, progress={"colour": 3})},
+        {"history": dataclasses.replace(run.history, training=None)},
+        {"history": dataclasses.replace(run.history, training={"budget": "soon"})},
     ):
         with pytest.raises(CheckpointError):
             resume(dataclasses.replace(load(tmp_path, resume=True), **broken), SPLIT)
@@ -97,7 +97,7 @@ def test_a_finished_run_goes_on_under_a_larger_budget(tmp_path, architecture, jo
     after = progress(more.path)
     assert (before["step"], after["step"], after["begun"], after["joined"]) == (24, 60, 24, before["joined"])
     assert more.finished
-    assert load(more.path).about["training"]["budget"] == "60steps"
+    assert load(more.path).history.budget == "60steps"
     assert any(not torch.equal(weights[name], weight) for name, weight in more.model.state_dict().items())
     assert [p.step for p in seen] == sorted(p.step for p in seen)
     assert all(p.seconds_left >= 0 for p in seen)
@@ -142,9 +142,9 @@ def test_an_interrupted_run_goes_on_under_another_budget(tmp_path):
 )
 def test_a_budget_that_adds_nothing_is_refused(tmp_path, budget, changes, message):
     run = load(trained(tmp_path).path)
-    about = run.about | {"progress": run.about["progress"] | changes}
+    history = dataclasses.replace(run.history, progress=run.history.progress | changes)
     with pytest.raises(UsageError, match=message):
-        resume(dataclasses.replace(run, about=about), SPLIT, budget=budget)
+        resume(dataclasses.replace(run, history=history), SPLIT, budget=budget)
 
 
 # Saves on the way

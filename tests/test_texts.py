@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from charlm import checkpoint
 from charlm.corpus import Origin, Text, overlap, share_in
-from charlm.corpus.line_ends import KINDS, known_line_ends, line_ends, unknown_line_ends
+from charlm.corpus.line_ends import LINE_ENDS, known_line_ends, line_ends, unknown_line_ends
 from charlm.evaluation import learned_share
 from charlm.tokenizers import TOKENIZERS, alphabet
 
@@ -139,7 +139,7 @@ class TestFineTuning:
         card = json.loads(charlm("info", "third", "--json").out)
         assert [Path(entry["run"]).name for entry in card["parents"]] == ["second", "first"]
         assert [entry["corpus"]["name"] for entry in card["parents"]] == ["other", "corpus"]
-        first = checkpoint.read_card(Path("first"))["files"]["weights"]["sha256"]
+        first = checkpoint.read_card(Path("first")).files["weights"].sha256
         assert card["parents"][1]["weights"] == first
         assert f"first (weights {first[:12]}" in charlm("info", "third").out
         for text in ("corpus.txt", "other.txt", "third.txt"):
@@ -151,8 +151,10 @@ class TestFineTuning:
         assert json.loads(charlm("evaluate", "second", "--text", "third.txt", "--json").out)["unseen_characters"] > 0
 
     def test_cards_of_strangers(self) -> None:
-        for parents in (None, 3, [3, None], {"run": 3}):
-            assert checkpoint.parents({"parents": parents}) == []
+        assert checkpoint.History.from_json({"parents": None}).parents == ()
+        for parents in (3, [3, None], {"run": 3}):
+            with pytest.raises(ValueError, match="parents"):
+                checkpoint.History.from_json({"parents": parents})
 
 
 class TestOverlap:
@@ -168,14 +170,14 @@ class TestOverlap:
     @given(own=st.text("ab\n\ré", max_size=60), others=st.lists(st.text("ab\n\ré", max_size=60), max_size=3))
     def test_is_what_a_search_finds(self, own: str, others: list[str]) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(overlap, "WINDOW", 4)
-            patch.setattr(overlap, "_STRIP", 8)
-            patch.setattr("charlm.corpus.text.CHUNK", 7)
+            patch.setattr(overlap, "WINDOW_BYTES", 4)
+            patch.setattr(overlap, "_BYTES_PER_STRIP", 8)
+            patch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 7)
             expected = self.brute_force(own, others, 4)
             assert share_in(text(own), [text(other) for other in others]) == pytest.approx(expected)
 
     def test_of_a_long_text_there_is_a_sample(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("charlm.corpus.text.CHUNK", 100)
+        monkeypatch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 100)
         lines = "".join(f"{number:9}\n" for number in range(4000))
         assert share_in(text(lines), [text(lines)]) == 1
         monkeypatch.setattr(overlap, "MAX_WINDOWS", 50)
@@ -210,26 +212,26 @@ class TestOverlap:
 
     def test_a_text_that_is_gone_is_known_by_its_hash(self, run: Path, charlm: Charlm) -> None:
         loaded, whole = checkpoint.load(run), text(TEXT)
-        assert learned_share(whole, loaded.about).complete
+        assert learned_share(whole, loaded.history).complete
         Path("corpus.txt").unlink()
-        found = learned_share(whole, loaded.about)
+        found = learned_share(whole, loaded.history)
         assert (found.complete, found.share) == (False, pytest.approx(0.9, abs=0.01))
-        assert learned_share(text(TEXT[5:]), loaded.about).known is None
+        assert learned_share(text(TEXT[5:]), loaded.history).known is None
 
 
 class TestLineEnds:
     @given(string=st.text("a\r\n", max_size=40))
     def test_are_counted_as_a_search_counts_them(self, string: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("charlm.corpus.text.CHUNK", 4)
+            patch.setattr("charlm.corpus.text.MAX_CHUNK_BYTES", 4)
             counts = line_ends(text(string))
         rest = string.replace("\r\n", "")
         assert counts == {"LF": rest.count("\n"), "CRLF": string.count("\r\n"), "CR": rest.count("\r")}
 
     def test_unknown_ones_are_told(self) -> None:
-        ends = dict(zip(KINDS, ("\n", "\r\n", "\r"), strict=True))
-        for own in KINDS:
-            for usual in KINDS:
+        ends = dict(zip(LINE_ENDS, ("\n", "\r\n", "\r"), strict=True))
+        for own in LINE_ENDS:
+            for usual in LINE_ENDS:
                 message = unknown_line_ends(text(f"a{ends[own]}" * 9), line_ends(text(f"b{ends[usual]}" * 9)))
                 assert (message is None) is (own == usual)
         assert unknown_line_ends(text("no end"), {"LF": 9, "CRLF": 0, "CR": 0}) is None

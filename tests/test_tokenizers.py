@@ -256,7 +256,7 @@ def test_unseen_characters_have_spans():
 
 
 def test_unseen_characters_across_blocks(monkeypatch):
-    monkeypatch.setattr("charlm.tokenizers.base._BLOCK", 2)
+    monkeypatch.setattr("charlm.tokenizers.base._IDS_PER_BLOCK", 2)
     for number in range(len(CASES)):
         text = "a\U0001f680Жb漢\U0001f681" * 3
         ids = case(number).encode(text)
@@ -478,7 +478,7 @@ def test_many_scripts_leave_room_for_pieces():
 
 
 def test_a_large_text_is_sampled_evenly(monkeypatch):
-    monkeypatch.setattr(pieces_module, "SAMPLE", 8 * 4096)
+    monkeypatch.setattr(pieces_module, "MAX_TRAINING_CHARACTERS", 8 * 4096)
     blocks = [chr(0x41 + n) * 4096 for n in range(50)]
     kept = pieces_module._sample(["".join(blocks)])
     assert kept == blocks[::8]

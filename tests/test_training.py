@@ -52,7 +52,7 @@ def trained(
     path.mkdir(exist_ok=True)
     config = small(architecture) if config is None else config
     training = settings(architecture, budget, **options)
-    return train(path, parts, TOKENIZER, architecture, config, training, about={}, start=start, observer=observer)
+    return train(path, parts, TOKENIZER, architecture, config, training, start=start, observer=observer)
 
 
 def stop_after(steps):
@@ -360,7 +360,7 @@ def test_memory_that_runs_out_is_told_with_its_numbers(tmp_path, monkeypatch, pr
 
     monkeypatch.setattr(Trainer, "_step", full)
     with pytest.raises(
-        CharlmError, match="out of memory with --batch 4, --segment 16, --width 16, --layers 1\ntry --batch 2"
+        CharlmError, match="out of memory with `batch=4`, `segment=16`, `width=16`, `layers=1`\ntry `batch=2`"
     ):
         trained(tmp_path)
 
@@ -386,7 +386,7 @@ def test_numbers_that_go_wrong_end_a_run_that_can_still_be_loaded(tmp_path, monk
     with pytest.raises(TrainingFault, match="loss is not finite at step 10") as problem:
         trained(tmp_path, architecture, precision=precision)
     assert f"saved in {tmp_path}" in str(problem.value)
-    assert "Try --learning-rate" in str(problem.value)
+    assert "Try `learning_rate=" in str(problem.value)
     found = load(tmp_path)
     assert all(weight.isfinite().all() for weight in found.model.parameters())
     assert progress(tmp_path)["step"] == 9
@@ -419,13 +419,13 @@ def test_a_run_that_goes_wrong_keeps_its_best_weights(tmp_path, monkeypatch):
             next(trainer.model.parameters()).data.fill_(math.nan)
 
     monkeypatch.setattr(Trainer, "_step", spoiled)
-    with pytest.raises(TrainingFault, match=rf"good weights from before are saved in {tmp_path}.*--from {tmp_path}"):
+    with pytest.raises(TrainingFault, match=rf"good weights from before are saved in {tmp_path}.*start='{tmp_path}'"):
         trained(tmp_path)
     found = load(tmp_path)
     assert all(torch.equal(weight, best[name]) for name, weight in found.model.state_dict().items())
     monkeypatch.undo()
     assert trained(tmp_path / "on", start=found.model).finished
-    with pytest.raises(CheckpointError, match=f"numbers went wrong.*--from {tmp_path}"):
+    with pytest.raises(CheckpointError, match=f"numbers went wrong.*start='{tmp_path}'"):
         load(tmp_path, resume=True)
 
 
@@ -434,17 +434,17 @@ def test_what_is_worse_than_guessing_is_said(tmp_path):
     assert done.finished
     assert f"{math.log2(len(set(SPLIT.training.read()))):.1f} if all that occurs in it" in done.warning
     assert "worse than guessing" in done.warning
-    assert "Try --learning-rate 0.003 or --clip 1" in done.warning
+    assert "Try `learning_rate=0.003` or `clip=1`" in done.warning
     assert trained(tmp_path / "good").warning is None
 
 
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ({"weight_decay": 1e9}, "--weight-decay 0.3"),
-        ({"weight_decay": 1e9, "optimizer": "sgd"}, "--weight-decay 0"),
-        ({"learning_rate": 1e38}, "--learning-rate 0.003"),
-        ({"learning_rate": 1e38, "clip": 0.0}, "--learning-rate 0.003 or --clip 1"),
+        ({"weight_decay": 1e9}, "`weight_decay=0.3`"),
+        ({"weight_decay": 1e9, "optimizer": "sgd"}, "`weight_decay=0`"),
+        ({"learning_rate": 1e38}, "`learning_rate=0.003`"),
+        ({"learning_rate": 1e38, "clip": 0.0}, "`learning_rate=0.003` or `clip=1`"),
     ],
 )
 def test_the_setting_that_went_wrong_is_the_one_to_change(options, advice):

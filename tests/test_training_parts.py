@@ -16,7 +16,7 @@ from charlm.training import SIZES, Budget, TrainingConfig, choose_device, comple
 from charlm.training.loop import Trainer
 from charlm.training.muon import Muon
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
-from charlm.training.plan import PACES, auto_size
+from charlm.training.plan import TOKENS_PER_SECOND, auto_size
 from charlm.training.policy import BATCH, policy_of
 from charlm.training.schedule import SCHEDULES, WARMUP_STEPS, rate
 from charlm.training.streams import Streams, parallel
@@ -270,7 +270,12 @@ def test_dropout_grows_with_how_often_a_text_is_read(architecture):
     assert rising == sorted(rising)
     assert rising[0] < rising[2] < rising[4] < 1
     assert dropout(0, "2m") == rising[-1]
-    for same in ("30epochs", "30Mtokens", f"{30 * 10**6 // (32 * 64)}steps", f"{30 * 10**6 / PACES['small']}s"):
+    for same in (
+        "30epochs",
+        "30Mtokens",
+        f"{30 * 10**6 // (32 * 64)}steps",
+        f"{30 * 10**6 / TOKENS_PER_SECOND['small']}s",
+    ):
         assert dropout(10**6, same) == dropout(10**6, "30epochs") > 0
     by_size = [dropout(10**6, "30epochs", size) for size in ("tiny", "small", "medium")]
     assert 0 == by_size[0] < by_size[1] < by_size[2]
@@ -295,5 +300,5 @@ def test_a_recipe_fills_what_is_open_and_nothing_else(architecture):
 def test_devices():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    with pytest.raises(UsageError, match="--device abacus: not on this machine; there is "):
+    with pytest.raises(UsageError, match="`device` abacus: not on this machine; there is "):
         choose_device("abacus")

@@ -17,7 +17,7 @@ from charlm.tokenizers.characters import CharactersConfig
 TEXT = "abracadabra, said the cat; the crab sat on a red cart and read.\n" * 8
 TOKENIZER = Characters.train([TEXT], CharactersConfig())
 V = TOKENIZER.vocab_size
-SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 3, "embedding": 4, "order": 4}
+SMALL = {"width": 16, "layers": 1, "heads": 2, "window": 3, "embedding": 4, "order": 4, "delay": 5}
 
 
 def small(architecture, **options):
@@ -38,6 +38,7 @@ VARIANTS = {
     "ngram-kneser-ney": small("ngram", smoothing="kneser-ney"),
     "ngram-short-cache": small("ngram", cache=5),
     "ngram-kenlm-cache": small("ngram", smoothing="kenlm", cache=40, order=2),
+    "contexts-static": small("contexts", adapt="none"),
     "feedforward-direct-tanh": small("feedforward", direct=True, activation="tanh", layers=2, dropout=0.5),
     "feedforward-bigram": small("feedforward", window=1),
     "transformer-deep-tied": small("transformer", layers=3, tie=True, dropout=0.5),
@@ -79,7 +80,7 @@ def built(variant):
 @cache
 def loaded(variant):
     with TemporaryDirectory() as folder:
-        checkpoint.save(Path(folder), VARIANTS[variant][0], built(variant), TOKENIZER, {})
+        checkpoint.save(Path(folder), VARIANTS[variant][0], built(variant), TOKENIZER)
         return checkpoint.load(Path(folder)).model
 
 

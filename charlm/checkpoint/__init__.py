@@ -14,17 +14,18 @@ longer names is then removed. Nothing here is executed: the weights are safetens
 folders  where runs live       saving   a run into its folder     lock     one trainer at a time
 card     checkpoint.json       loading  and out of it again       metrics  what was measured
 lineage  the runs it came from  corpus_files  the files that its corpus was read from
-results  its one figure
+results  its one figure        history  how it came to be
 """
 
-from charlm.checkpoint.card import CARD, METRICS, finished, read_card
-from charlm.checkpoint.corpus_files import read_corpus
+from charlm.checkpoint.card import CARD, METRICS, Card, read_card
+from charlm.checkpoint.corpus_files import read_history
 from charlm.checkpoint.folders import RUNS, find_run, is_run, new_run, newest, runs
-from charlm.checkpoint.lineage import PARENTS, lineage, parents
+from charlm.checkpoint.history import HELD_OUT, VALIDATION, History, Result
+from charlm.checkpoint.lineage import lineage
 from charlm.checkpoint.loading import Run, load
 from charlm.checkpoint.lock import LOCK, locked
 from charlm.checkpoint.metrics import add_metrics, keep_metrics, read_metrics
-from charlm.checkpoint.results import HELD_OUT, VALIDATION, Result, record_held_out, result_of, weights_digest
+from charlm.checkpoint.results import record_held_out, result_of, weights_digest
 from charlm.checkpoint.saving import save
 
 __all__ = [
@@ -32,14 +33,14 @@ __all__ = [
     "HELD_OUT",
     "LOCK",
     "METRICS",
-    "PARENTS",
     "RUNS",
     "VALIDATION",
+    "Card",
+    "History",
     "Result",
     "Run",
     "add_metrics",
     "find_run",
-    "finished",
     "is_run",
     "keep_metrics",
     "lineage",
@@ -47,9 +48,8 @@ __all__ = [
     "locked",
     "new_run",
     "newest",
-    "parents",
     "read_card",
-    "read_corpus",
+    "read_history",
     "read_metrics",
     "record_held_out",
     "result_of",

@@ -4,41 +4,40 @@ It is kept as a file of the run, `files-<digest>.json`, and belongs into the des
 """
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from charlm.checkpoint.card import CARD, damaged, find_files, read_card, verify
+from charlm.checkpoint.card import CARD, Card, damaged, find_files, read_card, verify
+from charlm.checkpoint.history import History
 from charlm.errors import CheckpointError
 
 NAME = "files.json"
 _KIND = "files"  # what the card calls it
-_CORPUS, _FILES = "corpus", "files"  # where it belongs in what is known of a run
-LIMIT = 64 << 20  # bytes; half a million files
+_FILES = "files"  # where it belongs in the description of the corpus
+MAX_BYTES = 64 << 20  # of the list; half a million files
 
 
-def split_off(about: Mapping[str, Any]) -> tuple[dict[str, Any], bytes | None]:
-    """What is known of a run without the list, and the list as the content of its file; None where there is none."""
-    corpus = about.get(_CORPUS)
-    if not isinstance(corpus, Mapping) or _FILES not in corpus:
-        return dict(about), None
-    shorter = {name: value for name, value in corpus.items() if name != _FILES}
-    return {**about, _CORPUS: shorter}, json.dumps(corpus[_FILES], ensure_ascii=True).encode()
+def split_off(history: History) -> tuple[History, bytes | None]:
+    """The history of a run without the list, and the list as the content of its file; None where there is none."""
+    if history.corpus is None or _FILES not in history.corpus:
+        return history, None
+    shorter = {name: value for name, value in history.corpus.items() if name != _FILES}
+    return replace(history, corpus=shorter), json.dumps(history.corpus[_FILES], ensure_ascii=True).encode()
 
 
-def put_back(path: Path, card: Mapping[str, Any]) -> Any:
-    """The description of the corpus in a run's card, with the list. Raises CheckpointError for a damaged one."""
-    corpus, entries = card.get(_CORPUS), card.get("files")
-    if not isinstance(corpus, Mapping) or not isinstance(entries, Mapping) or _KIND not in entries:
-        return corpus
+def put_back(path: Path, card: Card) -> History:
+    """The history in a run's card, with the list in its corpus. Raises CheckpointError for a damaged one."""
+    history = card.history
+    if history.corpus is None or _KIND not in card.files:
+        return history
+    entry = card.files[_KIND]
+    file = find_files(path, {_KIND: entry})[_KIND]
+    if entry.bytes > MAX_BYTES:
+        raise damaged(file, "larger than any list of files")
     try:
-        entry = entries[_KIND]
-        file = find_files(path, {_KIND: entry})[_KIND]
-        if entry["bytes"] > LIMIT:
-            raise damaged(file, "larger than any list of files")
         verify(file, entry)
-        return {**corpus, _FILES: json.loads(file.read_bytes())}
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return replace(history, corpus={**history.corpus, _FILES: json.loads(file.read_bytes())})
+    except (ValueError, RecursionError):
         raise CheckpointError(
             f"{path / CARD}: damaged: the list of the corpus's files is none; restore it from a copy"
         ) from None
@@ -46,6 +45,6 @@ def put_back(path: Path, card: Mapping[str, Any]) -> Any:
         raise CheckpointError(f"{path}: the list of files cannot be read: {problem.strerror}") from None
 
 
-def read_corpus(path: Path) -> Any:
-    """What a run's card says of its corpus, with the list of its files. Raises CheckpointError."""
+def read_history(path: Path) -> History:
+    """The history of a run, with the list of the files of its corpus. Raises CheckpointError."""
     return put_back(path, read_card(path))

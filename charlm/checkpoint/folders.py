@@ -80,11 +80,11 @@ def is_run(path: Path) -> bool:
 
 def runs(folder: Path = RUNS) -> list[Path]:
     """The runs in a folder, the newest first."""
-    found = []
+    dated = []
     for card in folder.glob(f"*/{CARD}"):
         with suppress(OSError):  # removed meanwhile, or a link to nowhere
-            found.append((card.stat().st_mtime_ns, card.parent))
-    return [path for _, path in sorted(found, reverse=True)]
+            dated.append((card.stat().st_mtime_ns, card.parent))
+    return [path for _, path in sorted(dated, reverse=True)]
 
 
 def newest(folder: Path = RUNS) -> Path:

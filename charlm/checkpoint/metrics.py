@@ -15,7 +15,7 @@ LIMIT = 16 << 20  # bytes; a run writes about five hundred lines
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The measurements of a run in the order in which they were made; none if there is no such file."""
-    file, found = path / METRICS, []
+    file, entries = path / METRICS, []
     try:
         status = file.lstat()
         lines = file.read_bytes().split(b"\n") if stat.S_ISREG(status.st_mode) and status.st_size <= LIMIT else []
@@ -27,8 +27,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict):
-            found.append(entry)
-    return found
+            entries.append(entry)
+    return entries
 
 
 def add_metrics(path: Path, entry: Mapping[str, Any]) -> None:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from charlm import __version__
-from charlm.checkpoint.card import CARD, FORMAT, OWN_FILE, card_json, described, read_card
+from charlm.checkpoint.card import CARD, OWN_FILE, Card, FileEntry, read_card
 from charlm.checkpoint.corpus_files import NAME as LIST
 from charlm.checkpoint.corpus_files import split_off
+from charlm.checkpoint.history import History
 from charlm.errors import CharlmError, CheckpointError
 from charlm.files import atomic_file, sha256_of, write_atomically
 from charlm.machine import environment
@@ -34,7 +35,7 @@ def save(
     architecture: str,
     model: LanguageModel,
     tokenizer: Tokenizer,
-    about: Mapping[str, Any],
+    history: History | None = None,
     resume: Mapping[str, Tensor] | None = None,
     weights: Mapping[str, Tensor] | None = None,
 ) -> None:
@@ -43,30 +44,29 @@ def save(
     `weights`, a state dict, takes the place of the model's own. A save takes next to no memory.
     """
     try:
-        about, listed = split_off(about)
+        history, listed = split_off(history or History())
         contents = _contents(model, weights or model.state_dict(), tokenizer, resume, listed)
         files = {kind: _write(path, name, pieces) for kind, name, pieces in contents}
-        card = {
-            "format": FORMAT,
-            "charlm": __version__,
-            "torch": str(torch.__version__),
-            "architecture": architecture,
-            "config": model.config.to_json(),
-            "vocab_size": model.vocab_size,
-            "parameters": model.parameters_count,
-            "adapt": "counts" if model.adapts else "none",
-            "environment": environment(),
-            "tokenizer": tokenizer.kind,
-            **about,
-            "files": files,
-        }
-        write_atomically(path / CARD, card_json(card))
+        card = Card(
+            charlm=__version__,
+            torch=str(torch.__version__),
+            architecture=architecture,
+            config=model.config.to_json(),
+            vocab_size=model.vocab_size,
+            parameters=model.parameters_count,
+            adapt="counts" if model.adapts else "none",
+            environment=environment(),
+            tokenizer=tokenizer.kind,
+            history=history,
+            files=files,
+        )
+        write_atomically(path / CARD, card.to_bytes())
     except OSError as problem:
-        with suppress(CheckpointError, KeyError, TypeError, AttributeError):
+        with suppress(CheckpointError):
             _remove_all_but(path, _named(path))  # what this save has written takes room
         kept = "the last save is untouched" if (path / CARD).is_file() else "nothing is saved yet"
         raise CharlmError(f"{path}: cannot save the run: {problem.strerror}; {kept}") from None
-    _remove_all_but(path, {entry["name"] for entry in files.values()})
+    _remove_all_but(path, {entry.name for entry in files.values()})
 
 
 def _contents(
@@ -86,7 +86,7 @@ def _contents(
         yield f"tokenizer/{name}", name, [content]
 
 
-def _write(path: Path, name: str, pieces: Pieces) -> dict[str, Any]:
+def _write(path: Path, name: str, pieces: Pieces) -> FileEntry:
     """Write a file under a name that tells its content from any other, unless it is there; its entry in the card."""
     hashed = hashlib.sha256()
     for piece in pieces:
@@ -97,7 +97,7 @@ def _write(path: Path, name: str, pieces: Pieces) -> dict[str, Any]:
     if file.is_symlink() or not file.is_file() or sha256_of(file) != digest:
         with atomic_file(file) as beside:
             beside.writelines(pieces)
-    return described(file.name, sum(map(len, pieces)), digest)
+    return FileEntry(file.name, sum(map(len, pieces)), digest)
 
 
 def safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Pieces:
@@ -122,7 +122,7 @@ def _named(path: Path) -> set[str]:
     """The files of the save that is there, if one is."""
     if not (path / CARD).exists():
         return set()
-    return {entry["name"] for entry in read_card(path)["files"].values()}
+    return {entry.name for entry in read_card(path).files.values()}
 
 
 def _remove_all_but(path: Path, named: set[str]) -> None:

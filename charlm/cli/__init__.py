@@ -80,11 +80,18 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 @click.group(cls=LazyGroup, context_settings=SETTINGS, epilog="Start with:  charlm train FILE")
 @click.version_option(__version__, prog_name="charlm")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Small language models on your own text.
 
     N-gram, feed-forward, RNN, GRU, LSTM and Transformer behind one interface.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # what torchrun sets
+        return
+    if os.environ.get("RANK") != "0":  # one of its processes speaks for all
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if context.invoked_subcommand != "train":
+        raise click.UsageError("torchrun is for `charlm train`: no other command shares its work among processes")
 
 
 class StandardError(io.TextIOWrapper):

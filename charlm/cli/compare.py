@@ -10,7 +10,7 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from charlm.checkpoint import CARD, find_run, is_run
+from charlm.checkpoint import CARD, History, find_run, is_run
 from charlm.cli.live import Stopping, TrainingView, errors, stop_on_signal
 from charlm.cli.options import (
     CONTEXT,
@@ -203,14 +203,14 @@ def _compare_architectures(corpora: tuple[str, ...], values: dict[str, Any], sto
     split = origin.open(log)
     tell(log)
     tokenizer = learn_tokenizer(values["tokenizer"], values, split)
-    about = {"corpus": origin.describe(split, log)}
+    history = History(corpus=origin.describe(split, log))
     if origin.held_out is not None:
-        note_held_out(split, about, tokenizer)
+        note_held_out(split, history, tokenizer)
     vocab_size = tokenizer.vocab_size if equal else None
     characters = split.training.characters
     plans = plan(names, values["size"], options, training, characters, vocab_size=vocab_size, speed=pace)
     sources = to_train(
-        plans, split, tokenizer, about=about, folder=folder, device=device,
+        plans, split, tokenizer, history=history, folder=folder, device=device,
         seeds=values["seeds"], again=values["again"], again_disturbed=values["again_disturbed"],
     )  # fmt: skip
     titles = {name: f"{name} on {split.training.name}, {n} of {len(plans)}" for n, name in enumerate(plans, 1)}

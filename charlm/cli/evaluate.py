@@ -101,8 +101,8 @@ def command(
         corpus = None if named else own_text(run, (corpus_moved, held_out_moved), log)
         held_out = corpus.held_out if corpus else named
         assert held_out is not None
-        note_line_ends(held_out, run.about, run.tokenizer)
-        learned = learned_by([path], held_out, run.about, corpus)
+        note_line_ends(held_out, run.history, run.tokenizer)
+        learned = learned_by([path], held_out, run.history, corpus)
         logs.append(log)
         with bar(run.name) as progress:
             result = evaluate(

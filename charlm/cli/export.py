@@ -113,7 +113,7 @@ class Loss:
 def measured(run: checkpoint.Run, fit: Fit, progress: Listener) -> Loss:
     """What the export costs on the beginning of the run's held-out text."""
     try:
-        text = reopen(run.about.get("corpus")).held_out.slice(0, MEASURED)
+        text = reopen(run.history.corpus).held_out.slice(0, MEASURED)
         own, exported = (evaluate(model, run.tokenizer, text, progress=progress) for model in (run.model, fit.model))
     except CharlmError as problem:
         return Loss(unknown=str(problem).splitlines()[0])

@@ -69,12 +69,12 @@ def command(
         with bar(file.name) as progress:
             imported = _network(file, progress) if folder else _ngram(file, space, newline, renormalize, progress)
         seconds = time.monotonic() - began
-        about = {
-            "imported": {"file": imported.name, "notes": list(imported.notes)},
-            "progress": {"finished": True, "seconds": seconds},
-        }
+        history = checkpoint.History(
+            imported={"file": imported.name, "notes": list(imported.notes)},
+            progress={"finished": True, "seconds": seconds},
+        )
         with checkpoint.locked(path):
-            checkpoint.save(path, imported.architecture, imported.model, imported.tokenizer, about)
+            checkpoint.save(path, imported.architecture, imported.model, imported.tokenizer, history)
             checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     finally:
         with suppress(OSError):

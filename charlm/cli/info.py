@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -74,17 +74,17 @@ def _summary(path: Path) -> dict[str, Any]:
         return {
             "run": path.name,
             **_result(path, card),
-            "corpus": _part(card, "corpus").get("name"),
-            "architecture": card.get("architecture"),
-            "parameters": card.get("parameters"),
-            "finished": _part(card, "progress").get("finished"),
+            "corpus": (card.history.corpus or {}).get("name"),
+            "architecture": card.architecture,
+            "parameters": card.parameters,
+            "finished": (card.history.progress or {}).get("finished"),
             "age_seconds": age,
         }
     except CharlmError as problem:
         return {"run": path.name, "problem": str(problem), "age_seconds": age}
 
 
-def _result(path: Path, card: dict[str, Any]) -> dict[str, Any]:
+def _result(path: Path, card: checkpoint.Card) -> dict[str, Any]:
     """The run's one figure, and on what it was measured."""
     result = checkpoint.result_of(path, card)
     return {
@@ -93,33 +93,28 @@ def _result(path: Path, card: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _part(card: dict[str, Any], name: str) -> dict[str, Any]:
-    """An object within a card; an empty one where the card has something else there."""
-    part = card.get(name)
-    return part if isinstance(part, dict) else {}
-
-
 def _content(path: Path) -> dict[str, Any]:
     """All that a run's card says, after every file was checked; and of an n-gram, what it is made of."""
     run = checkpoint.load(path)
     card = checkpoint.read_card(path)
     known = {"run": str(path), **_result(path, card)}
-    card.pop("result", None)
+    content = card.to_json()
+    content.pop("result", None)
     chosen = {"chosen": dict(run.model.chosen), "vocabulary": run.tokenizer.ids_in_words(run.tokenizer.vocab_size)}
-    progress = {"progress": with_units(_part(card, "progress"))}
-    engine = {"backend": backend_of(run.model)}
-    return {**known, **card, **chosen, **engine, **progress, **(_ngrams(run) if isinstance(run.model, NGram) else {})}
+    progress = {"progress": with_units(card.history.progress or {})}
+    ngrams = _ngrams(run) if isinstance(run.model, NGram) else {}
+    return {**known, **content, **chosen, "backend": backend_of(run.model), **progress, **ngrams}
 
 
 def _ngrams(run: checkpoint.Run) -> dict[str, Any]:
     """Length by length, how many n-grams there are, and how often they are the longest to match the held-out text."""
     assert isinstance(run.model, NGram)
     try:
-        ids = encode(reopen(run.about.get("corpus")).held_out, run.tokenizer)[:LOOKED_UP]
+        ids = encode(reopen(run.history.corpus).held_out, run.tokenizer)[:LOOKED_UP]
         what = f"of {len(ids):,} tokens held out, the share whose longest known n-gram has this length"
     except CharlmError:
         ids, what = None, "unknown: the text that the run held out cannot be read again"
-    lengths = summary(run.model, run.about.get("discounts") or (), ids)
+    lengths = summary(run.model, run.history.extra.get("discounts") or (), ids)
     return {"ngrams": [asdict(length) for length in lengths], "matched": what}
 
 
@@ -163,11 +158,10 @@ def _print_run(content: dict[str, Any]) -> None:
     progress = content["progress"]
     facts: list[tuple[str, Cell]] = [("run", content.pop("run")), ("bits per character", figure)]
     content["vocab_size"] = content.pop("vocabulary")
-    content["config"] = _settings(_part(content, "config"), chosen)
+    content["config"] = _settings(content["config"], chosen)
     content["progress"] = {words: progress[name] for name, words in PROGRESS.items() if name in progress}
     content.pop("discounts", None)
-    parents = [_parent(entry) for entry in checkpoint.parents(content)]
-    content.pop(checkpoint.PARENTS, None)
+    parents = [_parent(entry) for entry in content.pop("parents", [])]
     if parents:
         content["trained on from"] = parents
     for name, value in content.items():
@@ -183,8 +177,8 @@ def _print_run(content: dict[str, Any]) -> None:
 
 def _parent(entry: dict[str, Any]) -> str:
     """A run that this one was trained on from: its folder, its weights, and the text that it had learned from."""
-    corpus = _part(entry, "corpus")
-    sources = _plain("sources", corpus.get("sources"))
+    corpus = entry.get("corpus")
+    sources = _plain("sources", corpus.get("sources") if isinstance(corpus, Mapping) else None)
     return f"{entry.get('run')} (weights {str(entry.get('weights'))[:12]}…), which learned from {sources}"
 
 

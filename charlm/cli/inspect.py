@@ -92,7 +92,7 @@ def text_of(run: checkpoint.Run, given: str | None, moved: Moved = ((), None)) -
     refuse(MOVED, "says where the run's own text is, and --text takes its place")
     command = f"{click.get_current_context().command_path} {shell_quoted(run.path)} --text"
     text = typed_or_piped(given, "--text", command)
-    note_line_ends(text, run.about, run.tokenizer)
+    note_line_ends(text, run.history, run.tokenizer)
     return text
 
 

@@ -1,5 +1,6 @@
 """How long work looks on a terminal: a live panel there, plain lines elsewhere; always on standard error."""
 
+import os
 import signal
 import threading
 import time
@@ -160,7 +161,8 @@ class Stopping:
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler: a second signal, or one that nobody would look for, ends it all at once."""
-        heeded = self.patient and not self.came
+        passed_on = "TORCHELASTIC_RUN_ID" in os.environ and number != self.came  # torchrun adds SIGTERM to a Ctrl-C
+        heeded = self.patient and (not self.came or passed_on)
         self.came = self.came or number
         if not heeded:
             raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -14,7 +15,7 @@ from charlm.cli.tables import Column, print_table
 from charlm.cli.texts import named_text, note_learned, note_line_ends, tell
 from charlm.corpus import ReadingLog
 from charlm.errors import UsageError
-from charlm.evaluation import WEIGHED_ON, learned_share
+from charlm.evaluation import learned_share
 from charlm.mixing import Mixed, mix
 from charlm.models import COMBINATIONS, MixtureConfig
 from charlm.names import shell_quoted
@@ -65,13 +66,13 @@ def command(
         mixed = mix(runs, combine=combine, text=named, moved=corpus_moved, log=log, progress=progress)
     tell(log)
     if named is not None:
-        note_line_ends(named, mixed.about, mixed.tokenizer)
-        members = {name: value for name, value in mixed.about.items() if name != WEIGHED_ON}
+        note_line_ends(named, mixed.history, mixed.tokenizer)
+        members = replace(mixed.history, weighed_on=None)
         note_learned(named, learned_share(named, members), "what these runs learned from", MEMORY_IS_WEIGHED)
-    path = checkpoint.new_run(f"{mixed.about['corpus']['name']}-mixture", output, force=force)
+    path = checkpoint.new_run(f"{(mixed.history.corpus or {}).get('name')}-mixture", output, force=force)
     try:
         with checkpoint.locked(path):
-            checkpoint.save(path, "mixture", mixed.model, mixed.tokenizer, mixed.about)
+            checkpoint.save(path, "mixture", mixed.model, mixed.tokenizer, mixed.history)
             checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     finally:
         with suppress(OSError):

@@ -9,8 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from charlm.cli.spelling import Refused, spelled
-from charlm.config import Settings, option_name, value_types
+from charlm.cli.spelling import Refused, option_name, spelled
+from charlm.config import Settings, value_types
 from charlm.corpus import ERRORS, PREFIX
 from charlm.errors import CharlmError, UsageError
 from charlm.threads import fix_threads

@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import math
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -14,13 +12,12 @@ from rich.text import Text
 from charlm.cli.glyphs import shown
 from charlm.cli.tables import Column, output, print_line, print_table
 from charlm.cli.terminal import echo
-from charlm.comparison import Comparison, Line, lead, notes, pairs_table, table
+from charlm.comparison import Comparison, Line, baseline_objects, lead, notes, pairs_table, records, row_objects, table
 from charlm.machine import environment
 
 PAIRS = "Each interval (95 %) is that of its pair: of 20 pairs of equal models about one looks different."
 PAIR_COLUMNS = ("name", "against", "mean", "low", "high")
 STYLES = {"best": "bold", "model": "", "baseline": "dim"}
-PROOF_FIGURES = ("claimed_bits", "stored_bits", "ratio", "header_bits")
 LEFT_OUT = ("perplexity", "params", "trained", "chars/s")  # where a terminal is too narrow, the last first
 
 
@@ -37,9 +34,9 @@ def as_json(result: Comparison) -> None:
         "match": result.match,
         "scaled": dict(result.scaled),
         "finished": not result.stopped,
-        "rows": _rows(result),
+        "rows": row_objects(result),
         "pairs": [pair.to_json() for pair in result.pairs()],
-        "baselines": list(_baselines(result)),
+        "baselines": list(baseline_objects(result)),
         "faults": dict(result.faults),
     }
     click.echo(json.dumps(told))
@@ -55,8 +52,8 @@ def as_csv(result: Comparison, pairs: bool) -> None:
     if pairs:
         _write_csv([pair.to_json() for pair in result.pairs()], PAIR_COLUMNS)
         return
-    rows = [_flat(row) for row in _rows(result)]
-    _write_csv([*rows, *({"architecture": entry["name"], **entry} for entry in _baselines(result))], list(rows[0]))
+    rows = records(result)
+    _write_csv(rows, list(rows[0]))
 
 
 def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -65,43 +62,6 @@ def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Non
     table.writeheader()
     table.writerows(rows)
     echo(lines.getvalue().removesuffix("\n"))
-
-
-def _rows(result: Comparison) -> list[dict[str, Any]]:
-    return [{"name": name, **row.to_json()} for name, row in zip(result.names, result.rows, strict=True)]
-
-
-def _baselines(result: Comparison) -> Iterator[dict[str, Any]]:
-    text = result.split.held_out
-    for name, bits in result.baselines.items():
-        yield {
-            "name": name,
-            "bits_per_character": bits,
-            "bits_per_byte": bits * text.characters / text.bytes,
-            "nats_per_character": bits * math.log(2),
-            "perplexity": 2**bits,
-        }
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of numbers and texts: intervals in two columns, of the seeds how many; how runs were made is for JSON."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if name == "difference":
-            flat |= {name: value["mean"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
-        elif name == "conditions":
-            flat |= value
-        elif name == "runs":
-            flat[name] = os.pathsep.join(value)
-        elif name == "seeds":
-            flat[name] = len(value)
-        elif name == "interval":
-            flat |= {f"{name}_low": value[0], f"{name}_high": value[1]}
-        elif name == "proof":
-            flat |= {f"proof_{figure}": (value or {}).get(figure) for figure in PROOF_FIGURES}
-        elif name not in ("provenance", "dynamic"):
-            flat[name] = value
-    return flat
 
 
 def as_table(result: Comparison, pairs: bool) -> None:

@@ -88,7 +88,7 @@ def command(run: Path | None, **values: Any) -> None:
     prompt = _prompt(values["prompt"], values["prompt_file"])
     loaded = checkpoint.load(run or checkpoint.newest())
     model = loaded.model.to(choose_device(values["device"]))
-    note_line_ends(Text.from_string(prompt, "the prompt"), loaded.about, loaded.tokenizer)
+    note_line_ends(Text.from_string(prompt, "the prompt"), loaded.history, loaded.tokenizer)
     length, count, stop = values["length"], values["num_samples"], values["stop"]
     _check_characters(loaded, prompt, stop)
     output, engine = TextOutput(), _engine(loaded.architecture, model)

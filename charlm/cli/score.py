@@ -63,7 +63,7 @@ def command(arguments: tuple[str, ...], top: int, encoding: str, wrong_bytes: st
     if console.is_terminal and not as_json:
         refuse({"top"}, "is for --json and for tables, which pipes get")
     run = checkpoint.load(path or checkpoint.newest())
-    note_line_ends(text, run.about, run.tokenizer)
+    note_line_ends(text, run.history, run.tokenizer)
     characters = lens(run.model.to(choose_device(device)), run.tokenizer, text, top=top)
     if as_json:
         click.echo(json.dumps(_as_json(run.path, text, list(characters))))

@@ -14,7 +14,6 @@ import re
 
 import click
 
-from charlm.config import option_name
 from charlm.errors import CharlmError
 from charlm.names import shell_quoted
 
@@ -22,6 +21,11 @@ OTHER_NAMES = {"architecture": "--arch"}
 """The options that are spelled otherwise than the settings they set."""
 
 _CODE = re.compile(r"`([a-z]\w*)`|`([a-z]\w*=[^`]+)`|`([a-z]+)\(([^`]*)\)`")
+
+
+def option_name(setting: str) -> str:
+    """The option that sets this: `weight_decay` -> `--weight-decay`."""
+    return "--" + setting.replace("_", "-")
 
 
 class Refused(CharlmError):  # noqa: N818 - what a command says

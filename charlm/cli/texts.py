@@ -3,12 +3,13 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from charlm.checkpoint import Run, parents, read_card, read_corpus
+from charlm.checkpoint import History, Run, read_history
 from charlm.cli.live import bar, errors
 from charlm.cli.options import DECODING, refuse
 from charlm.cli.spelling import spelled
@@ -28,7 +29,7 @@ from charlm.corpus import (
     unknown_line_ends,
 )
 from charlm.errors import DataError
-from charlm.evaluation import WEIGHED_ON, LearnedShare, learned_share
+from charlm.evaluation import LearnedShare, learned_share
 from charlm.names import shell_quoted
 from charlm.tokenizers import Tokenizer
 
@@ -90,7 +91,7 @@ def read_text(source: str, encoding: str = "utf-8", wrong_bytes: str = "strict")
 
 def own_text(run: Run, moved: Moved, log: ReadingLog, way_out: str = "name another text with --text") -> Reopened:
     """The text that a run was made from, to be read again, from where `moved_options` say that it is now."""
-    return reopen(relocated(run.about.get("corpus"), *moved), way_out, given=any(moved), log=log)
+    return reopen(relocated(run.history.corpus, *moved), way_out, given=any(moved), log=log)
 
 
 def typed_or_piped(text: str, name: str, instead: str, encoding: str = "utf-8", wrong_bytes: str = "strict") -> Text:
@@ -116,10 +117,10 @@ def note_file(text: str, command: str) -> None:
         errors.print(f"  {command}{shell_quoted(text)}", soft_wrap=True)
 
 
-def note_line_ends(text: Text, about: Mapping[str, Any], tokenizer: Tokenizer) -> None:
-    """Say it if a text's lines end as none that the run has learned from; `about` as in `Run`."""
+def note_line_ends(text: Text, history: History, tokenizer: Tokenizer) -> None:
+    """Say it if a text's lines end as none that the run has learned from."""
     feeds, returns = (ord(character) in tokenizer.seen for character in "\n\r")
-    known = known_line_ends(about.get("corpus"), feeds=feeds, returns=returns)
+    known = known_line_ends(history.corpus, feeds=feeds, returns=returns)
     if known is not None and (message := unknown_line_ends(text, known)):
         _note(message)
 
@@ -135,30 +136,30 @@ def note_learned(
         _note(f"{text.name}: {learned_words(found)} stands word for word in {learned_from}, {so}")
 
 
-def learned_by(runs: Sequence[Path], text: Text, about: Mapping[str, Any], own: Reopened | None = None) -> LearnedShare:
+def learned_by(runs: Sequence[Path], text: Text, history: History, own: Reopened | None = None) -> LearnedShare:
     """How much of a text was learned from by runs that are alike in this (see `learned_share`); much of it is said."""
     names = listed([str(path) for path in runs])
     with bar(names) as progress:
-        found = learned_share(text, about, own, progress)
+        found = learned_share(text, history, own, progress)
     note_learned(text, found, f"the text that {names} learned from")
     return found
 
 
 def note_learned_by(runs: Sequence[Path], text: Text, moved: Moved) -> None:
     """Say it if much of the text that runs held out was learned from by some of them, once for each text."""
-    alike: dict[str, tuple[list[Path], dict[str, Any]]] = {}
+    alike: dict[str, tuple[list[Path], History]] = {}
     for path in dict.fromkeys(runs):
-        card = read_card(path)
-        about = {**card, "corpus": relocated(read_corpus(path), *moved)}
-        learned = [card["corpus"].get("sha256"), parents(card), card.get(WEIGHED_ON)]
-        alike.setdefault(json.dumps(learned), ([], about))[0].append(path)
-    for those, about in alike.values():
-        learned_by(those, text, about)
+        history = read_history(path)
+        learned = [(history.corpus or {}).get("sha256"), history.parents, history.weighed_on]
+        moved_history = replace(history, corpus=relocated(history.corpus, *moved))
+        alike.setdefault(json.dumps(learned), ([], moved_history))[0].append(path)
+    for those, history in alike.values():
+        learned_by(those, text, history)
 
 
-def note_held_out(split: Split, about: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+def note_held_out(split: Split, history: History, tokenizer: Tokenizer) -> None:
     """Say before training what makes figures on the held-out text hard to understand."""
-    note_line_ends(split.held_out, about, tokenizer)
+    note_line_ends(split.held_out, history, tokenizer)
     note_learned(split.held_out, LearnedShare(share_in(split.held_out, [split.training]), True))
 
 

@@ -1,15 +1,19 @@
 """`charlm train`: a text in, a run out."""
 
 import json
+import signal
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from charlm import checkpoint
+from charlm.cli import INTERRUPTED
 from charlm.cli.live import Stopping, TrainingView, errors, stop_on_signal
 from charlm.cli.options import (
     GroupedCommand,
@@ -26,7 +30,7 @@ from charlm.cli.runs import RUN
 from charlm.cli.settings import run_options
 from charlm.cli.spelling import spelled
 from charlm.cli.texts import note_held_out, origin_of, tell
-from charlm.comparison import PLAN, duration
+from charlm.comparison import duration
 from charlm.corpus import ReadingLog, Split, Text, relocated, reopen
 from charlm.errors import UsageError
 from charlm.inference import compile_in_background
@@ -37,11 +41,14 @@ from charlm.training import (
     PRESETS,
     SIZES,
     Budget,
+    RankLost,
     Trained,
     TrainingConfig,
+    World,
     assumptions,
     choose_device,
     complete,
+    joined,
     model_config,
     policy_of,
     resume,
@@ -152,16 +159,23 @@ def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path |
     goes on, with CORPUS only if the text has moved. A finished run goes on under a larger --budget from its last
     weights: the learning rate rises and falls once more, and until it has fallen the run may be worse than before.
     """
-    with stop_on_signal() as stopping:
-        if resumed is not None:
-            refuse_all_but(RESUMING, "cannot change with --resume, which goes on with the run's own text and settings")
-            trained, text = _resume(resumed, corpus, values, quiet, stopping)
-        else:
-            trained, text = _train(corpus, values, quiet, stopping)
-        return show_outcome(trained, text, as_json, stopping(), quiet=quiet)
+    if resumed is not None:
+        refuse_all_but(RESUMING, "cannot change with --resume, which goes on with the run's own text and settings")
+    try:
+        with stop_on_signal() as stopping, joined(choose_device(values["device"])) as world:
+            work = partial(_resume, resumed) if resumed else _train
+            trained, text = work(corpus, values, quiet or not world.is_main, stopping, world)
+            if not world.is_main:
+                return 0 if trained.finished else INTERRUPTED
+            return show_outcome(trained, text, as_json, stopping(), quiet=quiet)
+    except RankLost as problem:
+        click.echo(f"error: {spelled(str(problem))}", file=sys.__stderr__)  # whichever ranks are left
+        return problem.exit_code
 
 
-def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping) -> tuple[Trained, Text]:
+def _train(
+    corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping, world: World
+) -> tuple[Trained, Text]:
     if not corpus:
         raise UsageError("no CORPUS: name a text file, or try builtin:python-reference, which every Python brings")
     start = checkpoint.load(values["start"]) if values["start"] else None
@@ -193,18 +207,19 @@ def _train(corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stoppin
         chosen = assumptions(architecture, values["size"], config, split.training.characters, budget, pace)
         errors.print(f"{architecture} of {chosen}", soft_wrap=True)
     tokenizer = _seeing_more(start, split) if start else learn_tokenizer(values["tokenizer"], values, split)
-    path = checkpoint.new_run(f"{split.training.name}-{architecture}", values["output"], force=values["force"])
-    about = {
-        "corpus": origin.describe(split, log),
-        **({checkpoint.PARENTS: checkpoint.lineage(start)} if start else {}),
-    }
+    name = f"{split.training.name}-{architecture}"
+    path = checkpoint.new_run(name, values["output"], force=values["force"]) if world.is_main else Path()
+    path = Path(world.text_of_main(str(path))) if world.size > 1 else path
+    parents = checkpoint.lineage(start) if start else ()
+    history = checkpoint.History(corpus=origin.describe(split, log), parents=parents)
     if origin.held_out is not None:
-        note_held_out(split, about, tokenizer)
-    compile_in_background(ALL_ARCHITECTURES[architecture], config)
-    with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path) as observer:
+        note_held_out(split, history, tokenizer)
+    if world.is_main:
+        compile_in_background(ALL_ARCHITECTURES[architecture], config)
+    with view(f"{architecture} on {split.training.name} → {path}", quiet, stopping, path, world) as observer:
         trained = train(
             path, split, tokenizer, architecture, config, training,
-            about=about, device=device, start=start.model if start else None, observer=observer,
+            history=history, device=device, start=start.model if start else None, observer=observer, world=world,
         )  # fmt: skip
     return trained, split.training
 
@@ -229,46 +244,47 @@ def _no_start(start: checkpoint.Run) -> str:
     """Why this run gives no weights to start from, and what to do instead."""
     if issubclass(ALL_ARCHITECTURES[start.architecture], CountingModel):
         return f"{start.architecture} models are counted; count old and new text together, with --arch instead"
-    if "mixed" in start.about:
+    if start.history.mixed:
         return "a mixture of other runs; train those on, then `charlm mix` them again"
     name = shell_quoted(start.path)
     return f"a mixture starts no other run; on its own text a larger budget trains it on: --resume {name}"
 
 
 def _resume(
-    path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping
+    path: Path, corpus: tuple[str, ...], values: dict[str, Any], quiet: bool, stopping: Stopping, world: World
 ) -> tuple[Trained, Text]:
     budget = values["budget"]
-    card = checkpoint.read_card(path)
-    run = checkpoint.load(path, resume=not (budget and checkpoint.finished(card)))
+    run = checkpoint.load(path, resume=not (budget and checkpoint.read_card(path).history.finished))
+    history = run.history
     if budget:
         Budget.parse(budget)
-        run = replace(run, about={name: value for name, value in run.about.items() if name != PLAN})
+        history = replace(history, plan=None)  # no comparison may take it for its own any more
     if corpus:
-        run = replace(run, about={**run.about, "corpus": relocated(run.about.get("corpus"), corpus)})
+        history = replace(history, corpus=relocated(history.corpus, corpus))
+    run = replace(run, history=history)
     way_out, log = f"charlm train FILE --resume {shell_quoted(path)}", ReadingLog()
     split = reopen(
-        run.about.get("corpus"),
+        history.corpus,
         f"say where it is now: {way_out}",
         given=bool(corpus),
         moved=(way_out, way_out),
         log=log,
     ).learned
     tell(log)
-    with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path) as observer:
+    with view(f"{run.architecture} on {split.training.name} → {path}", quiet, stopping, path, world) as observer:
         device = choose_device(values["device"])
-        return resume(run, split, budget=budget, device=device, observer=observer), split.training
+        return resume(run, split, budget=budget, device=device, observer=observer, world=world), split.training
 
 
 @contextmanager
-def view(title: str, quiet: bool, stopping: Stopping, path: Path) -> Iterator[TrainingView]:
+def view(title: str, quiet: bool, stopping: Stopping, path: Path, world: World) -> Iterator[TrainingView]:
     """What is seen while a run trains. An empty folder left by a failure is removed."""
     stopping.patient = True
     try:
         with TrainingView(title, stopping=stopping, quiet=quiet) as shown:
             yield shown
     finally:
-        if path.is_dir() and not any(path.iterdir()):
+        if world.is_main and path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 
@@ -292,7 +308,7 @@ def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int, *,
     result = checkpoint.result_of(trained.path, card)
     if as_json:
         figures = {"run": str(trained.path), "parameters": trained.model.parameters_count, "seconds": trained.seconds}
-        measured = {"result": result and result.to_json(), "progress": with_units(card["progress"])}
+        measured = {"result": result and result.to_json(), "progress": with_units(card.history.progress or {})}
         click.echo(json.dumps({**figures, "finished": trained.finished, **measured}))
     size = f"{trained.model.parameters_count:,} {trained.model.parameters_are}"
     if trained.warning:
@@ -300,7 +316,7 @@ def show_outcome(trained: Trained, text: Text, as_json: bool, signalled: int, *,
     if not trained.finished:
         errors.print(f"stopped and saved after {duration(trained.seconds)}; go on with", style="yellow", soft_wrap=True)
         errors.print(f"  charlm train --resume {shell_quoted(trained.path)}", soft_wrap=True)
-        return 128 + signalled
+        return 128 + (signalled or signal.SIGTERM)  # another process was told
     if quiet:
         return 0
     errors.print(f"{trained.path}: {size}, trained in {duration(trained.seconds)}", style="green", soft_wrap=True)

@@ -6,18 +6,19 @@ provenance how a run was made: settings, hashes, versions, machine
 result     the rows, what was equal for all of them and what was not
 comparing  have them, measure them, put them in order
 words      the table's cells, and the sentences around it
+records    a dictionary a row, for CSV files and data frames
 """
 
 from charlm.comparison.comparing import SAMPLE_CHARACTERS, SAMPLING, compare, sample_line
 from charlm.comparison.planning import MATCHES, Plan, budget_for, plan
+from charlm.comparison.records import baseline_objects, records, row_objects
 from charlm.comparison.result import Comparison, Conditions, Pair, Row
-from charlm.comparison.sources import PLAN, ComparisonObserver, Contender, Source, to_train, trained_already
+from charlm.comparison.sources import ComparisonObserver, Contender, Source, to_train, trained_already
 from charlm.comparison.words import Cell, Line, differing, lead, listed, notes, pairs_table, short, table
 from charlm.progress import duration
 
 __all__ = [
     "MATCHES",
-    "PLAN",
     "SAMPLE_CHARACTERS",
     "SAMPLING",
     "Cell",
@@ -30,6 +31,7 @@ __all__ = [
     "Plan",
     "Row",
     "Source",
+    "baseline_objects",
     "budget_for",
     "compare",
     "differing",
@@ -39,6 +41,8 @@ __all__ = [
     "notes",
     "pairs_table",
     "plan",
+    "records",
+    "row_objects",
     "sample_line",
     "short",
     "table",

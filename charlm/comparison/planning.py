@@ -23,8 +23,8 @@ MATCHES: dict[str, tuple[str, tuple[str, ...]]] = {
 WIDTH = "width"
 """The setting that makes a model larger or smaller, where it has one of that name."""
 
-STEP = 8  # widths are multiples of it, which processors like
-WIDEST = 2**16
+WIDTH_STEP = 8  # widths are multiples of it, which processors like
+MAX_WIDTH = 2**16
 
 Size = Callable[[Settings], int]
 """How many parameters a model of these settings has."""
@@ -97,8 +97,8 @@ def _equally_large(plans: Mapping[str, Plan], fixed: Collection[str], vocab_size
     sizes = {name: _parameters(name, vocab_size) for name in plans if ARCHITECTURES[name].by_gradient}
     if not sizes:
         return dict(plans)
-    wanted = median_low(size(plans[name].config) for name, size in sizes.items())
-    scaled = {name: _scaled(plans[name], fixed, size, wanted) for name, size in sizes.items()}
+    target = median_low(size(plans[name].config) for name, size in sizes.items())
+    scaled = {name: _scaled(plans[name], fixed, size, target) for name, size in sizes.items()}
     return {**plans, **scaled}
 
 
@@ -110,19 +110,19 @@ def _parameters(name: str, vocab_size: int) -> Size:
     return count
 
 
-def _scaled(plan: Plan, fixed: Collection[str], size: Size, wanted: int) -> Plan:
-    """The plan with the size nearest to the one wanted, by one setting; as it is where no setting scales the model."""
+def _scaled(plan: Plan, fixed: Collection[str], size: Size, target: int) -> Plan:
+    """The plan with the size nearest to the target, by one setting; as it is where no setting scales the model."""
     name = _scaling(plan.config, fixed, size)
     if name is None:
         return plan
-    highest = step = STEP if name == WIDTH else 1
-    while highest < WIDEST and not ((config := _changed(plan.config, name, highest)) and size(config) >= wanted):
+    highest = step = WIDTH_STEP if name == WIDTH else 1
+    while highest < MAX_WIDTH and not ((config := _changed(plan.config, name, highest)) and size(config) >= target):
         highest *= 2
     values = range(step, highest + 1, step)
     possible = [config for value in values if (config := _changed(plan.config, name, value))] or [plan.config]
-    place = bisect_left(possible, wanted, key=size)  # the size grows with the setting
+    place = bisect_left(possible, target, key=size)  # the size grows with the setting
     near = possible[max(0, place - 1) : place + 1]
-    return replace(plan, config=min(near, key=lambda config: abs(size(config) - wanted)), scaled=name)
+    return replace(plan, config=min(near, key=lambda config: abs(size(config) - target)), scaled=name)
 
 
 def _scaling(config: Settings, fixed: Collection[str], size: Size) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from charlm.checkpoint import Card, History
 from charlm.comparison.provenance import pace_of
 from charlm.comparison.sources import FROZEN
 from charlm.compression import Proof
@@ -32,27 +33,20 @@ class Conditions:
     budget: str | None
 
     @classmethod
-    def from_card(cls, card: Mapping[str, Any], tokenizer: Tokenizer) -> "Conditions":
+    def from_card(cls, card: Card, tokenizer: Tokenizer) -> "Conditions":
         """From a run's checkpoint.json and its tokenizer."""
-        return cls(_training_text(card.get("corpus")), _vocabulary(tokenizer), _budget(card.get("training")))
+        return cls(_training_text(card.history), _vocabulary(tokenizer), card.history.budget)
 
 
-def _training_text(corpus: Any) -> str | None:
-    try:
-        return f"{corpus['characters']['training']:,} characters (SHA-256 {corpus['sha256']['training'][:8]}…)"
-    except (KeyError, TypeError, ValueError):
-        return None
+def _training_text(history: History) -> str | None:
+    characters, sha256 = history.characters("training"), history.sha256("training")
+    return None if characters is None or sha256 is None else f"{characters:,} characters (SHA-256 {sha256[:8]}…)"
 
 
 def _vocabulary(tokenizer: Tokenizer) -> str:
     """All that decides an id; not which characters training showed, which may differ where that does not."""
     ids = tokenizer.ids_in_words(tokenizer.vocab_size)
     return f"{tokenizer.kind}, {ids} (SHA-256 {tokenizer.fingerprint[:8]}…)"
-
-
-def _budget(training: Any) -> str | None:
-    budget = training.get("budget") if isinstance(training, Mapping) else None
-    return budget if isinstance(budget, str) else None
 
 
 CONDITIONS = {"training_text": "training text", "vocabulary": "tokenizer", "budget": "budget"}
@@ -112,7 +106,7 @@ class Row:
     @property
     def pace(self) -> float:
         """The share of its usual pace at which it trained, the least over the seeds: below 1 on a busy machine."""
-        return min(map(pace_of, self.provenance), default=1.0)
+        return min((pace_of(run["processor_use"]) for run in self.provenance), default=1.0)
 
     @property
     def spread(self) -> float | None:

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from typing_extensions import override
@@ -26,9 +25,6 @@ from charlm.training import Budget, TrainingObserver, resume, train
 
 FROZEN = " (frozen)"
 """What the name of an adapting model gets where it is taken as it was trained."""
-
-PLAN = "plan"
-"""Under which name a run's card keeps what tells the plan that it was trained by from any other."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ def to_train(
     split: Split,
     tokenizer: Tokenizer,
     *,
-    about: Mapping[str, Any],
+    history: checkpoint.History,
     folder: Path | None = None,
     device: torch.device | None = None,
     seeds: int = 1,
@@ -106,7 +102,7 @@ def to_train(
     The runs go to checkpoints/, or into `folder`. A run that is there already, of the same plan, text and tokenizer,
     is taken or, if it has not finished, gone on with, unless they are to be trained `again`, or `again_disturbed` and a
     busy machine made them learn from less text. Counting has no randomness, so one seed stands for all.
-    `about` goes into every checkpoint (see `training.train`).
+    `history` has the corpus (see `training.train`).
     """
 
     def source(architecture: str, chosen: Plan) -> Source:
@@ -129,7 +125,7 @@ def to_train(
                         architecture,
                         chosen.config,
                         chosen.training,
-                        about={**about, PLAN: key},
+                        history=replace(history, plan=key),
                         device=device,
                         observer=training,
                     )
@@ -168,22 +164,22 @@ def _earlier(folder: Path, key: str) -> Path | None:
     found: dict[bool, Path] = {}
     for path in checkpoint.runs(folder):
         with suppress(CheckpointError):
-            card = checkpoint.read_card(path)
-            if card.get(PLAN) == key:
-                found.setdefault(checkpoint.finished(card), path)
+            history = checkpoint.read_card(path).history
+            if history.plan == key:
+                found.setdefault(history.finished, path)
     return found.get(True, found.get(False))
 
 
 def _disturbed(path: Path) -> bool:
     """Whether a run of a budget of time trained on a busy machine."""
-    card = checkpoint.read_card(path)
-    timed = Budget.parse(str(card["training"]["budget"])).seconds if "training" in card else None
-    return timed is not None and pace_of(card) < DISTURBED
+    history = checkpoint.read_card(path).history
+    timed = history.budget and Budget.parse(history.budget).seconds
+    return bool(timed) and pace_of(history.processor_use) < DISTURBED
 
 
 def _continued(path: Path, split: Split, device: torch.device | None, observer: ComparisonObserver) -> Contender:
     """The contender of an earlier comparison, trained to its end."""
-    if checkpoint.finished(checkpoint.read_card(path)):
+    if checkpoint.read_card(path).history.finished:
         contender = _loaded(path, observer)
         observer.on_found(path, True)
         return contender
@@ -205,39 +201,38 @@ def trained_already(
     Raises UsageError for runs that held out different texts, CheckpointError for what is no run, DataError if the
     text cannot be read again.
     """
-    corpora = {path: _corpus(path) for path in paths}
-    first, *others = corpora
+    histories = {path: _history(path) for path in paths}
+    first, *others = histories
     for other in others:
-        if corpora[first]["sha256"]["held_out"] != corpora[other]["sha256"]["held_out"]:
+        if histories[first].sha256("held_out") != histories[other].sha256("held_out"):
             raise UsageError(
-                f"{first} held out {_held_out(corpora[first])}, {other} {_held_out(corpora[other])}: two texts, "
+                f"{first} held out {_held_out(histories[first])}, {other} {_held_out(histories[other])}: two texts, "
                 "so their figures cannot be compared\n`evaluate(RUN, RUN, text=FILE)` measures both on one text"
             )
     way_out = "measure each with `evaluate(RUN, text=FILE)`"
-    text = reopen(relocated(corpora[first], *moved), way_out, given=any(moved), log=log)
-    return text.split, {str(path): [partial(_loaded, path)] for path in corpora}
+    text = reopen(relocated(histories[first].corpus, *moved), way_out, given=any(moved), log=log)
+    return text.split, {str(path): [partial(_loaded, path)] for path in histories}
 
 
-def _corpus(path: Path) -> dict[str, Any]:
-    corpus: Any = checkpoint.read_corpus(path)
-    try:
-        _held_out(corpus)
-        return dict(corpus)
-    except (KeyError, TypeError, ValueError):
-        raise CheckpointError(f"{path}: does not say which text it held out; train it again to compare it") from None
+def _history(path: Path) -> checkpoint.History:
+    """The history of a run that says which text it held out."""
+    history = checkpoint.read_history(path)
+    if history.sha256("held_out") is None or history.characters("held_out") is None:
+        raise CheckpointError(f"{path}: does not say which text it held out; train it again to compare it")
+    return history
 
 
-def _held_out(corpus: Any) -> str:
+def _held_out(history: checkpoint.History) -> str:
     """Which text a run held out, in words."""
-    characters, sha256 = corpus["characters"]["held_out"], corpus["sha256"]["held_out"]
-    whence = corpus["held_out_file"] or f"the end of {corpus['name']}"
-    return f"{characters:,} characters, {whence} (SHA-256 {sha256[:8]}…)"
+    corpus = history.corpus or {}
+    whence = corpus.get("held_out_file") or f"the end of {corpus.get('name')}"
+    sha256 = history.sha256("held_out") or ""
+    return f"{history.characters('held_out'):,} characters, {whence} (SHA-256 {sha256[:8]}…)"
 
 
 def _loaded(path: Path, _: ComparisonObserver) -> Contender:
     run = checkpoint.load(path)
-    try:
-        seconds, finished = float(run.about["progress"]["seconds"]), bool(run.about["progress"]["finished"])
-    except (KeyError, TypeError, ValueError):
-        seconds, finished = 0.0, True
-    return Contender(path, run.architecture, run.model, run.tokenizer, seconds, finished)
+    known = run.history.progress is not None
+    return Contender(
+        path, run.architecture, run.model, run.tokenizer, run.history.seconds, run.history.finished or not known
+    )

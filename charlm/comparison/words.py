@@ -164,9 +164,11 @@ def _adaptation(result: Comparison) -> Iterator[str]:
     if len(adapting) == 1:
         yield f"{adapting[0]} adapts: it counts what it reads, too; {frozen} is the same run without that."
     else:
-        yield f"{listed(adapting)} adapt: they count what they read, too; {frozen} are the same without that."
+        yield f"{listed(adapting)} adapt: they count what they read, too."
+        yield f"{frozen} are the same without that."
     if any(not row.adapts and not row.frozen for row in result.rows):
-        yield f"The others do not adapt either: compare them with {frozen}, not with {listed(adapting)}."
+        instead = frozen if len(adapting) == 1 else "these"
+        yield f"The others do not adapt either: compare them with {instead}, not with {listed(adapting)}."
 
 
 def _training(result: Comparison) -> str:

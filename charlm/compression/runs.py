@@ -14,7 +14,7 @@ from charlm.tokenizers import Tokenizer
 def files_of(model: LanguageModel, tokenizer: Tokenizer) -> dict[str, bytes]:
     """The files of a run of this model, name -> content; nothing of how and on what it was trained."""
     with tempfile.TemporaryDirectory(prefix="charlm-") as folder:
-        checkpoint.save(Path(folder), architecture_of(model), model, tokenizer, {})
+        checkpoint.save(Path(folder), architecture_of(model), model, tokenizer)
         return {file.name: file.read_bytes() for file in sorted(Path(folder).iterdir())}
 
 

@@ -28,7 +28,7 @@ from charlm.corpus.log import ReadingLog
 from charlm.corpus.origin import Origin, Reopened, relocated, reopen
 from charlm.corpus.overlap import share_in
 from charlm.corpus.source import open_corpus
-from charlm.corpus.splits import SMALLEST, Split, TrainingPart, split
+from charlm.corpus.splits import MIN_CHARACTERS, Split, TrainingPart, split
 from charlm.corpus.text import Text
 
 __all__ = [
@@ -36,8 +36,8 @@ __all__ = [
     "BUILTINS",
     "CLASSICS",
     "ERRORS",
+    "MIN_CHARACTERS",
     "PREFIX",
-    "SMALLEST",
     "STANDARD_INPUT",
     "Builtin",
     "Classic",

@@ -35,7 +35,7 @@ def _python_reference() -> Iterator[str]:
 def _python_stdlib() -> Iterator[str]:
     root = Path(sysconfig.get_path("stdlib"))
     modules = sys.stdlib_module_names - {"idlelib", "pydoc_data"}  # the second is the corpus above
-    found = False
+    has_sources = False
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
         folders = path.relative_to(root).parts[:-1]
         if (folders[0] if folders else path.stem) not in modules or {"test", "tests"} & set(folders):
@@ -44,8 +44,8 @@ def _python_stdlib() -> Iterator[str]:
             yield path.read_text(encoding="utf-8")  # newlines become \n: the same on every system
         except UnicodeDecodeError:
             continue
-        found = True
-    if not found:
+        has_sources = True
+    if not has_sources:
         raise DataError(f"builtin:python-stdlib: this Python came without its sources in {root}; take another corpus")
 
 

@@ -127,7 +127,7 @@ def _received(classic: Classic, target: Path, progress: Transferred | None) -> P
 
 
 def _unpacked(archive: Path, classic: Classic, target: Path) -> Path:
-    """The one member of a zip that is wanted, no byte more than it should have; the zip goes away."""
+    """Extract the corpus from a zip, no byte more than it should have, and remove the zip."""
     beside, left = target.with_name(target.name + ".unpacked"), classic.bytes
     try:
         with zipfile.ZipFile(archive) as bundle, bundle.open(str(classic.member)) as source, beside.open("wb") as sink:

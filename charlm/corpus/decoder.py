@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from charlm.corpus.encodings import (
     CONTROL,
-    SAMPLE,
+    SAMPLE_BYTES,
     Decoding,
     Opens,
     find_encoding,
@@ -22,18 +22,18 @@ from charlm.corpus.encodings import (
 )
 from charlm.errors import DataError
 
-BLOCK = 1 << 20  # bytes read at a time
-MARKS = {
+BYTES_PER_READ = 1 << 20  # bytes read at a time
+BYTE_ORDER_MARKS = {
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
 """What a text in these encodings begins with; each Python version refuses one without a mark in other words."""
 
-HEAD = 8192  # characters at the beginning that tell text from other data
-_FILLING = "\0" * 64  # what no text holds: the padding of an archive, or what a crash leaves of a file
-_CUT = re.compile("unexpected end of data|truncated data|incomplete multibyte sequence")
-_MARK = "charlm.mark"  # the error handler below
-_WRONG = re.compile("[\ud800-\udfff]")
+HEAD_CHARACTERS = 8192  # characters at the beginning that tell text from other data
+_PADDING = "\0" * 64  # what no text holds: the padding of an archive, or what a crash leaves of a file
+_CUT_OFF = re.compile("unexpected end of data|truncated data|incomplete multibyte sequence")
+_COUNT_WRONG_BYTES = "charlm.mark"  # the error handler below
+_WRONG_BYTES = re.compile("[\ud800-\udfff]")
 
 
 def _mark_wrong(problem: UnicodeError) -> tuple[str, int]:
@@ -42,7 +42,7 @@ def _mark_wrong(problem: UnicodeError) -> tuple[str, int]:
     return chr(0xDC00 + problem.end - problem.start), problem.end
 
 
-codecs.register_error(_MARK, _mark_wrong)
+codecs.register_error(_COUNT_WRONG_BYTES, _mark_wrong)
 
 
 def decoded(
@@ -59,12 +59,17 @@ def decoded(
     """
     encoding, strict, ascii_before = decoding.encoding, decoding.errors == "strict", True
     name = codecs.lookup(encoding).name
-    decoder = codecs.getincrementaldecoder(encoding)("strict" if strict else _MARK)
+    decoder = codecs.getincrementaldecoder(encoding)("strict" if strict else _COUNT_WRONG_BYTES)
     offset, line, block, text = 0, 1, b"more", ""
-    begun = name in ("utf-8-sig", *MARKS)  # they drop the mark themselves
+    begun = name in ("utf-8-sig", *BYTE_ORDER_MARKS)  # they drop the mark themselves
     while block:
-        block, waiting = stream.read(BLOCK), len(decoder.getstate()[0])
-        if not offset and (marks := MARKS.get(name)) and len(block) >= len(marks[0]) and not block.startswith(marks):
+        block, waiting = stream.read(BYTES_PER_READ), len(decoder.getstate()[0])
+        if (
+            not offset
+            and (marks := BYTE_ORDER_MARKS.get(name))
+            and len(block) >= len(marks[0])
+            and not block.startswith(marks)
+        ):
             raise _refused(where, encoding, "no byte order mark", block, again)
         try:
             text = decoder.decode(block, final=not block)
@@ -77,7 +82,7 @@ def decoded(
         if "\0" in text and (nul := no_text_at(text, beginning=not offset)) is not None:
             start = offset - waiting + len(text[:nul].encode(encoding, "replace"))
             place = f"NULs at byte {start}, line {line + text.count(chr(10), 0, nul)}"
-            raise _refused(where, encoding, place, block[:SAMPLE], again)
+            raise _refused(where, encoding, place, block[:SAMPLE_BYTES], again)
         if not strict:
             text = _mended(text, decoding.errors, wrong)
         yield text if begun else text.removeprefix("\ufeff")
@@ -88,17 +93,17 @@ def decoded(
 
 def _mended(text: str, errors: str, wrong: Callable[[int], None]) -> str:
     """The text with U+FFFD, or nothing, where `_mark_wrong` or the encoding itself has left a lone surrogate."""
-    if text.isascii() or not (marks := _WRONG.findall(text)):
+    if text.isascii() or not (marks := _WRONG_BYTES.findall(text)):
         return text
     wrong(sum(1 if ord(mark) < 0xDC00 else max(1, ord(mark) - 0xDC00) for mark in marks))
-    return _WRONG.sub("\ufffd" if errors == "replace" else "", text)
+    return _WRONG_BYTES.sub("\ufffd" if errors == "replace" else "", text)
 
 
 def no_text_at(text: str, *, beginning: bool) -> int | None:
     """Where the NULs are that say that this is no text; a few here and there are characters like others."""
-    if beginning and not is_text(text[:HEAD]):
+    if beginning and not is_text(text[:HEAD_CHARACTERS]):
         return text.index("\0")
-    filling = text.find(_FILLING)
+    filling = text.find(_PADDING)
     return None if filling < 0 else filling
 
 
@@ -124,7 +129,7 @@ def _not_text(
     """The error for bytes that the encoding cannot decode, from the byte `start` of the file on."""
     place = f"byte {start}, line {line}"
     encoding, data = decoding.encoding, problem.object
-    if problem.end == len(data) and _CUT.search(problem.reason):
+    if problem.end == len(data) and _CUT_OFF.search(problem.reason):
         doubt = ""
         if ascii_before and len(data) == 1 and is_utf8(encoding):
             doubt = f"; or it is cp1252, {first_words(data, 'cp1252')} being the character"
@@ -145,9 +150,9 @@ def _not_text(
 
 def _refused(where: str, encoding: str, place: str, near: bytes, again: Opens | None) -> DataError:
     """The error for a text in another encoding, which is named if it can be told; or for what is no text."""
-    found = find_encoding(again) if again else guess_encoding(near)
-    if found is None or codecs.lookup(found) == codecs.lookup(encoding):
-        if CONTROL.search(near[:HEAD].decode("latin-1")):
+    guessed = find_encoding(again) if again else guess_encoding(near)
+    if guessed is None or codecs.lookup(guessed) == codecs.lookup(encoding):
+        if CONTROL.search(near[:HEAD_CHARACTERS].decode("latin-1")):
             why = place if place.startswith("NULs") else f"{place} is not {encoding}"
             return DataError(f"{where}: binary data, not text ({why}); compressed? unpack it first")
         return DataError(
@@ -156,21 +161,21 @@ def _refused(where: str, encoding: str, place: str, near: bytes, again: Opens | 
         )
     if again:
         with again() as file:
-            head = file.read(SAMPLE)
+            head = file.read(SAMPLE_BYTES)
         near = near if head.isascii() and b"\0" not in head else head
     return DataError(
-        f"{where}: not {encoding} ({place}); it reads as {found}: {first_words(near, found)}\n"
-        f"say `encoding={found!r}`, or `encoding='auto'`, which finds out for each file"
+        f"{where}: not {encoding} ({place}); it reads as {guessed}: {first_words(near, guessed)}\n"
+        f"say `encoding={guessed!r}`, or `encoding='auto'`, which finds out for each file"
     )
 
 
 def _near(data: bytes, at: int, again: Opens | None, start: int) -> bytes:
     """What stands around a place: `at` in `data`, or where it can be read, `start` in the file."""
     if again is None:
-        return data[max(0, at - SAMPLE // 2) & ~3 : at + SAMPLE // 2]
+        return data[max(0, at - SAMPLE_BYTES // 2) & ~3 : at + SAMPLE_BYTES // 2]
     with again() as file:
-        file.seek(max(0, start - SAMPLE // 2) & ~3)
-        return file.read(SAMPLE)
+        file.seek(max(0, start - SAMPLE_BYTES // 2) & ~3)
+        return file.read(SAMPLE_BYTES)
 
 
 def _count_wrong(again: Opens, decoding: Decoding) -> int:

@@ -11,10 +11,10 @@ from charlm.errors import DataError
 if TYPE_CHECKING:
     from requests import Response, Session
 
-ATTEMPTS = 4  # in a row without a single new byte
+MAX_FAILURES = 4  # in a row without a single new byte
 PAUSE_SECONDS = 0.5  # after the first failure; doubles with each
-_TIMEOUT = (10, 30)  # seconds to connect, and without a byte
-_BLOCK = 1 << 14  # bytes; a connection that breaks loses less than one block
+_TIMEOUT_SECONDS = (10, 30)  # seconds to connect, and without a byte
+_BYTES_PER_BLOCK = 1 << 14  # bytes; a connection that breaks loses less than one block
 
 Transferred = Callable[[int, int | None], None]
 """Told the bytes that have arrived and, where the server says so, all there are."""
@@ -27,7 +27,7 @@ class _TryAgainError(Exception):
 def download(url: str, part: Path, most: int, progress: Transferred | None = None) -> None:
     """Fetch `url` into `part`, going on where an earlier call stopped if the server still has the same version.
 
-    Failed attempts are repeated, with a pause that doubles, until `ATTEMPTS` in a row have brought nothing. Raises
+    Failed attempts are repeated, with a pause that doubles, until `MAX_FAILURES` in a row have brought nothing. Raises
     DataError for no connection, an HTTP error, a body that ends early for good, or more than `most` bytes.
     Source: HTTP range requests, RFC 9110 sections 13.1.5 (If-Range) and 14.
     """
@@ -41,7 +41,7 @@ def download(url: str, part: Path, most: int, progress: Transferred | None = Non
             except (requests.RequestException, _TryAgainError) as problem:
                 failures = failures + 1 if _size(part) <= best else 1
                 best = max(best, _size(part))
-                if failures == ATTEMPTS:
+                if failures == MAX_FAILURES:
                     raise DataError(_explanation(url, problem, part)) from None
                 time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
@@ -53,7 +53,7 @@ def _attempt(session: "Session", url: str, part: Path, most: int, progress: Tran
     headers = {"Accept-Encoding": "identity"}  # ranges count the bytes that are stored
     if have and version:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
-    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS) as response:
         if response.status_code in (408, 429) or response.status_code >= 500:
             raise _TryAgainError(f"the server answered {response.status_code} {response.reason}")
         if response.status_code not in (200, 206, 416):
@@ -81,7 +81,7 @@ def _receive(
     done = start
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
-        for block in response.iter_content(_BLOCK):
+        for block in response.iter_content(_BYTES_PER_BLOCK):
             file.write(block)
             done += len(block)
             if progress:
@@ -96,8 +96,8 @@ def _extent(response: "Response") -> tuple[int, int | None]:
     if response.status_code == 200:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-    return (int(found[1]), int(found[2])) if found else (-1, None)
+    extent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+    return (int(extent[1]), int(extent[2])) if extent else (-1, None)
 
 
 def _version(response: "Response") -> str:

@@ -17,9 +17,9 @@ AUTO = "auto"
 ERRORS = ("strict", "replace", "skip")
 """What becomes of bytes that cannot be decoded: the text is refused, they become U+FFFD, or are left out."""
 
-SAMPLE = 1 << 17  # bytes that are looked at; a multiple of four, the size of a character in UTF-32
-_BLOCK = 1 << 20  # bytes read at a time
-_MARKS = {  # UTF-32 before UTF-16, whose mark it begins with
+SAMPLE_BYTES = 1 << 17  # bytes that are looked at; a multiple of four, the size of a character in UTF-32
+_BYTES_PER_READ = 1 << 20  # bytes read at a time
+_ENCODING_OF_MARK = {  # UTF-32 before UTF-16, whose mark it begins with
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -31,15 +31,15 @@ _GUESSED = re.compile(  # chardet takes short texts for rarer ones too; those mu
     r"|iso2022.*|shift_jis.*|euc_.*|gb.*|big5.*|hz"
 )
 _WIDE = frozenset(f"utf-{bits}{order}" for bits in (16, 32) for order in ("", "-le", "-be"))
-_ABOVE = bytes(range(0x80, 0x100))
-_FEW = 0.1  # wrong bytes of as many characters that are not ASCII
+_NON_ASCII = bytes(range(0x80, 0x100))
+_MAX_WRONG_SHARE = 0.1  # wrong bytes of as many characters that are not ASCII
 _WESTERN = "cp1252"
 _C1 = bytes(range(0x80, 0xA0))  # quotes and dashes in Windows-1252, in ISO 8859 controls, which no text has
-_NEARLY = 0.82  # of the best score: so far behind Windows-1252 is still taken, the most common of them
+_MIN_WESTERN_SCORE = 0.82  # of the best score: so far behind Windows-1252 is still taken, the most common of them
 CONTROL = re.compile("[\0-\x08\x0e-\x19\x1c-\x1f]")  # what most texts do without
-_MOST_CONTROLS = 0.25  # of the characters at the beginning; UTF-16 read as UTF-8 has a half
-_MOST_ODD = 0.01  # of the characters: controls, and such as no Unicode version has
-_SHOWN = 40  # characters of the first words
+_MAX_CONTROL_SHARE = 0.25  # of the characters at the beginning; UTF-16 read as UTF-8 has a half
+_MAX_ODD_SHARE = 0.01  # of the characters: controls, and such as no Unicode version has
+_QUOTED_CHARACTERS = 40  # characters of the first words
 
 
 Opens = Callable[[], BinaryIO]
@@ -83,17 +83,17 @@ def find_encoding(open_file: Opens) -> str | None:
     None for what is no text. Reads all of the file.
     """
     wrong = undecodable(open_file, "utf-8")
-    start = max(0, (wrong or 0) - SAMPLE // 2) & ~3
+    start = max(0, (wrong or 0) - SAMPLE_BYTES // 2) & ~3
     with open_file() as file:
         if marked := _marked(file.read(4)):
             return marked
         file.seek(start)
-        sample = file.read(SAMPLE)
+        sample = file.read(SAMPLE_BYTES)
     if _is_utf8(sample, begins=not start) and (wrong is None or is_damaged(sample, "utf-8")):
         return "utf-8"
     if start and b"\0" not in sample:
         sample = sample[sample.find(b"\n") + 1 :]  # not from the middle of a character
-    ranked = _ranked(sample, cut=len(sample) < SAMPLE)
+    ranked = _ranked(sample, cut=len(sample) < SAMPLE_BYTES)
     return next((name for name in ranked if undecodable(open_file, name) is None), None)
 
 
@@ -103,7 +103,7 @@ def guess_encoding(sample: bytes) -> str | None:
 
 
 def _marked(head: bytes) -> str | None:
-    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    return next((name for mark, name in _ENCODING_OF_MARK.items() if head.startswith(mark)), None)
 
 
 def _is_utf8(sample: bytes, *, begins: bool = True) -> bool:
@@ -124,24 +124,26 @@ def is_damaged(sample: bytes, encoding: str) -> bool:
     Those are UTF-8, half of which may be wrong, and the encodings of Chinese, Japanese and Korean.
     """
     utf8 = is_utf8(encoding)
-    if not utf8 and (len(_ABOVE.decode(encoding, "replace")) == len(_ABOVE) or codecs.lookup(encoding).name in _WIDE):
+    if not utf8 and (
+        len(_NON_ASCII.decode(encoding, "replace")) == len(_NON_ASCII) or codecs.lookup(encoding).name in _WIDE
+    ):
         return False
     text = sample.decode(encoding, "replace")
     wrong = text.count("\ufffd") - sample.decode(encoding, "ignore").count("\ufffd")
     right = sum(not character.isascii() for character in text) - wrong
-    return 0 < wrong <= right * (1.0 if utf8 else _FEW)
+    return 0 < wrong <= right * (1.0 if utf8 else _MAX_WRONG_SHARE)
 
 
 def is_text(head: str) -> bool:
     """Whether the beginning of a text has few enough control characters, of which UTF-16 read as UTF-8 has many."""
-    return "\0" not in head or len(CONTROL.findall(head)) <= _MOST_CONTROLS * len(head)
+    return "\0" not in head or len(CONTROL.findall(head)) <= _MAX_CONTROL_SHARE * len(head)
 
 
 def undecodable(open_file: Opens, encoding: str) -> int | None:
     """About where a file is not in this encoding, in bytes; None where it is, its last character cut perhaps."""
     decoder, offset = codecs.getincrementaldecoder(encoding)(), 0
     with open_file() as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(_BYTES_PER_READ):
             try:
                 decoder.decode(block)
             except UnicodeDecodeError as problem:
@@ -160,7 +162,7 @@ def _ranked(sample: bytes, *, cut: bool = False) -> Iterator[str]:
     )
     names = list(scores)
     mac = names[:1] == ["mac-roman"] and not any(byte in _C1 for byte in sample)  # which has its quotes elsewhere
-    if not mac and scores.get(_WESTERN, 0.0) >= _NEARLY * _best(scores):
+    if not mac and scores.get(_WESTERN, 0.0) >= _MIN_WESTERN_SCORE * _best(scores):
         names.sort(key=lambda name: name != _WESTERN)
     return (name for name in names if _gives_text(sample, name))
 
@@ -170,10 +172,10 @@ def _scores(sample: bytes) -> dict[str, float]:
     import chardet
 
     scores: dict[str, float] = {}
-    for found in chardet.detect_all(sample, ignore_threshold=True, max_bytes=SAMPLE):
-        if found["encoding"]:
-            name = codecs.lookup(found["encoding"]).name
-            scores.setdefault(_WESTERN if name == "iso8859-1" else name, found["confidence"])
+    for guess in chardet.detect_all(sample, ignore_threshold=True, max_bytes=SAMPLE_BYTES):
+        if guess["encoding"]:
+            name = codecs.lookup(guess["encoding"]).name
+            scores.setdefault(_WESTERN if name == "iso8859-1" else name, guess["confidence"])
     return {name: score for name, score in scores.items() if _GUESSED.fullmatch(name)}
 
 
@@ -188,7 +190,7 @@ def _gives_text(sample: bytes, encoding: str) -> bool:
     except UnicodeError:
         return False
     odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\t\n\r\f\v" for c in text)
-    return odd <= _MOST_ODD * len(text)
+    return odd <= _MAX_ODD_SHARE * len(text)
 
 
 def first_words(data: bytes, encoding: str) -> str:
@@ -196,7 +198,11 @@ def first_words(data: bytes, encoding: str) -> str:
     text = codecs.getincrementaldecoder(encoding)("replace").decode(data)
     line = " ".join(text.removeprefix("\ufeff").split())
     tells = next((at for at, character in enumerate(line) if not character.isascii()), 0)
-    begin = line.rfind(" ", 0, tells - _SHOWN // 2) + 1 if tells > _SHOWN // 2 else 0
-    shown = line[begin : begin + _SHOWN]
-    end = shown.rfind(" ") if len(line) > begin + _SHOWN and shown.rfind(" ") > _SHOWN // 2 else len(shown)
+    begin = line.rfind(" ", 0, tells - _QUOTED_CHARACTERS // 2) + 1 if tells > _QUOTED_CHARACTERS // 2 else 0
+    shown = line[begin : begin + _QUOTED_CHARACTERS]
+    end = (
+        shown.rfind(" ")
+        if len(line) > begin + _QUOTED_CHARACTERS and shown.rfind(" ") > _QUOTED_CHARACTERS // 2
+        else len(shown)
+    )
     return '"' + "".join(c if c.isprintable() else "\ufffd" for c in shown[:end]) + '"'

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-CACHED = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.part")
+CACHE_FILE = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.part")
 """The names of the files in the cache, whole or left behind by a crash."""
 
 

@@ -9,16 +9,16 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from charlm.corpus.folders import CACHED, cache_folder
-from charlm.corpus.mapping import STRIDE, forget
+from charlm.corpus.folders import CACHE_FILE, cache_folder
+from charlm.corpus.mapping import BYTES_PER_STRIDE, forget
 from charlm.corpus.text import Text
 from charlm.errors import DataError
 from charlm.files import atomic_file
 from charlm.progress import Listener, silent
 
-IN_MEMORY = 64 << 20  # characters; a longer text is encoded into the cache
-MOST_CACHED = 16 << 30  # bytes; what was used longest ago goes first
-_FORMAT = 1  # goes into the key: raise it when the same text and encoder would give another file
+MAX_CHARACTERS_IN_MEMORY = 64 << 20  # characters; a longer text is encoded into the cache
+MAX_CACHE_BYTES = 16 << 30  # bytes; what was used longest ago goes first
+_CACHE_FORMAT = 1  # goes into the key: raise it when the same text and encoder would give another file
 
 Stream = npt.NDArray[np.unsignedinteger[Any]]
 
@@ -43,15 +43,15 @@ def encode(text: Text, encoder: Encoder, cache: Path | None = None, progress: Li
 
     The text is encoded chunk by chunk (`Text.chunks`). Beyond 64 Mi characters the ids go into a .npy file in the
     folder `cache` (default `cache_folder()`), named by the text's SHA-256 and the encoder's fingerprint, and are
-    mapped from there, now and later, until it has to make room (`MOST_CACHED`) or `clear_cache` is called. `progress`
-    is told (what is being done, fraction done). Raises DataError if the cache cannot be written.
+    mapped from there, now and later, until it has to make room (`MAX_CACHE_BYTES`) or `clear_cache` is called.
+    `progress` is told (what is being done, fraction done). Raises DataError if the cache cannot be written.
     """
     dtype = np.dtype(np.uint16 if encoder.vocab_size <= 1 << 16 else np.uint32)
     encoded = _encoded(text, encoder, dtype, progress)
-    if text.characters <= IN_MEMORY:
+    if text.characters <= MAX_CHARACTERS_IN_MEMORY:
         return np.concatenate([np.empty(0, dtype), *encoded])
     folder = cache_folder() if cache is None else cache
-    key = hashlib.sha256(f"{_FORMAT} {text.sha256} {encoder.fingerprint}".encode()).hexdigest()
+    key = hashlib.sha256(f"{_CACHE_FORMAT} {text.sha256} {encoder.fingerprint}".encode()).hexdigest()
     path = folder / f"{key}.npy"
     stream = _load(path, dtype)
     if stream is None:
@@ -65,7 +65,7 @@ def encode(text: Text, encoder: Encoder, cache: Path | None = None, progress: Li
 
 def blocks(stream: Stream) -> Iterator[Stream]:
     """A stream in order, in blocks; of a mapped one no more than one stays in memory."""
-    size = STRIDE // stream.itemsize
+    size = BYTES_PER_STRIDE // stream.itemsize
     for begin in range(0, len(stream), size):
         yield stream[begin : begin + size]
         forget(getattr(stream, "_mmap", None))
@@ -73,7 +73,7 @@ def blocks(stream: Stream) -> Iterator[Stream]:
 
 def clear_cache(folder: Path | None = None) -> int:
     """Remove every encoded corpus from the cache and say how many bytes that were; they are made again when needed."""
-    files = [path for path in (folder or cache_folder()).glob("*") if CACHED.fullmatch(path.name)]
+    files = [path for path in (folder or cache_folder()).glob("*") if CACHE_FILE.fullmatch(path.name)]
     size = sum(path.stat().st_size for path in files)
     for path in files:
         path.unlink()
@@ -81,13 +81,13 @@ def clear_cache(folder: Path | None = None) -> int:
 
 
 def _make_room(folder: Path, newest: Path) -> None:
-    """Remove the streams that were used longest ago until all of them keep to `MOST_CACHED`; never the newest."""
+    """Remove the streams that were used longest ago until all of them keep to `MAX_CACHE_BYTES`; never the newest."""
     with suppress(OSError):  # another process may be at the same, or Windows have one open
-        others = [path for path in folder.glob("*.npy") if CACHED.fullmatch(path.name) and path != newest]
+        others = [path for path in folder.glob("*.npy") if CACHE_FILE.fullmatch(path.name) and path != newest]
         total = newest.stat().st_size
         for path in sorted(others, key=lambda path: -path.stat().st_mtime):
             total += path.stat().st_size
-            if total > MOST_CACHED:
+            if total > MAX_CACHE_BYTES:
                 path.unlink()
 
 

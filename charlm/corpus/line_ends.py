@@ -5,20 +5,20 @@ from typing import Any
 
 from charlm.corpus.text import Text
 
-KINDS = ("LF", "CRLF", "CR")  # \n, as on Linux and macOS; \r\n, as on Windows; \r alone, as on old Macs
+LINE_ENDS = ("LF", "CRLF", "CR")  # \n, as on Linux and macOS; \r\n, as on Windows; \r alone, as on old Macs
 KNOWN_SHARE = 0.01  # of a training text's line ends; below it a kind is hardly known
 CONVERTERS = {("CRLF", "LF"): "dos2unix", ("CR", "LF"): "mac2unix", ("LF", "CRLF"): "unix2dos"}
 
 
 def line_ends(text: Text) -> dict[str, int]:
-    """How many lines end with each of `KINDS`."""
+    """How many lines end with each of `LINE_ENDS`."""
     feeds = returns = pairs = 0
     previous = ""
     for chunk in text.chunks():
         feeds, returns = feeds + chunk.count("\n"), returns + chunk.count("\r")
         pairs += chunk.count("\r\n") + (previous == "\r" and chunk[0] == "\n")
         previous = chunk[-1]
-    return dict(zip(KINDS, (feeds - pairs, pairs, returns - pairs), strict=True))
+    return dict(zip(LINE_ENDS, (feeds - pairs, pairs, returns - pairs), strict=True))
 
 
 def unknown_line_ends(text: Text, known: Mapping[str, int]) -> str | None:
@@ -43,9 +43,9 @@ def known_line_ends(described: Any, *, feeds: bool, returns: bool) -> dict[str, 
 
     Of a run from before they were kept it is known whether the text had line feeds and carriage returns at all.
     """
-    kept = described.get("line_ends") if isinstance(described, Mapping) else None
-    if isinstance(kept, Mapping) and all(type(kept.get(kind)) is int for kind in KINDS):
-        return {kind: kept[kind] for kind in KINDS}
+    counts = described.get("line_ends") if isinstance(described, Mapping) else None
+    if isinstance(counts, Mapping) and all(type(counts.get(kind)) is int for kind in LINE_ENDS):
+        return {kind: counts[kind] for kind in LINE_ENDS}
     if feeds and returns:
         return None
     return {"LF": int(feeds), "CRLF": 0, "CR": int(returns)}

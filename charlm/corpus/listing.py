@@ -8,19 +8,19 @@ from pathlib import Path
 from charlm.corpus.builtin import BUILTINS, PREFIX
 from charlm.corpus.classics import CLASSICS, downloaded, left_by_download
 from charlm.corpus.decoder import looks_binary
-from charlm.corpus.encodings import AUTO, SAMPLE, Decoding, find_encoding, first_words, guess_encoding, opening
-from charlm.corpus.folders import CACHED, cache_folder
+from charlm.corpus.encodings import AUTO, SAMPLE_BYTES, Decoding, find_encoding, first_words, guess_encoding, opening
+from charlm.corpus.folders import CACHE_FILE, cache_folder
 from charlm.corpus.log import Entry, Listed, ReadingLog
 from charlm.errors import DataError
-from charlm.own_files import FILES, RUN, own_folder, written_by_charlm
+from charlm.own_files import FIRST_BYTES, RUN, own_folder, written_by_charlm
 
 BINARY, CACHE, DOWNLOAD = "binary", "a cache of charlm's", "of a download that charlm makes"
-OWN = frozenset({RUN, *FILES, CACHE, DOWNLOAD})  # why a file is left out that charlm wrote
+WRITTEN_BY_CHARLM = frozenset({RUN, *FIRST_BYTES, CACHE, DOWNLOAD})  # why a file is left out that charlm wrote
 
 STANDARD_INPUT = "-"
 """What stands for standard input among sources; a file of this name is `./-`, or a Path."""
 
-_HEAD = 8192  # bytes by which a file of a folder is known
+_HEAD_BYTES = 8192  # bytes by which a file of a folder is known
 
 
 class Gone(DataError):  # noqa: N818 - a state of affairs
@@ -59,8 +59,8 @@ def find(source: str, decoding: Decoding, log: ReadingLog) -> Source:
     if own := _own(path):
         log.leave_out(path, own)
         return Source(source, path, ())
-    found = encoding_of(path, str(path), log) if decoding.encoding == AUTO else None
-    return Source(source, path, (Entry(".", path.stat().st_size, found),))
+    encoding = encoding_of(path, str(path), log) if decoding.encoding == AUTO else None
+    return Source(source, path, (Entry(".", path.stat().st_size, encoding),))
 
 
 def find_again(source: str, listed: Listed, decoding: Decoding, log: ReadingLog) -> Source:
@@ -97,10 +97,10 @@ def locate(source: str) -> Path:
     if source and os.path.exists(source):  # noqa: PTH110 - Path.exists raises for a name that is too long
         return Path(source)
     if source in CLASSICS:
-        found = downloaded(source)
-        if found is None:
+        corpus = downloaded(source)
+        if corpus is None:
             raise DataError(f"{source}: not here yet; `charlm data get {source}` downloads it")
-        return found
+        return corpus
     if source in BUILTINS:
         raise DataError(f"{source}: no such file; the built-in corpus of that name is {PREFIX}{source}")
     if (stem := source.removesuffix(".txt")) in CLASSICS:
@@ -116,25 +116,25 @@ def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[
         if name in known:
             continue
         with path.open("rb") as stream:
-            head = stream.read(_HEAD)
-        found, why = None, "empty" if not head else _own(path)
+            head = stream.read(_HEAD_BYTES)
+        guessed, why = None, "empty" if not head else _own(path)
         if why is None and decoding.encoding == AUTO:
-            found = find_encoding(opening(path))
-            why = None if found else BINARY
+            guessed = find_encoding(opening(path))
+            why = None if guessed else BINARY
         elif why is None and looks_binary(head, decoding):
             other = guess_encoding(head)
             why = f"{other}, not {decoding.encoding}; `encoding='auto'` reads it" if other else BINARY
         if why is None:
-            if found:
-                _note_guess(path, str(path), found, log)
-            yield Entry(name, path.stat().st_size, found)
+            if guessed:
+                _note_guess(path, str(path), guessed, log)
+            yield Entry(name, path.stat().st_size, guessed)
         else:
             log.leave_out(path, why)
 
 
 def _visible_files(folder: Path, log: ReadingLog) -> list[Path]:
     """The files below a folder in the order of their paths, none hidden, and none in runs, exports or caches."""
-    found, cache = [], cache_folder().resolve()
+    files, cache = [], cache_folder().resolve()
     for parent, folders, names in os.walk(folder, onerror=lambda problem: _unreadable(problem, log)):
         own = own_folder(Path(parent), names) or (CACHE if Path(parent).resolve() == cache else None)
         if own is not None:
@@ -142,14 +142,14 @@ def _visible_files(folder: Path, log: ReadingLog) -> list[Path]:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).parts)
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted((path for path in files if path.is_file()), key=lambda path: path.relative_to(folder).parts)
 
 
 def _check_all_own(folder: Path, log: ReadingLog) -> None:
     """Raises DataError for a folder without text, unless charlm wrote all that is in it."""
     below = [(why, path) for why, paths in log.left_out.items() for path in paths if Path(path).is_relative_to(folder)]
-    own = sum(why in OWN for why, _ in below)
+    own = sum(why in WRITTEN_BY_CHARLM for why, _ in below)
     if not own or own < len(below):
         more = f", and {own} that charlm wrote" if own else ""
         raise DataError(f"{folder}: no text in this folder ({len(below) - own} binary or empty files left out{more})")
@@ -161,21 +161,21 @@ def _unreadable(problem: OSError, log: ReadingLog) -> None:
 
 def _own(path: Path) -> str | None:
     """What this file is if charlm wrote it, or keeps it beside a corpus that it downloads."""
-    if CACHED.fullmatch(path.name):
+    if CACHE_FILE.fullmatch(path.name):
         return CACHE
     return written_by_charlm(path) or (DOWNLOAD if left_by_download(path) else None)
 
 
 def encoding_of(path: Path, where: str, log: ReadingLog) -> str:
     """The encoding of a file, called `where`, that has to be found out. Raises DataError for what is no text."""
-    found = find_encoding(opening(path))
-    if found is None:
+    encoding = find_encoding(opening(path))
+    if encoding is None:
         raise DataError(f"{where}: binary data, not text (it fits no encoding); compressed? unpack it first")
-    _note_guess(path, where, found, log)
-    return found
+    _note_guess(path, where, encoding, log)
+    return encoding
 
 
 def _note_guess(path: Path, where: str, encoding: str, log: ReadingLog) -> None:
     if encoding != "utf-8":
         with path.open("rb") as file:
-            log.guess(where, encoding, first_words(file.read(SAMPLE), encoding))
+            log.guess(where, encoding, first_words(file.read(SAMPLE_BYTES), encoding))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-_NAMED = 3  # files in one line
+_MAX_NAMED_FILES = 3  # files in one line
 
 
 class Entry(NamedTuple):
@@ -69,6 +69,6 @@ class ReadingLog:
 
 
 def _named(paths: Sequence[str]) -> str:
-    if len(paths) <= _NAMED:
+    if len(paths) <= _MAX_NAMED_FILES:
         return ", ".join(paths)
-    return f"{len(paths):,} files ({', '.join(paths[:_NAMED])}, …)"
+    return f"{len(paths):,} files ({', '.join(paths[:_MAX_NAMED_FILES])}, …)"

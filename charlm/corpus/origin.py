@@ -16,9 +16,9 @@ from charlm.corpus.splits import Split, TrainingPart, split, training_part
 from charlm.corpus.text import Text
 from charlm.errors import DataError
 
-FILES = "files"  # under which name a description keeps the files of each source
-MOVED = ("`corpus=PATH`", "`held_out=FILE`")  # how to name another place
-HASHED = ("training", "held_out")  # the parts by which a text is known again
+FILES_KEY = "files"  # under which name a description keeps the files of each source
+MOVED_SETTINGS = ("`corpus=PATH`", "`held_out=FILE`")  # how to name another place
+HASHED_PARTS = ("training", "held_out")  # the parts by which a text is known again
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,11 @@ class Origin:
             "errors": self.errors,
             "held_out_file": held_out,
             "characters": {name: part.characters for name, part in parts.items()},
-            "sha256": {name: parts[name].sha256 for name in HASHED},
+            "sha256": {name: parts[name].sha256 for name in HASHED_PARTS},
             "line_ends": line_ends(opened.training),
-            **({FILES: {"sources": files[:-1], "held_out": files[-1]}} if any(f is not None for f in files) else {}),
+            **(
+                {FILES_KEY: {"sources": files[:-1], "held_out": files[-1]}} if any(f is not None for f in files) else {}
+            ),
         }
 
 
@@ -106,7 +108,7 @@ class Reopened:
         moved: tuple[str, str] | None = None,
         log: ReadingLog | None = None,
     ) -> None:
-        """`expected` has the SHA-256 of each of the `HASHED`; `given`: the sources have just been named anew."""
+        """`expected` has the SHA-256 of each of the `HASHED_PARTS`; `given`: the sources have just been named anew."""
         self._origin, self._expected, self._way_out, self._given = origin, expected, way_out, given
         self._moved, self._log = moved, log or ReadingLog()
 
@@ -153,7 +155,7 @@ class Reopened:
         try:
             yield
         except Gone as problem:
-            place, other = (self._moved or MOVED)[held_out], "" if self._moved else f"; or {self._way_out}"
+            place, other = (self._moved or MOVED_SETTINGS)[held_out], "" if self._moved else f"; or {self._way_out}"
             raise DataError(
                 f"{problem}, and this run was made from it\nif it has moved, say where it is now: {place}{other}"
             ) from None
@@ -179,12 +181,12 @@ def reopen(
     """The texts that `Origin.describe` described: of a folder the files that it had then.
 
     With `given`, standard input is among them just now; `moved` says how to name the new place of the corpus and of
-    the held-out text, by default `MOVED`; `log` notes what there is to know, such as files of a folder that are new.
-    Raises DataError, with the `way_out`, if nothing is described.
+    the held-out text, by default `MOVED_SETTINGS`; `log` notes what there is to know, such as files of a folder that
+    are new. Raises DataError, with the `way_out`, if nothing is described.
     """
     try:
         origin = _origin(described)
-        expected = {name: described["sha256"][name] for name in HASHED}
+        expected = {name: described["sha256"][name] for name in HASHED_PARTS}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise DataError(f"this run does not say which text it was made from; {way_out}") from None
     return Reopened(origin, expected, way_out, given=given, moved=moved, log=log)
@@ -196,7 +198,7 @@ def relocated(described: Any, sources: Sequence[str], held_out: str | None = Non
     if sources:
         before = known.get("sources")
         if isinstance(before, Sequence) and len(before) != len(sources):
-            known.pop(FILES, None)
+            known.pop(FILES_KEY, None)
         known["sources"] = [_lasting(name) for name in sources]
     return known if held_out is None else {**known, "held_out_file": _lasting(held_out)}
 
@@ -211,7 +213,7 @@ def _origin(described: Any) -> Origin:
     special = [name for name in names if Path(name).exists() and not (Path(name).is_file() or Path(name).is_dir())]
     if special or not sources or not isinstance(described["encoding"], str):
         raise ValueError
-    files = described.get(FILES) or {"sources": [None] * len(sources), "held_out": None}
+    files = described.get(FILES_KEY) or {"sources": [None] * len(sources), "held_out": None}
     listed = tuple(map(_entries, files["sources"]))
     if len(listed) != len(sources):
         raise ValueError

@@ -22,7 +22,7 @@ from charlm.corpus.log import ReadingLog
 from charlm.corpus.text import Text
 from charlm.errors import DataError, UsageError
 
-IN_MEMORY = 64 << 20  # bytes; a larger text stays on disk
+MAX_BYTES_IN_MEMORY = 64 << 20  # bytes; a larger text stays on disk
 
 Skipped = Callable[[Path, str], None]
 
@@ -54,8 +54,8 @@ def open_corpus(
     if not named:
         raise UsageError("no corpus given; name a file, a folder, - or one that `charlm data list` shows")
     with readable(*named):
-        found = [find(source, decoding, log) for source in named]
-    return read(found, decoding, log)
+        located = [find(source, decoding, log) for source in named]
+    return read(located, decoding, log)
 
 
 def check_standard_input(names: Sequence[str | None]) -> None:
@@ -98,7 +98,7 @@ def _mapped(sources: Sequence[Source], name: str, decoding: Decoding, log: Readi
     if len(sources) > 1 or sources[0].base is None or not sources[0].base.is_file() or not sources[0].files:
         return None
     path, (entry,) = sources[0].base, sources[0].files
-    if not is_utf8(entry.encoding or decoding.encoding) or path.stat().st_size <= IN_MEMORY:
+    if not is_utf8(entry.encoding or decoding.encoding) or path.stat().st_size <= MAX_BYTES_IN_MEMORY:
         return None
     deque(_blocks(sources, decoding, log), maxlen=0)  # reads it all: every byte is checked
     if log.wrong_bytes.pop(str(path), 0):
@@ -110,11 +110,11 @@ def _mapped(sources: Sequence[Source], name: str, decoding: Decoding, log: Readi
 
 def _gathered(name: str, blocks: Iterator[str]) -> Text:
     """The blocks as one text: in memory, or in a temporary file that vanishes with the process."""
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY) as spool:
+    with tempfile.SpooledTemporaryFile(max_size=MAX_BYTES_IN_MEMORY) as spool:
         try:
             for block in blocks:
                 spool.write(block.encode())
-            if spool.tell() <= IN_MEMORY:
+            if spool.tell() <= MAX_BYTES_IN_MEMORY:
                 spool.seek(0)
                 return Text.from_utf8(spool.read(), name)
             spool.flush()
@@ -170,8 +170,8 @@ def _once(stream: BinaryIO, where: str, decoding: Decoding, log: ReadingLog) -> 
                 shutil.copyfileobj(stream, file)
         except OSError as problem:
             raise _no_room(where, problem) from None
-        found = encoding_of(copy, where, log)
+        guessed = encoding_of(copy, where, log)
         with copy.open("rb") as file:
             yield from decoded(
-                file, where, replace(decoding, encoding=found), log.count_wrong(where, decoding.errors), opening(copy)
+                file, where, replace(decoding, encoding=guessed), log.count_wrong(where, decoding.errors), opening(copy)
             )

@@ -7,30 +7,34 @@ from functools import cached_property
 
 import numpy as np
 
-from charlm.corpus.mapping import STRIDE, forget
+from charlm.corpus.mapping import BYTES_PER_STRIDE, forget
 from charlm.errors import DataError
 
-CHUNK = 1 << 20  # bytes of UTF-8 in one chunk, at most
-_BLOCK = 1 << 16  # bytes between two entries of the character index
+MAX_CHUNK_BYTES = 1 << 20  # bytes of UTF-8 in one chunk, at most
+_BYTES_PER_INDEX_ENTRY = 1 << 16  # bytes between two entries of the character index
 
 
 class _Buffer:
-    """Valid UTF-8 and an index into it: how many characters begin before each block of `_BLOCK` bytes."""
+    """Valid UTF-8 and an index into it: how many characters begin before each `_BYTES_PER_INDEX_ENTRY`."""
 
     def __init__(self, data: bytes | mmap.mmap | memoryview) -> None:
         self.bytes = np.frombuffer(data, np.uint8)  # (bytes,)
         whole = data.obj if isinstance(data, memoryview) else data
         self.mapped = whole if isinstance(whole, mmap.mmap) else None
         strips = (np.frombuffer(strip, np.uint8) for strip in self.strips(self.bytes.data))
-        blocks = (strip[at : at + _BLOCK] for strip in strips for at in range(0, len(strip), _BLOCK))
+        blocks = (
+            strip[at : at + _BYTES_PER_INDEX_ENTRY]
+            for strip in strips
+            for at in range(0, len(strip), _BYTES_PER_INDEX_ENTRY)
+        )
         counts = np.fromiter((np.count_nonzero(_starts(block)) for block in blocks), np.int64)
         self.before = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])  # (blocks + 1,)
         self.characters = int(self.before[-1])
 
     def strips(self, part: memoryview) -> Iterator[memoryview]:
         """A part of the bytes in order, in long strips; of a mapped file no more than one stays in memory."""
-        for at in range(0, len(part), STRIDE):
-            yield part[at : at + STRIDE]
+        for at in range(0, len(part), BYTES_PER_STRIDE):
+            yield part[at : at + BYTES_PER_STRIDE]
             forget(self.mapped)
 
     def offset(self, character: int) -> int:
@@ -38,8 +42,10 @@ class _Buffer:
         if character == self.characters:
             return len(self.bytes)
         block = int(np.searchsorted(self.before, character, side="right")) - 1
-        starts = np.flatnonzero(_starts(self.bytes[block * _BLOCK : (block + 1) * _BLOCK]))
-        return block * _BLOCK + int(starts[character - self.before[block]])
+        starts = np.flatnonzero(
+            _starts(self.bytes[block * _BYTES_PER_INDEX_ENTRY : (block + 1) * _BYTES_PER_INDEX_ENTRY])
+        )
+        return block * _BYTES_PER_INDEX_ENTRY + int(starts[character - self.before[block]])
 
 
 def _starts(block: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -90,21 +96,21 @@ class Text:
         return Text(self._buffer, self.name, self._start + first, self._start + max(first, last))
 
     def chunks(self) -> Iterator[str]:
-        """The text in order, in pieces of at most `CHUNK` bytes that end with a newline where they can.
+        """The text in order, in pieces of at most `MAX_CHUNK_BYTES` bytes that end with a newline where they can.
 
         Where the cuts fall depends on the characters of this text alone, not on what it was sliced from.
         """
         at = 0
         while at < self.bytes:
-            window = bytes(self._utf8[at : at + CHUNK + 1])
+            window = bytes(self._utf8[at : at + MAX_CHUNK_BYTES + 1])
             cut = len(window)
-            if cut > CHUNK:
-                cut = window.rfind(b"\n", 0, CHUNK) + 1 or CHUNK
+            if cut > MAX_CHUNK_BYTES:
+                cut = window.rfind(b"\n", 0, MAX_CHUNK_BYTES) + 1 or MAX_CHUNK_BYTES
                 while window[cut] & 0xC0 == 0x80:
                     cut -= 1
             yield window[:cut].decode()
             at += cut
-            if at % STRIDE < cut or at == self.bytes:
+            if at % BYTES_PER_STRIDE < cut or at == self.bytes:
                 forget(self._buffer.mapped)
 
     def read(self) -> str:

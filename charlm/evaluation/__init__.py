@@ -12,7 +12,7 @@ recording  a figure into the card of its run
 
 from charlm.evaluation.bootstrap import with_seeds
 from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
-from charlm.evaluation.learned import WEIGHED_ON, LearnedShare, learned_share
+from charlm.evaluation.learned import LearnedShare, learned_share
 from charlm.evaluation.recording import record
 from charlm.evaluation.reference import baselines
 from charlm.evaluation.result import Difference, Evaluation, paired_difference
@@ -20,7 +20,6 @@ from charlm.evaluation.scoring import token_bits, windowed_token_bits
 from charlm.evaluation.walk import evaluate
 
 __all__ = [
-    "WEIGHED_ON",
     "Difference",
     "Dynamic",
     "Evaluation",

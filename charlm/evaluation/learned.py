@@ -1,15 +1,12 @@
 """How much of a text a run has learned from: what tells a figure of prediction from one of memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from charlm.checkpoint import parents
+from charlm.checkpoint import History
 from charlm.corpus import Reopened, Text, reopen, share_in
 from charlm.errors import DataError
 from charlm.progress import Listener, silent
-
-WEIGHED_ON = "weighed_on"
-"""Under which name the card of a mixture keeps the text that it was weighed on, where it was one of its own."""
 
 
 class LearnedShare(NamedTuple):
@@ -25,14 +22,14 @@ class LearnedShare(NamedTuple):
 
 
 def learned_share(
-    text: Text, about: Mapping[str, Any], own: Reopened | None = None, progress: Listener = silent
+    text: Text, history: History, own: Reopened | None = None, progress: Listener = silent
 ) -> LearnedShare:
     """How much of a text stands word for word (see `share_in`) in the training text of a run and of its parents.
 
-    `about` as in `Run`; `own` is its corpus where it has been opened already. A text that a run learned from and that
+    `own` is the run's corpus where it has been opened already. A text that a run learned from and that
     is not there any more is known by its SHA-256 where the whole of it stands at the beginning.
     """
-    corpora = [about.get("corpus"), *(parent.get("corpus") for parent in parents(about))]
+    corpora = [history.corpus, *(parent.get("corpus") for parent in history.parents)]
     texts, complete = [], True
     for number, described in enumerate(corpora):
         try:
@@ -41,20 +38,20 @@ def learned_share(
         except DataError:
             complete = False
     shares = [share_in(text, texts, progress)]
-    shares += [size / text.characters for size, sha256 in _sizes(about, corpora) if _begins(text, size, sha256)]
+    shares += [size / text.characters for size, sha256 in _sizes(history, corpora) if _begins(text, size, sha256)]
     return LearnedShare(max(shares), complete)
 
 
-def _sizes(about: Mapping[str, Any], corpora: list[Any]) -> Iterator[tuple[int, str]]:
+def _sizes(history: History, corpora: list[Any]) -> Iterator[tuple[int, str]]:
     """Characters and SHA-256 of each text that was learned from, as far as the card has them."""
     for described in corpora:
         try:
             yield int(described["characters"]["training"]), str(described["sha256"]["training"])
         except (KeyError, TypeError, ValueError):
             continue
-    weighed = about.get(WEIGHED_ON)
-    if isinstance(weighed, Mapping) and isinstance(weighed.get("characters"), int):
-        yield weighed["characters"], str(weighed.get("sha256"))
+    tuned_on = history.weighed_on or {}
+    if isinstance(tuned_on.get("characters"), int):
+        yield tuned_on["characters"], str(tuned_on.get("sha256"))
 
 
 def _begins(text: Text, size: int, sha256: str) -> bool:

@@ -1,7 +1,7 @@
 """Runs into one mixture: over the same text and tokenizer, weighed on what they have not learned from."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from charlm import checkpoint
-from charlm.checkpoint import Run
+from charlm.checkpoint import History, Run
 from charlm.corpus import ReadingLog, Stream, Text, encode, relocated, reopen
 from charlm.errors import UsageError
-from charlm.evaluation import WEIGHED_ON
 from charlm.mixing.evidence import Places
 from charlm.models import CountingModel, LanguageModel, Member, Mixture, MixtureConfig
 from charlm.progress import Listener, silent
@@ -22,14 +21,14 @@ from charlm.tokenizers import Tokenizer
 
 @dataclass(frozen=True)
 class Mixed:
-    """A mixture, what its checkpoint should say of it, and the bits per character of the text it was tuned on.
+    """A mixture, what its card should say of it, and the bits per character of the text it was tuned on.
 
     `bits_per_character` has the members by the names of their runs, and at last the mixture.
     """
 
     model: Mixture
     tokenizer: Tokenizer
-    about: dict[str, Any]
+    history: History
     bits_per_character: dict[str, float]
 
 
@@ -52,7 +51,7 @@ def mix(
     runs = [checkpoint.load(path) for path in paths]
     config = MixtureConfig(combine, tuple(Member(run.architecture, run.model.config) for run in runs))
     shared, tokenizer = _shared(runs, named=text is not None), runs[0].tokenizer
-    described = relocated(shared.about.get("corpus"), moved)
+    described = relocated(shared.history.corpus, moved)
     split = reopen(described, "train the runs again to mix them", given=bool(moved), log=log).learned
     for run in runs[1:]:
         tokenizer = tokenizer.also_seeing(run.tokenizer.seen)
@@ -65,33 +64,41 @@ def mix(
     ids = encode(tuned_on, tokenizer, progress=progress)
     places = Places(ids, tokenizer.vocab_size)
     learned = encode(split.train, tokenizer) if text is None else None
-    said = [_said(run.model, places, learned, ids, progress) for run in runs]
+    said = [_said(run.model, places, tokenizer, learned, ids, progress) for run in runs]
     model = Mixture(config, tokenizer.vocab_size, [run.model for run in runs])
     places.tune(model, said, lambda done: progress("weighing", done))
     said.append(model.combined(torch.stack(said, 1), places.copies))
     bits = len(ids) / len(places.targets) / tuned_on.characters / math.log(2)  # of a nat, per character
     names = [str(path) for path in paths]
-    about: dict[str, Any] = {"corpus": described, "mixed": names, "progress": _history(runs)}
-    if came_from := [entry for run in runs for entry in checkpoint.parents(run.about)]:
-        about[checkpoint.PARENTS] = came_from
-    if text is not None:
-        about[WEIGHED_ON] = {"name": text.name, "characters": text.characters, "sha256": text.sha256}
     found = {name: bits * places.nats(voice) for name, voice in zip([*names, "mixture"], said, strict=True)}
-    if text is None:
-        about["result"] = checkpoint.Result(found["mixture"], checkpoint.VALIDATION).to_json()
-    return Mixed(model.eval(), tokenizer, about, found)
+    history = History(
+        corpus=described,
+        parents=tuple(parent for run in runs for parent in run.history.parents),
+        mixed=tuple(names),
+        progress=_progress_of(runs),
+        weighed_on=_described(text) if text else None,
+        result=None if text else checkpoint.Result(found["mixture"], checkpoint.VALIDATION),
+    )
+    return Mixed(model.eval(), tokenizer, history, found)
 
 
-def _said(model: LanguageModel, places: Places, learned: Stream | None, ids: Stream, progress: Listener) -> Tensor:
+def _said(
+    model: LanguageModel,
+    places: Places,
+    tokenizer: Tokenizer,
+    learned: Stream | None,
+    ids: Stream,
+    progress: Listener,
+) -> Tensor:
     """What a model says of the places; what counts is fitted anew if it has `learned` a text and counted `ids`."""
     if isinstance(model, CountingModel) and learned is not None:
         found: list[Tensor] = []
-        type(model)(model.config, model.vocab_size).fit(
-            learned, ids, progress, lambda one: found.append(places.said(one))
-        )
+        anew = type(model)(model.config, model.vocab_size)
+        anew.read_vocabulary(tokenizer.whole_texts)
+        anew.fit(learned, ids, progress, lambda one: found.append(places.said(one)))
         return found[0]
     if isinstance(model, Mixture):
-        voices = [_said(member, places, learned, ids, progress) for member in model.each()]
+        voices = [_said(member, places, tokenizer, learned, ids, progress) for member in model.each()]
         return model.combined(torch.stack(voices, 1), places.copies)
     progress("reading", 0.0)
     return places.said(model)
@@ -119,19 +126,18 @@ def _shared(runs: Sequence[Run], *, named: bool) -> Run:
     return first
 
 
+def _described(text: Text) -> dict[str, Any]:
+    """What the card keeps of the text that a mixture is tuned on."""
+    return {"name": text.name, "characters": text.characters, "sha256": text.sha256}
+
+
 def _hashes(run: Run) -> Any:
-    corpus = run.about.get("corpus")
-    return corpus.get("sha256") if isinstance(corpus, Mapping) else None
-
-
-def _progress(run: Run) -> Mapping[str, Any]:
-    progress = run.about.get("progress")
-    return progress if isinstance(progress, Mapping) else {}
+    return (run.history.corpus or {}).get("sha256")
 
 
 def _check_apart(run: Run) -> None:
     """Raises UsageError for a run that has learned from the validation slice by gradients."""
-    if _progress(run).get("joined") is not None:
+    if run.history.joined is not None:
         raise UsageError(
             f"{run.path} has learned from the validation slice too, so what it says of it is hindsight\n"
             "train it with `train(TEXT, join=False)`, or all at once with `train(TEXT, architecture='mixture')`, "
@@ -139,13 +145,11 @@ def _check_apart(run: Run) -> None:
         )
 
 
-def _history(runs: Sequence[Run]) -> dict[str, Any]:
+def _progress_of(runs: Sequence[Run]) -> dict[str, Any]:
     """How the members came to be, as far as it matters to those who train or mix on."""
-    histories = [_progress(run) for run in runs]
-    seconds = [history.get("seconds") for history in histories]
-    joined = [history["joined"] for history in histories if history.get("joined") is not None]
+    joined = [run.history.joined for run in runs if run.history.joined is not None]
     return {
         "finished": True,
-        "seconds": sum(value for value in seconds if isinstance(value, (int, float))),
+        "seconds": sum(run.history.seconds for run in runs),
         "joined": joined[0] if joined else None,
     }

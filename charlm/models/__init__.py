@@ -4,6 +4,7 @@ from collections import ChainMap
 from collections.abc import Mapping
 
 from charlm.models.base import CountingModel, LanguageModel, Network, State, detach, device_of, select
+from charlm.models.contexts import Contexts
 from charlm.models.decoder import Decoder
 from charlm.models.feedforward import FeedForward
 from charlm.models.mixture import COMBINATIONS, Member, Mixture, MixtureConfig
@@ -13,6 +14,7 @@ from charlm.models.transformer import Transformer
 
 ARCHITECTURES: dict[str, type[LanguageModel]] = {
     "ngram": NGram,
+    "contexts": Contexts,
     "feedforward": FeedForward,
     "rnn": RNN,
     "gru": GRU,

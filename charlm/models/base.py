@@ -3,8 +3,9 @@
 Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W attention window.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, ClassVar
@@ -68,6 +69,9 @@ class LanguageModel(nn.Module, ABC):
         """(B, T), (B, T) -> (B, T) float32: ln P of the targets only. Models override it where that is cheaper."""
         log_probs, state = self(tokens, state)
         return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), state
+
+    def read_vocabulary(self, pieces: Sequence[str]) -> None:
+        """Told before training how each id is spelled, V texts; "" for bytes that are no character alone."""
 
     def expect(self, counts: Tensor, *, anew: bool = True) -> None:
         """Told before training how often each id occurs in the text, (V,). `anew`: nothing was learned before."""
@@ -174,19 +178,23 @@ class Dropout(nn.Module):
     """While training, zeroes a share of the inputs and scales up the rest (Srivastava et al. 2014).
 
     One random 64-bit word decides for eight numbers, several times faster on a CPU than one draw each; the share is
-    therefore rounded to 1/256.
+    therefore rounded to 1/256. Where several processes share a batch, each draws for all of it and takes its `rows`.
     """
 
     def __init__(self, share: float) -> None:
         super().__init__()
         self.threshold = min(255, round(256 * share))
+        self.batch: int | None = None  # None: that of the inputs
+        self.rows = slice(None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape."""
+        """x (B, ...), of any shape."""
         if not self.training or not self.threshold:
             return x
-        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        shape = (self.batch or len(x), *x.shape[1:])
+        count = math.prod(shape)
+        words = torch.empty(-(-count // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[:count].view(shape)[self.rows] >= self.threshold
         return x * kept * (256 / (256 - self.threshold))
 
 

@@ -1,9 +1,9 @@
 """Everything that is needed to cite the figures, or to make them again."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from charlm import __version__
+from charlm.checkpoint import Card
 from charlm.comparison import duration
 from charlm.report.findings import Finding, Findings
 from charlm.report.html import Html, tag, together
@@ -54,45 +54,39 @@ def settings(finding: Finding) -> Iterator[tuple[str, str]]:
     card, row = finding.card, finding.row
     yield "Architecture", row.architecture
     yield "Parameters", f"{row.parameters:,}"
-    yield from ((_name(key), _value(value)) for key, value in _mapping(card, "config").items() if key != "members")
-    for number, member in enumerate(_mapping(card, "config").get("members") or ()):
+    yield from ((_name(key), _value(value)) for key, value in card.config.items() if key != "members")
+    for number, member in enumerate(card.config.get("members") or ()):
         listed = ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in member["config"].items())
         yield f"Member {number + 1}", f"{member['architecture']}: {listed}"
-    training = _mapping(card, "training")
+    training = card.history.training or {}
     for key in [*TRAINING, *(key for key in training if key not in (*TRAINING, "seed"))]:
         if key in training:
             yield _name(key), _value(training[key])
     if training:
         yield "Seed", ", ".join(_seeds(finding))
-    progress = _mapping(card, "progress")
+    progress = card.history.progress or {}
     if "step" in progress:
         yield "Steps", f"{_value(progress['step'])}"
     yield "Time of training", duration(row.training_seconds)
-    yield "Tokenizer", f"{row.tokenizer}, {_value(card.get('vocab_size'))} ids"
+    yield "Tokenizer", f"{row.tokenizer}, {_value(card.vocab_size)} ids"
     yield "Trained with", ", ".join(_trained_with(card))
-    yield "Weights, SHA-256", _value(_mapping(_mapping(card, "files"), "weights").get("sha256"))
+    yield "Weights, SHA-256", _value(card.files["weights"].sha256)
 
 
-def _trained_with(card: Mapping[str, Any]) -> Iterator[str]:
+def _trained_with(card: Card) -> Iterator[str]:
     """Versions and machine; older runs say nothing of the machine."""
-    machine = _mapping(card, "environment")
-    yield f"charlm {_value(card.get('charlm'))}"
+    machine = card.environment or {}
+    yield f"charlm {_value(card.charlm)}"
     if "python" in machine:
         yield f"Python {machine['python']}"
-    yield f"PyTorch {_value(card.get('torch'))}"
+    yield f"PyTorch {_value(card.torch)}"
     if "processor" in machine:
         yield f"{machine['processor']}, threads: {_value(machine.get('threads'))}"
 
 
 def _seeds(finding: Finding) -> list[str]:
-    first = _mapping(finding.card, "training").get("seed")
+    first = (finding.card.history.training or {}).get("seed")
     return [_value(first)] if not isinstance(first, int) else [str(first + n) for n in range(len(finding.row.runs))]
-
-
-def _mapping(card: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A part of a card; none where it is missing or something else."""
-    part = card.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 def _name(key: str) -> str:

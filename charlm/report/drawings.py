@@ -9,6 +9,8 @@ from charlm.report.html import Html, tag
 SENTENCES = {
     "ngram": "Counts which character followed each short context in the training text; contexts of several lengths "
     "are combined, so that one seen rarely falls back on a shorter one.",
+    "contexts": "Counts what followed many kinds of context: last characters, words, lines, columns, shapes; small "
+    "networks mix them and learn from every character (Mahoney's paq8).",
     "feedforward": "Looks at a fixed number of characters, turns each into a vector, and passes these vectors through "
     "ordinary layers (Bengio et al. 2003).",
     "rnn": "Reads one character at a time and keeps a single hidden vector h, computed anew at each step from the "

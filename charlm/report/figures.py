@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.analysis import KINDS, EmbeddingMap, Gradients
-from charlm.report.findings import Finding, Measured
+from charlm.report.findings import Finding, Learned, Measured
 from charlm.report.html import Html, visible
 from charlm.report.plots import INK, MARKERS, MUTED, SIZE, LineEnd, colour, figure, label_lines, style
 
@@ -27,9 +27,10 @@ RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 LABELS = 90  # characters named in a map of embeddings, at most
 
 Numbered = tuple[int, Finding]  # with the number that decides its colour
+NumberedLearned = tuple[int, Learned]
 
 
-def learning(found: Sequence[Numbered], what: str, unit: str) -> Html:
+def learning(found: Sequence[NumberedLearned], what: str, unit: str) -> Html:
     """Bits per character while learning, against `what` of each measurement; both axes are logarithmic."""
     with figure(f"Learning curves against {unit}") as (_, (axes,), done):
         ends = []
@@ -61,7 +62,7 @@ def _thinned(curve: Sequence[Measured]) -> list[Measured]:
     return [Measured(mean(g, "characters"), mean(g, "seconds"), mean(g, "training"), None) for g in groups]
 
 
-def front(found: Sequence[Numbered], value: Callable[[Finding], float], unit: str, *, log: bool) -> Html:
+def front(found: Sequence[NumberedLearned], value: Callable[[Learned], float], unit: str, *, log: bool) -> Html:
     """Bits per character against what they cost, and the Pareto front: nobody is better for less."""
     with figure(f"Bits per character against {unit}") as (_, (axes,), done):
         for number, finding in found:
@@ -165,7 +166,7 @@ def embedding(found: EmbeddingMap, number: int, name: str, text: str) -> Html:
         return done()
 
 
-def _bits(finding: Finding) -> float:
+def _bits(finding: Learned) -> float:
     return finding.row.evaluation.bits_per_character
 
 

@@ -66,18 +66,24 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Learned:
+    """How one contender learned and what came of it: all that figures of quality need."""
+
+    name: str
+    row: Row
+    curve: tuple[Measured, ...]
+
+
+@dataclass(frozen=True)
+class Finding(Learned):
     """All there is to show of one contender; None for what it does not have.
 
     `card` is what its run says of itself. `made`: of a mixture, what it is made of and how. `beginnings`: the gradients
     before training, by name; those of an rnn with the other activation too.
     """
 
-    name: str
-    row: Row
-    card: Mapping[str, Any]
+    card: checkpoint.Card
     made: tuple[str, str] | None
-    curve: tuple[Measured, ...]
     reading: Reading
     kinds: dict[str, Kind]
     context: tuple[ContextPoint, ...]
@@ -162,7 +168,7 @@ def _finding(
         row=row,
         card=checkpoint.read_card(row.run),
         made=_made(model),
-        curve=tuple(_curve(checkpoint.read_metrics(row.run))),
+        curve=learning_curve(row),
         reading=reading,
         kinds=bits_by_kind(text.read(), reading.character_bits),
         context=context_curve(model, tokenizer, reading, tokens=CONTEXT_TOKENS, progress=progress),
@@ -193,6 +199,11 @@ def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Tex
         with suppress(TrainingFault):  # one that explodes costs the others nothing
             found[named] = gradients_through_time(one, tokenizer, text, reach=REACH, positions=FEW)
     return found
+
+
+def learning_curve(row: Row) -> tuple[Measured, ...]:
+    """The learning curve of a row's run."""
+    return tuple(_curve(checkpoint.read_metrics(row.run)))
 
 
 def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:

@@ -88,7 +88,7 @@ class Playground:
         except CheckpointError:
             return None
         result = result_of(path, card)
-        known = {key: card.get(key) for key in ("architecture", "tokenizer", "parameters")}
+        known = {"architecture": card.architecture, "tokenizer": card.tokenizer, "parameters": card.parameters}
         return {"name": name, **known, "bits_per_character": result and result.bits_per_character}
 
     async def expect(self, request: Request) -> Response:

@@ -44,7 +44,7 @@ class Sources:
         return list(quotations(text, self._training(model)))
 
     def _training(self, model: ServedModel) -> str:
-        described = model.run.about.get("corpus", {})
+        described = model.run.history.corpus or {}
         key = str(described.get("sha256"))
         with self._reading:
             if key not in self._texts:

@@ -27,8 +27,8 @@ CODE_POINTS = 0x110000
 Ids = npt.NDArray[np.int32]
 Integers = npt.NDArray[np.int64]
 
-FILE = "tokenizer.json"
-_BLOCK = 1 << 20  # ids looked at together
+TOKENIZER_FILE = "tokenizer.json"
+_IDS_PER_BLOCK = 1 << 20  # ids looked at together
 
 
 class Tokenizer(ABC):
@@ -71,23 +71,25 @@ class Tokenizer(ABC):
 
     def files(self) -> dict[str, bytes]:
         """What a checkpoint stores: file name -> content; deterministic, and all that `from_files` needs."""
-        return {FILE: _json({"kind": self.kind, **self.vocabulary(), "seen": self.seen.tolist()})}
+        return {TOKENIZER_FILE: _json({"kind": self.kind, **self.vocabulary(), "seen": self.seen.tolist()})}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> "Tokenizer":
         """Rebuild from `files()`. Raises CheckpointError that names the file for anything malformed."""
-        if FILE not in files:
-            raise CheckpointError(f"{FILE} is missing: the run is incomplete; take a whole copy of it or train again")
+        if TOKENIZER_FILE not in files:
+            raise CheckpointError(
+                f"{TOKENIZER_FILE} is missing: the run is incomplete; take a whole copy of it or train again"
+            )
         try:
-            data = json.loads(files[FILE])
+            data = json.loads(files[TOKENIZER_FILE])
             tokenizer = cls.from_vocabulary(data, code_points_from_json(data["seen"]))
-            sound = tokenizer.files()[FILE] == files[FILE] and tokenizer._learned_only_from_seen()
+            sound = tokenizer.files()[TOKENIZER_FILE] == files[TOKENIZER_FILE] and tokenizer._learned_only_from_seen()
         except (ValueError, KeyError, TypeError, OverflowError, RuntimeError):
             sound = False
         if not sound:
             raise CheckpointError(
-                f"{FILE}: not what charlm writes for a tokenizer of kind {cls.kind!r}: damaged, edited or from "
-                "another version; take an intact copy of the run or train again"
+                f"{TOKENIZER_FILE}: not what charlm writes for a tokenizer of kind {cls.kind!r}: damaged, edited or "
+                "from another version; take an intact copy of the run or train again"
             )
         return tokenizer
 
@@ -134,7 +136,7 @@ class Tokenizer(ABC):
         """The text of some ids, (N,) of any integer type; bytes that are no UTF-8 become U+FFFD."""
         numbers = np.asarray(ids, dtype=np.int64).tolist()
         assert not numbers or min(numbers) >= 0, "ids count from 0"
-        return b"".join([self._pieces[number] for number in numbers]).decode("utf-8", _ERRORS)
+        return b"".join([self._pieces[number] for number in numbers]).decode("utf-8", _DECODE_ERRORS)
 
     def unseen(self, ids: npt.NDArray[np.integer[Any]]) -> Integers:
         """Where the characters are that training never saw: (K, 2) int64, first token and one past the last of each.
@@ -145,7 +147,7 @@ class Tokenizer(ABC):
         spans = [np.empty((0, 2), dtype=np.int64)]
         first = 0
         while first < len(ids):
-            last = first + _BLOCK
+            last = first + _IDS_PER_BLOCK
             while last < len(ids) and FIRST_BYTE + 0x80 <= ids[last] < FIRST_BYTE + 0xC0:
                 last += 1  # never between the bytes of one character
             spans.append(first + self._unseen_in_block(ids[first:last]))
@@ -180,13 +182,13 @@ class StreamDecoder:
         if not self._begun and (whole := self._texts[token]):
             return whole
         self._begun += self._pieces[token]
-        text, used = codecs.utf_8_decode(self._begun, _ERRORS, False)
+        text, used = codecs.utf_8_decode(self._begun, _DECODE_ERRORS, False)
         self._begun = self._begun[used:]
         return text
 
     def finish(self) -> str:
         """What an unfinished character leaves, as U+FFFD; the decoder is then as new."""
-        text, self._begun = self._begun.decode("utf-8", _ERRORS), b""
+        text, self._begun = self._begun.decode("utf-8", _DECODE_ERRORS), b""
         return text
 
 
@@ -202,8 +204,8 @@ def spell(text: str) -> Ids:
 
 def count(chunk: str, counts: Integers) -> None:
     """Add the occurrences of each code point to `counts`, (CODE_POINTS,)."""
-    found = np.bincount(code_points(chunk))
-    counts[: len(found)] += found
+    occurrences = np.bincount(code_points(chunk))
+    counts[: len(occurrences)] += occurrences
 
 
 def alphabet(chunks: Iterable[str]) -> Integers:
@@ -242,6 +244,6 @@ def _mend(problem: UnicodeError) -> tuple[str | bytes, int]:
         return "\ufffd", problem.end
 
 
-_ERRORS = "charlm-mend"
+_DECODE_ERRORS = "charlm-mend"
 _surrogate = codecs.lookup_error("surrogatepass")
-codecs.register_error(_ERRORS, _mend)
+codecs.register_error(_DECODE_ERRORS, _mend)

@@ -13,11 +13,12 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from charlm.config import Settings
 from charlm.tokenizers.base import CODE_POINTS, FIRST_PIECE, Ids, Integers, Tokenizer, spell
 
-CACHED_WORDS = 1 << 16
+MAX_CACHED_WORDS = 1 << 16
 """Words whose ids are remembered, at most."""
 
 Pair = tuple[int, int]
@@ -62,25 +63,26 @@ class BPE(Tokenizer):
         return {"pieces": pieces, "merges": [list(pair) for pair in self._merges]}
 
     @classmethod
+    @override
     def from_vocabulary(cls, vocabulary: Mapping[str, Any], seen: Integers) -> "BPE":
-        """Raises ValueError, KeyError or TypeError for what cannot be one."""
         pieces = [piece.encode("latin-1") for piece in vocabulary["pieces"]]
         return cls(pieces, [(int(left), int(right)) for left, right in vocabulary["merges"]], seen)
 
+    @override
     def encode(self, text: str) -> Ids:
-        """Word by word."""
         ids: list[int] = []
         for word in words_pattern().findall(text):
-            found = self._words.get(word)
-            if found is None:
-                found = self._encode_word(word)
-                if len(self._words) < CACHED_WORDS:
-                    self._words[word] = found
-            ids += found
+            word_ids = self._words.get(word)
+            if word_ids is None:
+                word_ids = self._encode_word(word)
+                if len(self._words) < MAX_CACHED_WORDS:
+                    self._words[word] = word_ids
+            ids += word_ids
         return np.array(ids, dtype=np.int32)
 
-    def unseen(self, ids: Any) -> Integers:  # noqa: ARG002
-        """None: nobody knows what training saw."""
+    @override
+    def unseen(self, ids: Any) -> Integers:
+        """No spans: which characters training saw is not known."""
         return np.empty((0, 2), dtype=np.int64)
 
     def _learned_only_from_seen(self) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from charlm.config import Settings
 from charlm.tokenizers.base import Ids, Integers, Tokenizer, alphabet, spell
 
@@ -24,15 +26,15 @@ class Bytes(Tokenizer):
         """Learn nothing but which characters the training part holds."""
         return cls((), alphabet(chunks))
 
+    @override
     def vocabulary(self) -> dict[str, Any]:
-        """Nothing: all of these are alike."""
         return {}
 
     @classmethod
-    def from_vocabulary(cls, vocabulary: Mapping[str, Any], seen: Integers) -> "Bytes":  # noqa: ARG003
-        """As the interface says."""
+    @override
+    def from_vocabulary(cls, vocabulary: Mapping[str, Any], seen: Integers) -> "Bytes":
         return cls((), seen)
 
+    @override
     def encode(self, text: str) -> Ids:
-        """As the interface says."""
         return spell(text)

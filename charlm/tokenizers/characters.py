@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from typing_extensions import override
 
 from charlm.config import Settings, setting
 from charlm.tokenizers.base import (
@@ -58,12 +59,12 @@ class Characters(Tokenizer):
         return {"characters": self._characters.tolist()}
 
     @classmethod
+    @override
     def from_vocabulary(cls, vocabulary: Mapping[str, Any], seen: Integers) -> "Characters":
-        """As the interface says."""
         return cls(code_points_from_json(vocabulary["characters"]), seen)
 
+    @override
     def encode(self, text: str) -> Ids:
-        """As the interface says; vectorised, with or without characters that have no id."""
         codes = code_points(text)
         ids = self._ids[codes]  # (characters,)
         spelled = ids == 0

@@ -14,33 +14,34 @@ from typing import Any, ClassVar
 
 import numpy as np
 import sentencepiece
+from typing_extensions import override
 
 from charlm.config import Settings, setting
 from charlm.errors import DataError, UsageError
 from charlm.tokenizers.base import CODE_POINTS, FIRST_PIECE, Ids, Integers, Tokenizer, count, spell
 from charlm.tokenizers.characters import CharactersConfig
 
-USUAL_SIZE = 512
+DEFAULT_VOCAB_SIZE = 512
 """Ids where no size is asked for, at most: a short text has fewer pieces."""
 
-SAMPLE = 1 << 21
+MAX_TRAINING_CHARACTERS = 1 << 21
 """Characters that pieces are learned from at most: blocks spread evenly over the training part."""
 
-_BLOCK = 1 << 12  # characters of one training sentence
-_LONGEST = 1 << 16  # characters encoded at once; bounds the library's memory
+_CHARACTERS_PER_SENTENCE = 1 << 12  # characters of one training sentence
+_MAX_CHARACTERS_PER_CALL = 1 << 16  # characters encoded at once; bounds the library's memory
 _SPACE = "\u2581"  # what the library writes for a space
 _UNKNOWN = "\u2585"  # what it writes for what it does not know
 _MODEL_TYPES = {"unigram": 1, "bpe": 2}  # as in the library's model file
 
-_LARGEST_SCORE = 1e9
-_TRAINING: dict[str, Any] = {
+_MAX_SCORE = 1e9
+_TRAINER_OPTIONS: dict[str, Any] = {
     "hard_vocab_limit": False,
     "character_coverage": 1.0,
     "normalization_rule_name": "identity",
     "add_dummy_prefix": False,
     "remove_extra_whitespaces": False,
     "allow_whitespace_only_pieces": True,  # indentation: a quarter fewer tokens on source code
-    "max_sentence_length": 8 * _BLOCK,  # in bytes; a longer one would be left out
+    "max_sentence_length": 8 * _CHARACTERS_PER_SENTENCE,  # in bytes; a longer one would be left out
     "unk_piece": _UNKNOWN,
     "unk_id": 0,
     "bos_id": -1,
@@ -59,7 +60,8 @@ class SentencePieceConfig(CharactersConfig):
 
     vocab_size: int | None = setting(
         None,
-        f"number of ids, the 256 bytes and the boundary included; if not given, {USUAL_SIZE} or what a short text has",
+        f"number of ids, the 256 bytes and the boundary included; if not given, {DEFAULT_VOCAB_SIZE} "
+        "or what a short text has",
         min=FIRST_PIECE + 1,
     )
     model_type: str = setting("unigram", "how pieces are chosen", choices=tuple(_MODEL_TYPES))
@@ -103,15 +105,15 @@ class SentencePiece(Tokenizer):
                 f"the most frequent occurs {most:,} times",
                 "min_count",
             )
-        wanted = (config.vocab_size or USUAL_SIZE) - FIRST_PIECE
-        characters = max(1, wanted // 2)
-        while len(pieces := _learn(sample, frequent[:characters], wanted, config.model_type)) < wanted:
+        piece_count = (config.vocab_size or DEFAULT_VOCAB_SIZE) - FIRST_PIECE
+        characters = max(1, piece_count // 2)
+        while len(pieces := _learn(sample, frequent[:characters], piece_count, config.model_type)) < piece_count:
             if characters >= len(frequent):
                 break
-            characters += wanted - len(pieces) if pieces else 1
+            characters += piece_count - len(pieces) if pieces else 1
         if not pieces:
             raise DataError("SentencePiece finds no pieces in this text: give more, or use `tokenizer='characters'`")
-        if config.vocab_size is not None and len(pieces) < wanted:
+        if config.vocab_size is not None and len(pieces) < piece_count:
             raise UsageError(
                 f"{config.vocab_size}: the text holds too few pieces; "
                 f"the largest size possible is {FIRST_PIECE + len(pieces)}",
@@ -124,22 +126,24 @@ class SentencePiece(Tokenizer):
         return {"model_type": self._model_type, "pieces": [[text, score] for text, score in self._list]}
 
     @classmethod
+    @override
     def from_vocabulary(cls, vocabulary: Mapping[str, Any], seen: Integers) -> "SentencePiece":
-        """As the interface says. Also raises ValueError for a score that is no finite float32."""
         pieces = [(text, float(score)) for text, score in vocabulary["pieces"]]
         scores = np.array([score for _, score in pieces])
-        if not (np.abs(scores) <= _LARGEST_SCORE).all() or (scores != scores.astype(np.float32)).any():
+        if not (np.abs(scores) <= _MAX_SCORE).all() or (scores != scores.astype(np.float32)).any():
             raise ValueError("not a list of scores")
         return cls(pieces, vocabulary["model_type"], seen)
 
+    @override
     def encode(self, text: str) -> Ids:
-        """As the interface says; cut every 65,536 characters, so that memory stays bounded."""
         ids = [np.empty(0, dtype=np.int32)]
-        for begin in range(0, len(text), _LONGEST):
-            parts = self._others.split(text[begin : begin + _LONGEST])  # carried, other, carried, ..., carried
+        for begin in range(0, len(text), _MAX_CHARACTERS_PER_CALL):
+            parts = self._others.split(
+                text[begin : begin + _MAX_CHARACTERS_PER_CALL]
+            )  # carried, other, carried, ..., carried
             carried = self._processor.encode(parts[::2], return_type="numpy", num_threads=1)
-            for found, other in zip(carried, [*parts[1::2], ""], strict=True):
-                ids += [found + (FIRST_PIECE - 1), spell(other)]
+            for pieces, other in zip(carried, [*parts[1::2], ""], strict=True):
+                ids += [pieces + (FIRST_PIECE - 1), spell(other)]
         return np.concatenate(ids)
 
 
@@ -166,15 +170,15 @@ def _by_frequency(counts: Integers, min_count: int) -> list[str]:
 
 
 def _sample(chunks: Iterable[str]) -> list[str]:
-    """Every 1st, 2nd, 4th ... block of the text, whichever keeps them to SAMPLE characters."""
-    kept: list[str] = []
+    """Every 1st, 2nd, 4th ... block of the text, whichever keeps them to MAX_TRAINING_CHARACTERS."""
+    blocks: list[str] = []
     stride = 1
     for place, block in enumerate(_blocks(chunks)):
         if place % stride == 0:
-            kept.append(block)
-        if len(kept) * _BLOCK > SAMPLE:
-            kept, stride = kept[::2], stride * 2
-    return kept
+            blocks.append(block)
+        if len(blocks) * _CHARACTERS_PER_SENTENCE > MAX_TRAINING_CHARACTERS:
+            blocks, stride = blocks[::2], stride * 2
+    return blocks
 
 
 def _blocks(chunks: Iterable[str]) -> Iterator[str]:
@@ -182,8 +186,10 @@ def _blocks(chunks: Iterable[str]) -> Iterator[str]:
     rest = ""
     for chunk in chunks:
         rest += chunk
-        whole = len(rest) - len(rest) % _BLOCK
-        yield from (rest[begin : begin + _BLOCK] for begin in range(0, whole, _BLOCK))
+        whole = len(rest) - len(rest) % _CHARACTERS_PER_SENTENCE
+        yield from (
+            rest[begin : begin + _CHARACTERS_PER_SENTENCE] for begin in range(0, whole, _CHARACTERS_PER_SENTENCE)
+        )
         rest = rest[whole:]
     if rest:
         yield rest
@@ -201,7 +207,7 @@ def _learn(sample: Iterable[str], characters: Sequence[str], most: int, model_ty
             model_writer=model,
             model_type=model_type,
             vocab_size=1 + most,
-            **_TRAINING,
+            **_TRAINER_OPTIONS,
         )
     except RuntimeError:  # nothing but line ends, or too little to count
         return []

@@ -7,6 +7,7 @@ optimizers  gradients to steps              muon        the optimizer of ours am
 streams     one text as many streams        mixture     counting members and gates
 loop        the loop                        step        one optimizer step of it
 computing   its arithmetic                  pace        budgets of time into steps
+distributed what several processes do together
 validation  best weights, patience, joining state       what a resumed run needs
 observer    who is told, and may stop it    session     what is saved, and when
 run         from text and settings to a saved run       memory_limit  networks too large for this machine
@@ -14,6 +15,7 @@ run         from text and settings to a saved run       memory_limit  networks t
 
 from charlm.training.budget import Budget
 from charlm.training.computing import speed
+from charlm.training.distributed import RankLost, World, joined
 from charlm.training.observer import Progress, TrainingObserver
 from charlm.training.plan import SIZES, assumptions, complete, model_config, recipe_of
 from charlm.training.policy import policy_of
@@ -28,13 +30,16 @@ __all__ = [
     "SIZES",
     "Budget",
     "Progress",
+    "RankLost",
     "Trained",
     "TrainingConfig",
     "TrainingObserver",
     "Unsaved",
+    "World",
     "assumptions",
     "choose_device",
     "complete",
+    "joined",
     "model_config",
     "policy_of",
     "recipe_of",

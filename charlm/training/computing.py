@@ -31,21 +31,21 @@ def compute_type(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if able.get(device.type, lambda: False)() else torch.float32
 
 
-SPEEDS = {"amx_bf16": 1.0, "avx512_bf16": 1.0, "avx512_f": 0.5, "cpu": 0.25, "mps": 1.0, "cuda": 8.0}
-"""How much faster than two cores with AMX networks learn, on two cores or on a GPU. Measured: AMX, the same in float32
-(which stands for AVX-512 without bfloat16), AVX2 (any other). The rest are guesses."""
+RELATIVE_SPEEDS = {"amx_bf16": 1.0, "avx512_bf16": 1.0, "avx512_f": 0.5, "cpu": 0.25, "mps": 1.0, "cuda": 8.0}
+"""Training speed of two cores, or of a GPU, relative to two cores with AMX. Measured: AMX, the same in float32 (which
+stands for AVX-512 without bfloat16), AVX2 (any other). The rest are guesses."""
 
 
 def speed(precision: str, device: torch.device) -> float:
-    """How fast networks learn here, about, as a multiple of `plan.PACES`.
+    """How fast networks learn here, about, as a multiple of `plan.TOKENS_PER_SECOND`.
 
     Looked up, not timed, so that the same plan always has the same sizes and dropout.
     """
     if device.type != "cpu":
-        return SPEEDS.get(device.type, 1.0)
+        return RELATIVE_SPEEDS.get(device.type, 1.0)
     built_for = ("amx_bf16", "avx512_bf16", "avx512_f")
-    found = _among(built_for if compute_type(precision, device) == torch.bfloat16 else built_for[2:])
-    return SPEEDS[found[0] if found else "cpu"] * math.sqrt(torch.get_num_threads() / 2)
+    capabilities = _among(built_for if compute_type(precision, device) == torch.bfloat16 else built_for[2:])
+    return RELATIVE_SPEEDS[capabilities[0] if capabilities else "cpu"] * math.sqrt(torch.get_num_threads() / 2)
 
 
 def _among(capabilities: Sequence[str]) -> list[str]:

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from charlm.corpus import blocks
+from charlm.errors import UsageError
 from charlm.models import LanguageModel, State
 from charlm.threads import ThreadTuner
 from charlm.training.budget import MEASURED_SHARES, Budget
+from charlm.training.distributed import World
 from charlm.training.mixture import MixtureTuning
 from charlm.training.observer import Progress, TrainingObserver
 from charlm.training.pace import Pace
@@ -59,25 +61,29 @@ class Trainer:
         characters_per_token: float = 1.0,
         tuner: ThreadTuner | None = None,
         mixture: MixtureTuning | None = None,
+        world: World | None = None,
     ) -> None:
         assert config.batch is not None, "`plan.complete` fills in what is open"
         assert config.segment is not None
         self.model, self.config, self.mixture = model, config, mixture
+        self.world = world = world or World()
         self.characters_per_token = characters_per_token  # of the training text, to report in characters
         segment = max(config.segment, model.least_segment)
         batch = max(1, min(config.batch, len(ids) // segment))
+        if batch < world.size:
+            raise UsageError(f"{batch} streams of text cannot be shared among {world.size} processes", "batch")
         self.streams = Streams(ids, batch, min(segment, len(ids)), config.seed)
         self.joins = config.join and not isinstance(ids, np.memmap)  # a text as long as that can spare the slice
         joined_ids = np.concatenate([ids, validation_ids]) if self.joins else ids
         self.joined_streams = replace(self.streams, ids=joined_ids)
-        self.step = OptimizerStep(model, config)
+        self.step = OptimizerStep(model, config, batch, world)
         self.token_counts = torch.from_numpy(_counts(joined_ids, model.vocab_size)).to(self.step.device)
         self.uniform_nats = math.log(max(1, int((self.token_counts > 0).sum())))  # per token, of guessing evenly
-        self.state: State = self.step.network.initial_state(batch)
+        self.state = self._initial_state()
         budget, prepared = Budget.parse(config.budget), mixture.seconds if mixture else 0.0
         steps = budget.steps(batch * self.streams.segment_length, len(ids))
         self.counters = Counters(steps=steps, seconds=prepared, prepared=prepared)
-        self.pace = Pace(budget, self.counters, mixture.reserved(budget) if mixture else 0.0, tuner)
+        self.pace = Pace(budget, self.counters, mixture.reserved(budget) if mixture else 0.0, tuner, world)
         self.validation = Validation(self.step, validation_ids, config, self.counters)
         self._losses: list[float] = []  # nats per token, of the steps since the last progress
 
@@ -97,7 +103,7 @@ class Trainer:
         self.pace.start()
         self.step.network.learn_only(self.token_counts)
         while not self._done():
-            if observer.should_stop():
+            if self.world.any(observer.should_stop()):
                 raise Stopped
             self._step()
             self._adjust_pace(observer)
@@ -128,13 +134,17 @@ class Trainer:
         position = c.step - (c.joined or 0)  # in these streams
         tokens, targets = streams.segment(position)
         if not self.step.network.carries_state or streams.starts_afresh(position):
-            self.state = self.step.network.initial_state(self.streams.batch)
+            self.state = self._initial_state()
         nats, self.state = self.step.take(c.step + 1, tokens, targets, self.state)
         c.training += max(1 - LOSS_SMOOTHING, AVERAGING / (c.step + AVERAGING)) * (nats - c.training)
         self._losses.append(nats)
         c.step += 1
-        self.pace.read_clock()
-        self.pace.record_step(time.monotonic() - begin)
+        self.pace.record_step(begin)
+
+    def _initial_state(self) -> State:
+        """That of this rank's streams."""
+        rows = self.step.rows
+        return self.step.network.initial_state(rows.stop - rows.start)
 
     def _adjust_pace(self, observer: TrainingObserver) -> None:
         """Under a budget of time, set or correct the number of steps where that is due."""
@@ -153,9 +163,11 @@ class Trainer:
         full = (time.monotonic() - begin) * VALIDATION_TOKENS / VALIDATION_STREAMS / MIN_VALIDATED_TOKENS
         begin = time.monotonic()
         observer.on_validation(self.step.network)
-        return (VALIDATIONS_PER_RUN + 1) * (full + time.monotonic() - begin)
+        (seconds,) = self.world.of_main(full + time.monotonic() - begin)
+        return (VALIDATIONS_PER_RUN + 1) * seconds
 
     def _validate(self, observer: TrainingObserver) -> Progress:
+        self.step.align()
         nats = self.validation.loss()
         if not math.isfinite(nats):
             raise not_finite("validation loss", self.counters.step + 1, self.config)
@@ -202,7 +214,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors that change as training goes on, for `resume`; see `state_tensors`."""
-        return state_tensors(self.step, self.state)
+        return state_tensors(self.step, self.world.gather(self.state, self.streams.batch))
 
     def resume(self, tensors: Mapping[str, Tensor], counters: Counters, best: dict[str, Tensor]) -> None:
         """Go on from `tensors()` and `counters` of an earlier trainer over the same text; `best` its best weights.
@@ -212,7 +224,10 @@ class Trainer:
         self.counters.replace_by(counters)
         if counters.best is not None:
             self.validation.best_weights = best
-        self.state = load_tensors(self.step, tensors, self.state)
+        state = load_tensors(self.step, tensors, self.state)
+        if any(len(leaf) != self.streams.batch for leaf in state):
+            raise ValueError("the state is not that of so many streams")
+        self.state = tuple(leaf[self.step.rows] for leaf in state)
         self.loss()  # raises for a state that does not fit
         load_random_state(tensors, self.step.device)
 
@@ -230,10 +245,10 @@ class Trainer:
         """Nats per token of a segment of the training text with the weights as they are; nan if they are not finite."""
         if not all(weight.isfinite().all() for weight in self.model.parameters()):
             return math.nan
-        device = self.step.device
-        tokens, targets = (ids.to(device) for ids in self.streams.segment(self.counters.step))
+        device, rows = self.step.device, self.step.rows
+        tokens, targets = (ids[rows].to(device) for ids in self.streams.segment(self.counters.step))
         log_probs, _ = self.step.network.eval().score(tokens, targets, self.state)
-        return -log_probs.double().mean().item()
+        return self.world.total(-log_probs.double().mean().item() * self.step.share)[0]
 
     def worth_saving(self, nats: float | None) -> bool:
         """Whether weights of this loss are: not where there is none (None), nor after the loss has diverged."""

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from charlm.config import Settings, option_name
+from charlm.config import Settings
 from charlm.errors import CharlmError
 from charlm.memory import physical_memory, ran_out
 from charlm.models import ALL_ARCHITECTURES
@@ -24,7 +24,7 @@ def enough_memory(architecture: str, config: Settings, training: TrainingConfig)
     except (MemoryError, RuntimeError) as problem:
         if not ran_out(problem):
             raise
-        less = f"--batch {max(1, (training.batch or 1) // 2)}, or less of the others"
+        less = f"`batch={max(1, (training.batch or 1) // 2)}`, or less of the others"
         raise CharlmError(
             f"out of memory with {_sizes(training, config)}\ntry {less}{_smaller(architecture)}"
         ) from None
@@ -49,10 +49,10 @@ def check_size(architecture: str, config: Settings, vocab_size: int, training: T
 
 def _smaller(architecture: str) -> str:
     """What else to try, for an architecture that comes in sizes."""
-    return ", or --size small" if policy_of(architecture).sizes else ""
+    return ", or `size='small'`" if policy_of(architecture).sizes else ""
 
 
 def _sizes(training: TrainingConfig, config: Settings) -> str:
-    """The settings that memory may depend on, those that are whole numbers, and their values, as they are typed."""
+    """The settings that memory may depend on, those that are whole numbers, and their values."""
     settings = {"batch": training.batch, "segment": training.segment, **config.to_json()}
-    return ", ".join(f"{option_name(name)} {value}" for name, value in settings.items() if type(value) is int)
+    return ", ".join(f"`{name}={value}`" for name, value in settings.items() if type(value) is int)

@@ -17,6 +17,7 @@ from charlm.mixing import Places
 from charlm.models import CountingModel, LanguageModel, Mixture, MixtureConfig
 from charlm.progress import Listener
 from charlm.training.budget import Budget
+from charlm.training.distributed import World
 
 TUNING_SHARE = 0.05  # of a budget of time, for the tuning at its end
 MAX_TUNING_SECONDS = 5.0
@@ -46,16 +47,18 @@ def network_of(model: LanguageModel) -> LanguageModel:
 class MixtureTuning:
     """Fits the counting members of a mixture, and tunes the gates of all members once the network has learned."""
 
-    def __init__(self, mixture: Mixture, ids: Stream, validation: Stream, stage: Listener) -> None:
+    def __init__(
+        self, mixture: Mixture, ids: Stream, validation: Stream, stage: Listener, world: World | None = None
+    ) -> None:
         began = time.monotonic()
-        self.mixture = mixture
+        self.mixture, self.world = mixture, world or World()
         self.text = Places(validation, mixture.vocab_size)
         self.counted: dict[int, Tensor] = {}  # what each counting member says of the validation slice, by its number
         self.nats_per_token: float | None = None  # of the tuned mixture on the validation slice
-        for number, member in enumerate(mixture.each()):
+        for number, member in enumerate(mixture.each()) if self.world.is_main else ():
             if isinstance(member, CountingModel):
                 member.fit(ids, validation, stage, partial(self._score, number))
-        self.seconds = time.monotonic() - began
+        (self.seconds,) = self.world.of_main(time.monotonic() - began)
 
     def _score(self, number: int, member: LanguageModel) -> None:
         self.counted[number] = self.text.said(member)
@@ -66,7 +69,12 @@ class MixtureTuning:
         return min(MAX_TUNING_SECONDS, TUNING_SHARE * (budget.seconds or 0.0))
 
     def tune(self) -> None:
-        """Tune the gates on the validation slice; counting members were scored on it before they counted it."""
+        """Tune the gates on the validation slice; counting members were scored on it before they counted it.
+
+        Rank 0 does it alone, as it has fitted the counting members: they and the gates are what it saves.
+        """
+        if not self.world.is_main:
+            return
         expert_log_probs = [
             self.counted[number] if number in self.counted else self.text.said(member)
             for number, member in enumerate(self.mixture.each())

@@ -48,15 +48,15 @@ def _orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
     cut = [_squares(matrix) for matrix in matrices]  # (K, n, n) each
     for number, squares in enumerate(cut):
         by_shape[squares.shape[1:]].append(number)
-    found = list(matrices)
+    orthogonal = list(matrices)
     kind = compute_type("auto", matrices[0].device)  # bfloat16 is precise enough
     for shape, numbers in by_shape.items():
         together = newton_schulz(torch.cat([cut[n].to(kind) for n in numbers])).mul_(RMS * max(shape) ** 0.5)
         for n, squares in zip(numbers, torch.split(together, [len(cut[n]) for n in numbers]), strict=True):
             rows, columns = matrices[n].shape
             whole = squares.reshape(max(rows, columns), -1)
-            found[n] = (whole if rows >= columns else whole.T).to(matrices[n].dtype)
-    return found
+            orthogonal[n] = (whole if rows >= columns else whole.T).to(matrices[n].dtype)
+    return orthogonal
 
 
 def _squares(matrix: Tensor) -> Tensor:

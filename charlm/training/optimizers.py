@@ -59,12 +59,12 @@ def restore(optimizer: Optimizer, state: dict[int, dict[str, Tensor]]) -> None:
     fresh = OPTIMIZERS[type(optimizer).__name__.lower()](_groups([probe], 0.0), 0.1)
     fresh.step()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for place, found in state.items():
-        wanted = {
+    for place, values in state.items():
+        expected = {
             key: (parameters[place].shape if value.shape == probe.shape else value.shape, value.dtype)
             for key, value in fresh.state[probe].items()
         }
-        if {key: (value.shape, value.dtype) for key, value in found.items()} != wanted:
+        if {key: (value.shape, value.dtype) for key, value in values.items()} != expected:
             raise ValueError("the state of the optimizer does not fit the model")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 

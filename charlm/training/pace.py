@@ -4,6 +4,7 @@ import time
 
 from charlm.threads import ThreadTuner
 from charlm.training.budget import MEASURED_SHARES, Budget
+from charlm.training.distributed import World
 from charlm.training.state import Counters
 
 UNMEASURED_STEPS = 2  # the first ones are slower than the rest
@@ -21,8 +22,10 @@ class Pace:
     budget the number of steps is known from the start and stays as it is.
     """
 
-    def __init__(self, budget: Budget, counters: Counters, reserved: float, tuner: ThreadTuner | None) -> None:
-        self.budget, self.counters, self.tuner = budget, counters, tuner
+    def __init__(
+        self, budget: Budget, counters: Counters, reserved: float, tuner: ThreadTuner | None, world: World
+    ) -> None:
+        self.budget, self.counters, self.tuner, self.world = budget, counters, tuner, world
         self.reserved = (
             reserved  # seconds of the budget for tuning a mixture's gates, before the slice joins or at the end
         )
@@ -37,12 +40,13 @@ class Pace:
 
     def read_clock(self) -> float:
         """Seconds of training until now, which the counters get."""
-        self.counters.seconds = time.monotonic() - self._start
+        (self.counters.seconds,) = self.world.of_main(time.monotonic() - self._start)
         return self.counters.seconds
 
-    def record_step(self, seconds: float) -> None:
-        """Note what the step took that the counters have just counted."""
-        c = self.counters
+    def record_step(self, begin: float) -> None:
+        """Read the clock after a step, which the counters have just counted; it began at `begin`."""
+        c, now = self.counters, time.monotonic()
+        c.seconds, seconds = self.world.of_main(now - self._start, now - begin)
         self._step_seconds, self._steps = self._step_seconds + seconds, self._steps + 1
         if c.step - c.begun > UNMEASURED_STEPS:
             self._recent = (
@@ -83,7 +87,8 @@ class Pace:
         """Set the number of steps to what fits into the budget; the learning-rate schedule follows it."""
         c = self.counters
         c.steps = c.step + max(0, int((self.seconds_left() - validation_seconds) / seconds_per_step))
-        c.measured, c.measured_step, c.measured_from = c.measured + 1, c.step, time.monotonic() - self._start
+        (now,) = self.world.of_main(time.monotonic() - self._start)
+        c.measured, c.measured_step, c.measured_from = c.measured + 1, c.step, now
 
     def late(self) -> bool:
         """Whether the steps to come take longer than a budget of time has left, at the pace of the last few."""

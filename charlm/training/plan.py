@@ -1,4 +1,4 @@
-"""From what the user said to what the run needs: the size of the model, the architecture's own training settings."""
+"""The plan of a run: text, architecture, budget and machine -> the size of the model and the training settings."""
 
 import dataclasses
 import math
@@ -57,13 +57,13 @@ def assumptions(architecture: str, size: str, config: Settings, characters: int,
         else f"size {size}"
     )
     dropout = getattr(learner(architecture, config)[1], "dropout", None)
-    rate = speed * PACES[taken]
+    rate = speed * TOKENS_PER_SECOND[taken]
     shown = f"{chosen}, dropout {dropout:g}" if dropout is not None else chosen
     return f"{shown}; for {characters:,} characters at about {rate:,.0f} a second, as assumed of this processor"
 
 
-PACES = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
-"""Tokens that a network of each size learns from in a second at `computing.speed` 1, whatever its architecture."""
+TOKENS_PER_SECOND = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
+"""Training speed of each size at `computing.speed` 1, in tokens per second, whatever the architecture."""
 
 
 def auto_size(architecture: str, characters: int, budget: Budget, speed: float = 1.0) -> str:
@@ -73,7 +73,7 @@ def auto_size(architecture: str, characters: int, budget: Budget, speed: float =
     more than a larger network.
     """
     tokens = _tokens("small", characters, budget, speed)
-    minutes = tokens / PACES["small"] / 60
+    minutes = tokens / TOKENS_PER_SECOND["small"] / 60
     if minutes < 0.2:
         return "tiny"
     if (
@@ -84,20 +84,20 @@ def auto_size(architecture: str, characters: int, budget: Budget, speed: float =
     return "medium" if minutes < 60 or characters < 20_000_000 else "large"
 
 
-STRAINS = {"tiny": 0.17, "small": 0.5, "medium": 1.0, "large": 2.0}
-"""What reading a text once means to a network of each size, as a multiple: large ones know it by heart sooner."""
+OVERFIT_MULTIPLIERS = {"tiny": 0.17, "small": 0.5, "medium": 1.0, "large": 2.0}
+"""How fast a network of each size over-fits with each pass over a text, relative to medium."""
 
 
 def usual_dropout(architecture: str, size: str, characters: int, passes: float) -> float:
-    """None for a text that is read a few times, then the more the oftener and the shorter it is (40 KB to 15 MB)."""
-    strain = STRAINS[size] * passes * (1e6 / max(1, characters)) ** 0.4
-    dropout = min(0.6, max(0.0, 0.5 * math.log10(max(1.0, strain) / 6)))
+    """No dropout for a few passes over a text, then more with each pass and for shorter texts (40 KB to 15 MB)."""
+    overfit = OVERFIT_MULTIPLIERS[size] * passes * (1e6 / max(1, characters)) ** 0.4
+    dropout = min(0.6, max(0.0, 0.5 * math.log10(max(1.0, overfit) / 6)))
     return round(policy_of(architecture).dropout_share * dropout, 2)
 
 
 def _tokens(size: str, characters: int, budget: Budget, speed: float) -> float:
     """About how many a network of a size will learn from, those of a text counted as often as it is read."""
-    each = {"seconds": speed * PACES[size], "steps": BATCH * SEGMENT, "epochs": characters, "tokens": 1}
+    each = {"seconds": speed * TOKENS_PER_SECOND[size], "steps": BATCH * SEGMENT, "epochs": characters, "tokens": 1}
     return budget.amount * each[budget.unit]
 
 

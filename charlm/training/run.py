@@ -3,24 +3,24 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from charlm import checkpoint
 from charlm.config import Settings
 from charlm.corpus import Split, Stream, TrainingPart, encode
-from charlm.errors import CheckpointError, UsageError
+from charlm.errors import CheckpointError, DataError, UsageError
 from charlm.models import ALL_ARCHITECTURES, CountingModel, LanguageModel, Mixture
-from charlm.names import shell_quoted
+from charlm.names import code_quoted
 from charlm.progress import Listener
-from charlm.threads import PROCESSOR_USE, MachineMeter, ThreadTuner
+from charlm.threads import MachineMeter, ThreadTuner
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
+from charlm.training.distributed import World
 from charlm.training.loop import Trainer
 from charlm.training.memory_limit import check_size, enough_memory
 from charlm.training.mixture import MixtureTuning, learner, network_of
@@ -42,10 +42,10 @@ def choose_device(name: str) -> torch.device:
         "cpu": lambda: True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, found in there.items() if found()))
+        return torch.device(next(kind for kind, available in there.items() if available()))
     if name not in there or not there[name]():
         raise UsageError(
-            f"--device {name}: not on this machine; there is {', '.join(k for k, f in there.items() if f())}"
+            f"{name}: not on this machine; there is {', '.join(k for k, f in there.items() if f())}", "device"
         )
     return torch.device(name)
 
@@ -58,31 +58,37 @@ def train(
     config: Settings,
     training: TrainingConfig,
     *,
-    about: Mapping[str, Any],
+    history: checkpoint.History | None = None,
     device: torch.device | None = None,
     start: LanguageModel | None = None,
     observer: TrainingObserver | None = None,
+    world: World | None = None,
 ) -> Trained:
     """Train one model on `split` and save it in the folder `path`, which is locked meanwhile.
 
-    `training` must be complete (see `plan.complete`); `about` goes into the checkpoint as it is; `start` is a network
-    whose weights to go on from. When the observer stops it, the run is saved so that `resume` can go on; before there
-    is anything to save it raises Unsaved, a KeyboardInterrupt. Raises TrainingFault, with the last good weights saved,
-    when the numbers go wrong, CharlmError when memory or disk are full or another process trains there.
+    `training` must be complete (see `plan.complete`); `history` is what the run's card says of its corpus, parents and
+    plan; `start` is a network whose weights to go on from. In a `world` of several processes all call this with the
+    same text and settings, and rank 0 saves. When the observer stops it, the run is saved so that `resume` can go on;
+    before there is anything to save it raises Unsaved, a KeyboardInterrupt. Raises TrainingFault, with the last good
+    weights saved, when the numbers go wrong, CharlmError when memory or disk are full or another process trains there.
     """
-    observer = observer or TrainingObserver()
+    observer, history = observer or TrainingObserver(), history or checkpoint.History()
     part, settings = learner(architecture, config)
     training = complete(training, part)
-    with checkpoint.locked(path), _arithmetic(training), enough_memory(part, settings, training):
+    world = world or World()
+    with _locked(path, world), _arithmetic(training), enough_memory(part, settings, training):
         check_size(part, settings, tokenizer.vocab_size, training)
         model = ALL_ARCHITECTURES[architecture](config, tokenizer.vocab_size)
+        model.read_vocabulary(tokenizer.whole_texts)
         if start is not None:
             model.load_state_dict(start.state_dict())
         if isinstance(model, CountingModel):
-            return _count(path, split, tokenizer, architecture, model, training, about, observer)
-        trainer = _trainer(model, split, tokenizer, training, device, observer)
+            if not world.is_main:
+                return Trained(path, model, True, 0.0)
+            return _count(path, split, tokenizer, architecture, model, training, history, observer)
+        trainer = _trainer(model, split, tokenizer, training, device, observer, world)
         trainer.expect_frequencies(anew=start is None)
-        return Session(path, tokenizer, architecture, model, trainer, about, observer).run()
+        return Session(path, tokenizer, architecture, model, trainer, history, observer).run()
 
 
 def resume(
@@ -92,6 +98,7 @@ def resume(
     budget: str | None = None,
     device: torch.device | None = None,
     observer: TrainingObserver | None = None,
+    world: World | None = None,
 ) -> Trained:
     """Go on with an interrupted run (loaded with `resume=True`) over the same text, as if nothing had happened.
 
@@ -101,30 +108,32 @@ def resume(
     where = str(run.path / checkpoint.CARD)
     if isinstance(run.model, CountingModel):
         raise CheckpointError(f"{run.path}: a model that is counted cannot be resumed: train it again")
-    if "mixed" in run.about:
+    history = run.history
+    if history.mixed:
         raise CheckpointError(f"{run.path}: mixed of other runs: train those on, then mix them again")
-    training = TrainingConfig.from_json(run.about.get("training"), where, CheckpointError)
+    training = TrainingConfig.from_json(history.training, where, CheckpointError)
     part, settings = learner(run.architecture, run.model.config)
     training, observer = complete(training, part), observer or TrainingObserver()
     usual = training.budget
     training = replace(training, budget=budget or usual)
-    with checkpoint.locked(run.path), _arithmetic(training), enough_memory(part, settings, training):
-        joined = isinstance(run.about.get("progress"), Mapping) and run.about["progress"].get("joined") is not None
+    world = world or World()
+    with _locked(run.path, world), _arithmetic(training), enough_memory(part, settings, training):
+        joined = history.joined is not None
         try:
-            trainer = _trainer(run.model, split, run.tokenizer, training, device, observer, joined=joined)
+            trainer = _trainer(run.model, split, run.tokenizer, training, device, observer, world, joined=joined)
         except Unsaved:  # nothing new: the run is as it was
             return Trained(run.path, run.model, False, 0.0)
         _go_on(run, trainer, Budget.parse(usual), budget)
-        if checkpoint.read_card(run.path).get("progress") != run.about["progress"]:
+        if checkpoint.read_card(run.path).history.progress != history.progress:
             raise CheckpointError(f"{run.path}: another process has trained it on meanwhile; resume it once more")
-        return Session(run.path, run.tokenizer, run.architecture, run.model, trainer, run.about, observer).run()
+        return Session(run.path, run.tokenizer, run.architecture, run.model, trainer, history, observer).run()
 
 
 def _go_on(run: checkpoint.Run, trainer: Trainer, usual: Budget, larger: str | None) -> None:
     """Give the trainer of a run what the run was saved with; a finished one begins again under a larger budget."""
     best = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     try:
-        progress = {name: value for name, value in run.about["progress"].items() if name != "finished"}
+        progress = {name: value for name, value in (run.history.progress or {}).items() if name != "finished"}
         counters, finished = Counters.from_json(progress, usual), not run.resume
         if larger:
             steps, patience = trainer.counters.steps, trainer.config.patience
@@ -136,8 +145,14 @@ def _go_on(run: checkpoint.Run, trainer: Trainer, usual: Budget, larger: str | N
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as problem:
         why = (str(problem).splitlines() or [""])[0][:100]
         raise CheckpointError(
-            f"{run.path}: cannot be resumed: {why}; --from {shell_quoted(run.path)} starts from its weights"
+            f"{run.path}: cannot be resumed: {why}; "
+            f"`train(TEXT, start={code_quoted(run.path)})` starts from its weights"
         ) from None
+
+
+def _locked(path: Path, world: World) -> AbstractContextManager[None]:
+    """The folder of the run, locked by the rank that writes there."""
+    return checkpoint.locked(path) if world.is_main else nullcontext()
 
 
 def _stage(observer: TrainingObserver) -> Listener:
@@ -175,25 +190,38 @@ def _trainer(
     training: TrainingConfig,
     device: torch.device | None,
     observer: TrainingObserver,
+    world: World,
     *,
     joined: bool = False,
 ) -> Trainer:
     """A trainer of the model's network; it tunes the gates of a mixture unless the slice has `joined` before."""
     stage = _stage(observer)
-    ids = encode(split.train, tokenizer, progress=stage)
-    validation = encode(split.validation, tokenizer, progress=stage)
+    _check_same_text(split, tokenizer, world)
+    with world.main_first():
+        ids = encode(split.train, tokenizer, progress=stage)
+        validation = encode(split.validation, tokenizer, progress=stage)
     mixture = None
     if isinstance(model, Mixture) and not joined:
-        _warn_of_counting(model.each(), ids, training, observer)
-        mixture = MixtureTuning(model, ids, validation, stage)
-    network = network_of(model).to(device or "cpu")
+        if world.is_main:
+            _warn_of_counting(model.each(), ids, training, observer)
+        mixture = MixtureTuning(model, ids, validation, stage, world)
+    network = network_of(model).to(world.device if world.size > 1 else device or "cpu")
     adapts = (
         Budget.parse(training.budget).seconds
         and not training.deterministic
         and (device is None or device.type == "cpu")
     )
     tuner = ThreadTuner() if adapts else None  # equal steps are to give equal weights, so they keep their threads
-    return Trainer(network, ids, validation, training, split.train.characters / len(ids), tuner, mixture)
+    return Trainer(network, ids, validation, training, split.train.characters / len(ids), tuner, mixture, world)
+
+
+def _check_same_text(split: TrainingPart, tokenizer: Tokenizer, world: World) -> None:
+    """Raises DataError on a rank that reads another text than rank 0, or cuts it into other tokens."""
+    if world.size == 1:
+        return
+    text = f"{split.train.sha256} {split.validation.sha256} {tokenizer.fingerprint}"
+    if world.text_of_main(text) != text:
+        raise DataError(f"process {world.rank} has another text or tokenizer than process 0")
 
 
 def _warn_of_counting(
@@ -224,7 +252,7 @@ def _count(
     architecture: str,
     model: CountingModel,
     training: TrainingConfig,
-    about: Mapping[str, Any],
+    history: checkpoint.History,
     observer: TrainingObserver,
 ) -> Trained:
     begin, meter, stage = time.monotonic(), MachineMeter(), _stage(observer)
@@ -234,10 +262,12 @@ def _count(
     model.fit(ids, validation, stage)
     seconds = time.monotonic() - begin
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
-    about = {**about, **model.found, "progress": progress, PROCESSOR_USE: meter.use().to_json()}
+    result = None
     if (nats := model.validation_nats) is not None and math.isfinite(nats):
         bits = nats / math.log(2) * len(validation) / split.validation.characters
-        about["result"] = checkpoint.Result(bits, checkpoint.VALIDATION, before_joining=True).to_json()
-    checkpoint.save(path, architecture, model, tokenizer, about)
+        result = checkpoint.Result(bits, checkpoint.VALIDATION, before_joining=True)
+    use = meter.use().to_json()
+    history = replace(history, extra=model.found, progress=progress, processor_use=use, result=result)
+    checkpoint.save(path, architecture, model, tokenizer, history)
     checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     return Trained(path, model, True, seconds)

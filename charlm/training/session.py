@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -18,10 +18,11 @@ from charlm.errors import CharlmError, TrainingFault
 from charlm.inference import open_engine
 from charlm.memory import keeping_freed_memory
 from charlm.models import LanguageModel
-from charlm.names import shell_quoted
-from charlm.threads import PROCESSOR_USE, MachineMeter
+from charlm.names import code_quoted
+from charlm.threads import MachineMeter
 from charlm.tokenizers import Tokenizer
 from charlm.training.budget import Budget
+from charlm.training.distributed import RankLost
 from charlm.training.loop import Stopped, Trainer
 from charlm.training.observer import Progress, TrainingObserver
 from charlm.training.step import advice, not_finite
@@ -67,7 +68,7 @@ class Session(TrainingObserver):
     architecture: str
     model: LanguageModel
     trainer: Trainer
-    about: Mapping[str, Any]
+    history: checkpoint.History
     observer: TrainingObserver
     next_save: float = -math.inf  # by the monotonic clock; before the first save: at once
     metrics_written: int = -1  # how many `METRICS_LINES`-ths of the steps had passed at the last line of metrics
@@ -87,6 +88,7 @@ class Session(TrainingObserver):
         with self._advising_to_resume():
             if trainer.counters.step:
                 self._schedule_save(0.0)
+            if trainer.counters.step and trainer.world.is_main:
                 checkpoint.keep_metrics(self.path, trainer.counters.step)
             try:
                 try:
@@ -101,7 +103,7 @@ class Session(TrainingObserver):
         use = self.meter.use()
         if use.disturbed and not self.busy_noticed:
             self.observer.on_notice(f"the machine was busy while this trained: {use}")
-        warning = self._warning(nats) if finished else None
+        warning = _warning(trainer, nats) if finished else None
         return Trained(self.path, self.model.cpu().eval(), finished, trainer.counters.seconds, warning)
 
     def should_stop(self) -> bool:
@@ -111,7 +113,8 @@ class Session(TrainingObserver):
     def on_progress(self, progress: Progress) -> None:
         """Save if that is due, and add to the metrics."""
         self.reported.append(progress)
-        if time.monotonic() >= self.next_save and self.trainer.worth_saving(self._loss()):
+        (due,) = self.trainer.world.of_main(time.monotonic() >= self.next_save)
+        if due and self.trainer.worth_saving(self._loss()):
             self._save(finished=False)
         every = max(1, (progress.steps or 1) // METRICS_LINES)
         if progress.validation is not None or progress.step // every != self.metrics_written:
@@ -141,17 +144,6 @@ class Session(TrainingObserver):
             raise not_finite("loss", self.trainer.counters.step + 1, self.trainer.config)
         return nats
 
-    def _warning(self, nats: float) -> str | None:
-        """What to say of a loss, in nats per token, that guessing evenly beats."""
-        trainer = self.trainer
-        if nats <= trainer.uniform_nats:
-            return None
-        return (
-            f"worse than guessing: {nats * trainer.bits_per_nat:.1f} bits per character of the training text, which "
-            f"has {trainer.uniform_nats * trainer.bits_per_nat:.1f} if all that occurs in it is equally likely. "
-            f"{advice(trainer.config)}"
-        )
-
     @contextmanager
     def _advising_to_resume(self) -> Iterator[None]:
         """Add to the error of a file that cannot be written how to resume, if there is a save to resume from."""
@@ -159,8 +151,11 @@ class Session(TrainingObserver):
             yield
         except TrainingFault:
             raise
+        except RankLost as problem:
+            way_on = f"; `train(resume={code_quoted(self.path)})` goes on from the last save"
+            raise RankLost(f"{problem}{way_on if self._resumable() else ''}") from None
         except CharlmError as problem:
-            advised = f"; mend that, then charlm train --resume {shell_quoted(self.path)}" if self._resumable() else ""
+            advised = f"; mend that, then `train(resume={code_quoted(self.path)})`" if self._resumable() else ""
             raise CharlmError(f"{problem}{advised}") from None
 
     def _watch_machine(self) -> None:
@@ -180,6 +175,8 @@ class Session(TrainingObserver):
 
     def _write_metrics(self) -> None:
         """Append the unwritten metrics once there is a save that they belong to."""
+        if not self.trainer.world.is_main:
+            self.unwritten.clear()
         while self._resumable() and self.unwritten:
             checkpoint.add_metrics(self.path, self.unwritten.pop(0))
 
@@ -189,20 +186,27 @@ class Session(TrainingObserver):
         In a `faulty` run only the best weights are worth it: there is nothing to resume.
         """
         trainer, begin = self.trainer, time.monotonic()
-        tensors = None if finished or faulty else trainer.tensors()
+        tensors = None if finished or faulty else trainer.tensors()  # of all ranks, which all come here at one step
+        if not trainer.world.is_main:
+            self.next_save = begin  # there is a save now; rank 0 says when the next is due
+            return
         progress = {"finished": finished, **asdict(trainer.counters)}
-        use = self.meter.use().to_json()
-        about = {**self.about, "training": trainer.config.to_json(), "progress": progress, PROCESSOR_USE: use}
-        about |= self._result(faulty=faulty)
+        history = replace(
+            self.history,
+            training=trainer.config.to_json(),
+            progress=progress,
+            processor_use=self.meter.use().to_json(),
+            result=self._result(faulty=faulty),
+        )
         best = self._best() if faulty or trainer.counters.joined is None else None
-        checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, about, tensors, best)
+        checkpoint.save(self.path, self.architecture, self.model, self.tokenizer, history, tensors, best)
         if not self._resumable():
             checkpoint.keep_metrics(self.path, 0)  # those of a run that was here before
         self.saved_step = trainer.counters.step
         self._schedule_save(time.monotonic() - begin)
         self._write_metrics()
 
-    def _result(self, *, faulty: bool) -> dict[str, Any]:
+    def _result(self, *, faulty: bool) -> checkpoint.Result | None:
         """What the validation slice last gave, for the card; as it is there where nothing was measured since.
 
         In a `faulty` run the best weights are saved, which are those that were measured.
@@ -212,12 +216,10 @@ class Session(TrainingObserver):
         if self.model is not trainer.model:  # the network's own figure is not that of the mixture
             nats = trainer.mixture.nats_per_token if trainer.mixture else None
         if nats is None:
-            earlier = self.about.get("result")
-            still_true = isinstance(earlier, Mapping) and earlier.get("text") == checkpoint.VALIDATION
-            return {} if still_true else {"result": None}
+            earlier = self.history.result
+            return earlier if earlier and earlier.text == checkpoint.VALIDATION else None
         bits = nats * trainer.bits_per_nat
-        result = checkpoint.Result(bits, checkpoint.VALIDATION, before_joining=c.joined is not None and not faulty)
-        return {"result": result.to_json()}
+        return checkpoint.Result(bits, checkpoint.VALIDATION, before_joining=c.joined is not None and not faulty)
 
     def _best(self) -> dict[str, Tensor] | None:
         """The weights of the model with the network's best ones; None where none were validated."""
@@ -250,8 +252,19 @@ class Session(TrainingObserver):
             return TrainingFault(f"{fault}\nnothing is saved{before}")
         return TrainingFault(
             f"{fault}\nits good weights from before are saved in {self.path}: train anew, or on from them with "
-            f"--from {shell_quoted(self.path)}"
+            f"`train(TEXT, start={code_quoted(self.path)})`"
         )
+
+
+def _warning(trainer: Trainer, nats: float) -> str | None:
+    """What to say of a loss, in nats per token, that guessing evenly beats."""
+    if nats <= trainer.uniform_nats:
+        return None
+    return (
+        f"worse than guessing: {nats * trainer.bits_per_nat:.1f} bits per character of the training text, which "
+        f"has {trainer.uniform_nats * trainer.bits_per_nat:.1f} if all that occurs in it is equally likely. "
+        f"{advice(trainer.config)}"
+    )
 
 
 def _threads(count: int) -> str:

@@ -48,10 +48,11 @@ class Counters:
         seconds = Budget.parse(budget).seconds
         if (steps is not None and self.step >= steps) or (seconds is not None and self.seconds >= seconds):
             had = f"{self.step:,} steps and {self.seconds:,.0f} s"
-            raise UsageError(f"--budget {budget} is for the whole run, which has had {had}: give a larger one")
+            raise UsageError(f"{budget} is for the whole run, which has had {had}: give a larger one", "budget")
         if self.since_best and (self.joined is not None or 0 < patience <= self.since_best):
             raise UsageError(
-                "--budget: a larger one is of no use: the run began to over-fit and went back to its best weights"
+                "is used up, and a larger one is of no use: the run over-fits and went back to its best weights",
+                "budget",
             )
         again = replace(self, steps=steps, measured=0, measured_step=self.step, measured_from=self.seconds)
         return replace(again, begun=self.step, prepared=self.seconds) if finished else again

@@ -52,12 +52,16 @@ class Validation:
         """
         network, device, total, count = self.step.network.eval(), self.step.device, 0.0, 0
         streams = max(1, min(VALIDATION_STREAMS, len(self.ids) // MIN_STREAM_TOKENS))
-        state = network.initial_state(streams)
+        rows = self.step.world.rows(streams)
+        state = network.initial_state(rows.stop - rows.start)
         length = min(max_stream_tokens, int(self.counters.validated * VALIDATION_TOKENS) // streams)
         for tokens, targets in parallel(self.ids, streams, SEGMENT_TOKENS, max(MIN_VALIDATED_TOKENS, length)):
-            log_probs, state = network.score(tokens.to(device), targets.to(device), state)
-            total, count = total - log_probs.double().sum().item(), count + targets.numel()
-        return total / count
+            if rows.start == rows.stop:
+                break
+            log_probs, state = network.score(tokens[rows].to(device), targets[rows].to(device), state)
+            total, count = total - log_probs.double().sum().item(), count + log_probs.numel()
+        total, tokens_read = self.step.world.total(total, count)
+        return total / tokens_read
 
     def record(self, nats: float) -> None:
         """Count a validation of this loss; if it is the best so far, keep the weights."""

@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--streams", nargs="+", type=int, default=[1, 64])
     parser.add_argument("--speed-only", type=int, metavar="CHARACTERS")
     arguments = parser.parse_args()
-    split = reopen(checkpoint.read_corpus(arguments.runs[0]), "train the runs again").split
+    split = reopen(checkpoint.read_history(arguments.runs[0]).corpus, "train the runs again").split
     print(f"{split.held_out.name}: {split.held_out.characters:,} characters held out")
     if not arguments.speed_only:
         tell_general(split)

@@ -28,7 +28,7 @@ def bits(text: Text, arch: str, config: Settings, budget: str) -> float:
     tokenizer = kind.train(parts.training.chunks(), kind.Config())
     training = complete(TrainingConfig(budget=budget), arch)
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(Path(folder), parts, tokenizer, arch, config, training, about={})
+        trained = train(Path(folder), parts, tokenizer, arch, config, training)
         return evaluate(trained.model, tokenizer, parts.held_out.slice(0, SCORED)).bits_per_character
 
 

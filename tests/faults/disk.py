@@ -194,7 +194,7 @@ def _struck(path: Path, architecture: str, model: Any, at: int, strike: Callable
 def _check(path: Path, first: bool, tally: Tally) -> None:
     try:
         run = checkpoint.load(path, resume=True)
-        step = run.about["progress"]["step"]
+        step = (run.history.progress or {})["step"]
         tally.add(f"then the {'old' if step == 1 else 'new'} one")
         tally.check(bool((run.resume["state.0"] == step).all()), f"{path}: a mixture of two saves")
     except CheckpointError as problem:
@@ -235,7 +235,7 @@ def full(_count: int, folder: Path, _seed: int) -> Tally:
 def _shorten(run: Path) -> None:
     """Let a run end after three steps more."""
     card = run / checkpoint.CARD
-    step = checkpoint.read_card(run)["progress"]["step"]
+    step = (checkpoint.read_card(run).history.progress or {})["step"]
     card.write_text(card.read_text().replace('"steps": 3000', f'"steps": {step + 3}'))
 
 

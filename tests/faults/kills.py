@@ -95,7 +95,7 @@ def _inspect(run: Path, before: int, tally: Tally) -> None:
         return
     try:
         card = checkpoint.read_card(run)
-        checkpoint.load(run, resume="resume" in card["files"])
+        checkpoint.load(run, resume="resume" in card.files)
         tally.check(saved_step(run) >= before, f"{run}: step {before} was saved and is lost")
     except CheckpointError as problem:
         tally.check(False, f"unreadable: {problem}")

@@ -80,7 +80,7 @@ def bases(folder: Path) -> list[Folder]:
             path = folder / f"{architecture}-{name}"
             path.mkdir()
             observer = _StopsAfter(5) if kind.by_gradient else None
-            train(path, _split(), tokenizer, architecture, config, training, about={}, observer=observer)
+            train(path, _split(), tokenizer, architecture, config, training, observer=observer)
             made.append({file.name: file.read_bytes() for file in path.iterdir()})
             rehearse(lambda: _tried(path))  # noqa: B023
     return made

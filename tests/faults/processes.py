@@ -69,7 +69,7 @@ def warm_up(folder: Path) -> None:
     tokenizer = TOKENIZERS["characters"].train([text], CharactersConfig())
     (folder / "warm").mkdir()
     training = complete_settings(TrainingConfig(budget="1steps"), "rnn")
-    train_run(folder / "warm", parts, tokenizer, "rnn", RNN.Config(width=8), training, about={})
+    train_run(folder / "warm", parts, tokenizer, "rnn", RNN.Config(width=8), training)
 
 
 def options(architecture: str) -> list[str]:
@@ -132,28 +132,27 @@ def complete(run: Path, architecture: str, steps: int, folder: Path) -> dict[str
 
 def finished(run: Path) -> bool:
     """Whether there is a save and it is the last."""
-    return (run / checkpoint.CARD).exists() and bool(checkpoint.read_card(run)["progress"]["finished"])
+    return (run / checkpoint.CARD).exists() and checkpoint.read_card(run).history.finished
 
 
 def outcome(run: Path) -> dict[str, object]:
     """What must not depend on how often a run was interrupted."""
     card = checkpoint.read_card(run)
-    progress = {
-        name: card["progress"].get(name) for name in ("step", "steps", "best", "joined", "training", "since_best")
-    }
-    return {"weights": card["files"]["weights"]["sha256"], **progress}
+    counters = card.history.progress or {}
+    progress = {name: counters.get(name) for name in ("step", "steps", "best", "joined", "training", "since_best")}
+    return {"weights": card.files["weights"].sha256, **progress}
 
 
 def saved_step(run: Path) -> int:
     """The step of the last save; -1 where there is none."""
     if not (run / checkpoint.CARD).exists():
         return -1
-    return int(checkpoint.read_card(run)["progress"].get("step", 0))
+    return int((checkpoint.read_card(run).history.progress or {}).get("step", 0))
 
 
 def died_in_a_save(run: Path) -> bool:
     """Whether a save has left its traces: a file that is not whole, or one that the card does not name (any more)."""
     named = set()
     if (run / checkpoint.CARD).exists():
-        named = {entry["name"] for entry in checkpoint.read_card(run)["files"].values()}
+        named = {entry.name for entry in checkpoint.read_card(run).files.values()}
     return any(OWN_FILE.fullmatch(file.name) and file.name not in named for file in run.iterdir())

@@ -12,7 +12,7 @@ from charlm.export.arpa.parsing import Arpa, Section, shown
 from charlm.export.arpa.words import BEGIN, END, NEWLINE, SPACE, SPECIAL, meaning, spelled, words
 from charlm.models.ngram.windows import Integers
 from charlm.tokenizers import TOKENIZERS, Tokenizer
-from charlm.tokenizers.base import FILE
+from charlm.tokenizers.base import TOKENIZER_FILE
 from charlm.tokenizers.bytes import Bytes
 from charlm.tokenizers.characters import Characters
 from charlm.tokenizers.sentencepiece import SentencePiece, carried
@@ -91,7 +91,7 @@ def _brought(arpa: Arpa) -> Tokenizer | None:
         if text.startswith(COMMENT):
             content = text.removeprefix(COMMENT) + b"\n"
             try:
-                return TOKENIZERS[json.loads(content)["kind"]].from_files({FILE: content})
+                return TOKENIZERS[json.loads(content)["kind"]].from_files({TOKENIZER_FILE: content})
             except (ValueError, KeyError, TypeError, RecursionError, CheckpointError):
                 raise arpa.wrong("the tokenizer in this comment is damaged; get an intact copy", line) from None
     return None

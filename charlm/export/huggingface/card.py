@@ -1,10 +1,9 @@
 """README.md of an export, its model card: what the model is, what it learned from, how good it is, how it is used."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from charlm import __version__
-from charlm.checkpoint import Run, result_of
+from charlm.checkpoint import Run, read_card, result_of
 from charlm.export.fit import Fit
 from charlm.progress import duration
 
@@ -52,7 +51,7 @@ def model_card(run: Run, fit: Fit, figures: Sequence[str], *, with_code: bool) -
 
 
 def _heading(run: Run) -> str:
-    name = _part(run.about, "corpus").get("name")
+    name = (run.history.corpus or {}).get("name")
     return f"{run.architecture} on {name}" if name else run.architecture
 
 
@@ -62,24 +61,22 @@ def _introduction(run: Run, fit: Fit) -> str:
 
 
 def _facts(run: Run) -> list[str]:
-    corpus, training, progress = (_part(run.about, name) for name in ("corpus", "training", "progress"))
-    characters, digests = _part(corpus, "characters"), _part(corpus, "sha256")
-    facts = []
-    if isinstance(count := characters.get("training"), int):
-        facts.append(f"Training text: {corpus.get('name')}, {count:,} characters, SHA-256 `{digests.get('training')}`")
-    if isinstance(count := characters.get("held_out"), int):
-        facts.append(f"Held-out text: {count:,} characters, SHA-256 `{digests.get('held_out')}`")
-    if training:
+    history, facts = run.history, []
+    name = (history.corpus or {}).get("name")
+    for part, title in (("training", f"Training text: {name},"), ("held_out", "Held-out text:")):
+        if (count := history.characters(part)) is not None:
+            facts.append(f"{title} {count:,} characters, SHA-256 `{history.sha256(part)}`")
+    if training := history.training:
         names = ("budget", "optimizer", "learning_rate", "batch", "segment", "seed")
         facts.append(", ".join(f"{name.replace('_', ' ')} {training.get(name)}" for name in names))
-    if isinstance(seconds := progress.get("seconds"), int | float):
-        facts.append(f"Trained in {duration(seconds)}, {progress.get('step', 0):,} steps")
+    if history.progress is not None:
+        facts.append(f"Trained in {duration(history.seconds)}, {history.progress.get('step', 0):,} steps")
     settings = ", ".join(f"{name} {value}" for name, value in run.model.config.to_json().items())
     return [*facts, f"Settings: {settings}"]
 
 
 def _result(run: Run) -> list[str]:
-    result = result_of(run.path, run.about)
+    result = result_of(run.path, read_card(run.path))
     if result is None:
         return ["Not measured"]
     return [f"{result}, by charlm: minus the sum of log2 P(token | all before it), divided by the text's characters"]
@@ -87,8 +84,3 @@ def _result(run: Run) -> list[str]:
 
 def _list(title: str, entries: Sequence[str]) -> str:
     return f"\n## {title}\n\n" + "".join(f"- {entry}\n" for entry in entries) if entries else ""
-
-
-def _part(about: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = about.get(name)
-    return part if isinstance(part, Mapping) else {}

@@ -162,6 +162,11 @@ class Mixture(LanguageModel):
             assert isinstance(member, LanguageModel)
             yield member
 
+    def read_vocabulary(self, pieces: Sequence[str]) -> None:
+        """As the interface says: each member is told."""
+        for member in self.each():
+            member.read_vocabulary(pieces)
+
     def seen_ids(self) -> Tensor:
         """As the interface says: what any member was shown."""
         return torch.stack([member.seen_ids() for member in self.each()]).any(0)

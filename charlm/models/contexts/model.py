@@ -1,0 +1,224 @@
+"""The model of contexts: many kinds of context, each with its own counts, mixed by small networks that learn online.
+
+Shapes: A symbols that training has shown, B streams, T time steps, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from charlm.config import BOUNDARY, Settings, setting
+from charlm.errors import UsageError
+from charlm.models.base import UNFIT, CountingModel, State
+from charlm.models.contexts.packing import check, packed, unpacked
+from charlm.models.contexts.reader import Reader, Vocabulary, Wanted
+from charlm.models.contexts.spelling import KINDS, LOWER, spelling
+from charlm.models.contexts.tables import CARRIED, TRUST, Array, Tables, new_tables
+from charlm.progress import Listener, silent
+
+STATIC = "static_"  # what the names of the tables begin with that a model uses which does not adapt
+MOST_SYMBOLS = (1 << 16) - 2
+SECONDS_PER_TOKEN = 16e-6
+
+
+@dataclass(frozen=True)
+class ContextsConfig(Settings):
+    """What a model of contexts can be told."""
+
+    adapt: str = setting(
+        "counts",
+        "what goes on learning from the text being read; none: it stays as trained",
+        choices=("none", "counts"),
+    )
+    delay: int = setting(256, "tokens of a text after which it begins to learn from it", min=1, max=1 << 20)
+
+    def unheeded(self) -> Mapping[str, str]:
+        """Where nothing is learned, nothing is delayed."""
+        return {} if self.adapt != "none" else {"delay": "with `adapt='none'`"}
+
+
+class Contexts(CountingModel):
+    """Predicts from the last symbols, words, lines and columns, with gaps and by shape, and from the longest match.
+
+    A symbol is a path in a binary tree, and its probability the product of those of the turns (`mixing`). What was
+    never seen in training shares one leaf. The state is the last symbols, REACH at most, and the numbers that `hashing`
+    carries; of a model that adapts, all symbols read: its copies of the tables follow from them, and are kept only so
+    that they need not be made again.
+    """
+
+    Config = ContextsConfig
+    config: ContextsConfig
+    chunk: ClassVar[int] = 1 << 17
+
+    ids: Tensor  # (A,) int64: the token of each symbol; symbol A is all others, A + 1 the boundary
+    counts: Tensor  # (A + 1,) int64: how often each symbol was counted
+    kinds: Tensor  # (V,) uint8: letters, digits, spaces, ...
+    folded: Tensor  # (V,) int32: the token in lower case
+
+    def __init__(self, config: ContextsConfig, vocab_size: int) -> None:
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.register_buffer("kinds", torch.full((vocab_size,), LOWER, dtype=torch.uint8))
+        self.register_buffer("folded", torch.arange(vocab_size, dtype=torch.int32))
+        self._install(np.zeros(0, np.int64), np.zeros(1, np.int64), tables := new_tables(2, 1), tables)
+
+    def read_vocabulary(self, pieces: Sequence[str]) -> None:
+        """As the interface says."""
+        kinds, folded = spelling(pieces)
+        self.kinds, self.folded = torch.from_numpy(kinds), torch.from_numpy(folded)
+
+    def _install(self, ids: Array, counts: Array, tables: Tables, static: Tables) -> None:
+        self.register_buffer("ids", torch.tensor(ids.tolist(), dtype=torch.int64))
+        self.register_buffer("counts", torch.tensor(counts, dtype=torch.int64))
+        for name, tensor in packed(tables).items():
+            self.register_buffer(name, tensor)
+        for name in TRUST:
+            self.register_buffer(STATIC + name, torch.tensor(getattr(static, name)))
+        self._reader: Reader | None = None
+
+    @property
+    def adapts(self) -> bool:
+        """Whether copies of the tables learn from what is read."""
+        return self.config.adapt != "none"
+
+    def frozen(self) -> "Contexts":
+        """The same tables, from which nothing is copied."""
+        if not self.adapts:
+            return self
+        model = copy(self)
+        model._buffers, model.config, model._reader = dict(self._buffers), replace(self.config, adapt="none"), None
+        return model
+
+    @property
+    def reader(self) -> Reader:
+        """What reads by these tables, made when first asked for."""
+        if self._reader is None:
+            tensors = dict(self.named_buffers())
+            known = (tensors[name].cpu().numpy() for name in ("ids", "counts", "kinds", "folded"))
+            tables = unpacked(tensors)
+            if not self.adapts:
+                tables = tables._replace(**{name: tensors[STATIC + name].cpu().numpy() for name in TRUST})
+            self._reader = Reader(Vocabulary.of(*known), tables)
+        return self._reader
+
+    def fit(
+        self,
+        tokens: np.ndarray[Any, Any],
+        validation: np.ndarray[Any, Any],
+        progress: Listener = silent,
+        before: Callable[[CountingModel], None] | None = None,
+    ) -> None:
+        """As the interface says: in one pass, in which everything is predicted before it is learned."""
+        counts = np.bincount(tokens, minlength=self.vocab_size) + np.bincount(validation, minlength=self.vocab_size)
+        ids = counts.nonzero()[0]
+        if len(ids) > MOST_SYMBOLS:
+            raise UsageError(f"contexts tell {MOST_SYMBOLS:,} symbols apart, and this text has {len(ids):,}")
+        counts = np.append(counts[ids], 0)
+        length = 1 + len(tokens) + len(validation)
+        vocabulary = Vocabulary.of(ids, counts, self.kinds.cpu().numpy(), self.folded.cpu().numpy())
+        reader = Reader(vocabulary, new_tables(len(counts) + 1, length))
+        stream = np.concatenate([[BOUNDARY], tokens, validation])
+        reader.tables.text[:] = vocabulary.codes[stream]
+        reader.learn(1 + len(tokens), progress)
+        static = reader.tables
+        if len(validation):
+            static = reader.trust(length)
+            self._install(ids, counts, reader.tables, static)
+            if before is not None:
+                before(self)
+            self.validation_nats = self._nats(validation)
+            reader.learn(length, progress)
+        self._install(ids, counts, reader.tables, static)
+
+    @torch.inference_mode()
+    def _nats(self, text: Array) -> float:
+        """What a token of a text costs, in nats."""
+        stream = torch.from_numpy(np.append(BOUNDARY, text).astype(np.int64))[None]
+        state, total = self.initial_state(1), 0.0
+        for begin in range(0, len(text), self.chunk):
+            part = stream[:, begin : begin + self.chunk + 1]
+            log_probs, state = self.score(part[:, :-1], part[:, 1:], state)
+            total -= float(log_probs.double().sum())
+        return total / len(text)
+
+    def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:
+        """As the interface says."""
+        return SECONDS_PER_TOKEN * len(tokens)
+
+    def seen_ids(self) -> Tensor:
+        """As the interface says: the ids that were counted; all where nothing was."""
+        seen = torch.full((self.vocab_size,), len(self.ids) == 0, device=self.ids.device)
+        seen[self.ids] = True
+        return seen
+
+    def initial_state(self, streams: int) -> State:
+        """No symbols read, nothing carried."""
+        device = self.ids.device
+        return (
+            torch.zeros(streams, 0, dtype=torch.int32, device=device),
+            torch.zeros(streams, CARRIED, dtype=torch.int64, device=device),
+        )
+
+    def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says; the full distribution visits every node of the tree."""
+        B, T = tokens.shape
+        rows = np.empty((B, T, len(self.counts)), np.float32)
+        state = self._read(tokens, state, Wanted(np.zeros((B, 0), np.int32), np.zeros((B, 0), np.float32), rows))
+        log_probs = np.empty((B, T, self.vocab_size), np.float32)
+        log_probs[:] = rows[..., -1:] - np.float32(self._log_unseen)
+        log_probs[..., self.reader.vocabulary.ids] = rows[..., :-1]
+        return torch.from_numpy(log_probs).to(tokens.device), state
+
+    def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
+        """As the interface says; visits the nodes on the targets' paths only."""
+        codes = np.minimum(self.reader.vocabulary.codes[targets.cpu().numpy()], len(self.ids))
+        scores = np.empty(codes.shape, np.float32)
+        state = self._read(
+            tokens, state, Wanted(codes, scores, np.zeros((len(codes), 0, len(self.counts)), np.float32))
+        )
+        scores[codes == len(self.ids)] -= np.float32(self._log_unseen)
+        return torch.from_numpy(scores).to(tokens.device), state
+
+    def _read(self, tokens: Tensor, state: State, wanted: Wanted) -> State:
+        last, carried, read = (tensor.cpu().numpy() for tensor in (*state, tokens))
+        if self.adapts:
+            after = self.reader.adapt(last, carried, read, wanted, self.config.delay)
+        else:
+            after = self.reader.read(last, carried, read, wanted)
+        return tuple(torch.from_numpy(leaf).to(state[0].device) for leaf in after)
+
+    @property
+    def _log_unseen(self) -> float:
+        """ln of the number of ids that share the leaf of all that was never seen."""
+        return math.log(max(1, self.vocab_size - len(self.ids)))
+
+    @classmethod
+    def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "Contexts":
+        """As the interface says."""
+        assert isinstance(config, ContextsConfig)
+        model = cls(config, vocab_size)
+        expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
+        if {name: tensor.dtype for name, tensor in tensors.items()} != expected:
+            raise ValueError(UNFIT)
+        ids, counts = tensors["ids"], tensors["counts"]
+        sound = (
+            all(tensors[name].shape == (vocab_size,) for name in ("kinds", "folded"))
+            and ids.dim() == counts.dim() == 1
+            and len(counts) == len(ids) + 1 <= MOST_SYMBOLS + 1
+            and bool((ids.diff() > 0).all() and ((ids > 0) & (ids < vocab_size)).all() and (counts >= 0).all())
+            and bool((tensors["kinds"] < KINDS).all())
+            and bool(((tensors["folded"] >= 0) & (tensors["folded"] < vocab_size)).all())
+        )
+        if not sound:
+            raise ValueError(UNFIT)
+        check(tensors, len(counts))
+        check({**tensors, **{name: tensors[STATIC + name] for name in TRUST}}, len(counts))
+        for name, tensor in tensors.items():
+            model.register_buffer(name, tensor)
+        return model
