@@ -3,8 +3,11 @@
 import math
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 SPIN_COUNT = 1000
 """How often an OpenMP thread looks whether the others are done before it sleeps: some 50 microseconds. The 300,000 of
@@ -25,6 +28,9 @@ FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0  # seconds from one trial of more threads t
 
 DISTURBED = 0.8  # of the usual pace: with less, others cost more than a fifth of it
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 Timing = tuple[float, float]
 """Seconds that a piece of work took, and its size in any unit."""
 
@@ -44,6 +50,41 @@ def fix_threads(threads: int) -> None:
 
     os.environ[FIXED] = str(threads)
     torch.set_num_threads(threads)
+
+
+class Workers:
+    """Threads that share work which holds no lock of Python: NumPy's and torch's. See `workers`."""
+
+    def __init__(self, pool: ThreadPoolExecutor | None = None, threads: int = 1) -> None:
+        self.threads = threads
+        self._pool = pool  # starts a thread when it is needed
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """What `work` returns for each item, in their order: begun at once by the threads, else one when asked for."""
+        return self._pool.map(work, items) if self._pool else map(work, items)
+
+
+ALONE = Workers()
+
+
+@contextmanager
+def workers() -> Iterator[Workers]:
+    """As many threads as torch computes with, if several. Meanwhile torch computes with one thread in each of them, and
+    in the caller's. Work not yet begun is dropped in the end.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield ALONE
+        return
+    torch.set_num_threads(1)  # also of the threads that start from now on
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield Workers(pool, threads)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 class ThreadTuner:

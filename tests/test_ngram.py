@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,9 +16,9 @@ from safetensors.torch import load, save
 from charlm.errors import UsageError
 from charlm.inference import open_engine
 from charlm.models.base import select
-from charlm.models.ngram import NGram
+from charlm.models.ngram import NGram, gate, windows
 from charlm.models.ngram.cache import LENGTHS, Cache
-from charlm.models.ngram.counting import Level, alphabet_of, code, count_ngrams
+from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import SMOOTHERS
 from charlm.models.ngram.smoothing import (
     FALLBACK,
@@ -25,6 +27,8 @@ from charlm.models.ngram.smoothing import (
     interpolate,
     modified_kneser_ney,
 )
+from charlm.models.ngram.windows import alphabet_of, code
+from charlm.threads import workers
 
 V = 12
 
@@ -75,6 +79,59 @@ def test_counting_range_by_range_changes_nothing(size: int, alphabet: int) -> No
             for pair in zip(whole, parted, strict=True)
             for a, b in zip(*map(fields, pair), strict=True)
         )
+
+
+@pytest.fixture(params=[2, 3, 4])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param  # fitting gives back what it took
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("size", "alphabet", "most"), [(5000, 3, 1 << 62), (5000, 400, 20_000), (1, 2, 9), (9, 2, 9)])
+@pytest.mark.parametrize("room", [1 << 62, 700])
+def test_threads_count_what_one_counts(
+    threads: int, size: int, alphabet: int, most: int, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbols = drawn(size, alphabet)
+    whole = count_ngrams(symbols, alphabet, 9, most)
+    monkeypatch.setattr(windows, "MIN_WINDOWS_PER_THREAD", 100)
+    with workers() as pool:
+        assert pool.threads == threads
+        shared = count_ngrams(symbols, alphabet, 9, most, room, pool)
+    assert len(whole) == len(shared)
+    for one, other in zip(whole, shared, strict=True):
+        assert all(map(np.array_equal, fields(one), fields(other)))
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHERS)
+def test_threads_fit_the_same_bits(threads: int, smoothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MIN_WINDOWS_PER_THREAD", 100)
+    monkeypatch.setattr(gate, "CHUNK", 64)
+    ids = drawn(6000, 40)
+    shared = NGram(NGram.Config(smoothing=smoothing), 50)
+    shared.fit(ids[:5000], ids[5000:])
+    torch.set_num_threads(1)
+    alone = NGram(NGram.Config(smoothing=smoothing), 50)
+    alone.fit(ids[:5000], ids[5000:])
+    torch.set_num_threads(threads)
+    assert alone.found == shared.found
+    assert alone.validation_nats == shared.validation_nats
+    assert all(map(torch.equal, alone.state_dict().values(), shared.state_dict().values()))
+
+
+def test_a_stopped_fit_leaves_no_thread_at_work(threads: int) -> None:
+    def stop(what: str, done: float) -> None:
+        if done > 0:
+            raise KeyboardInterrupt
+
+    running = threading.active_count()
+    ids = drawn(300_000, 40)
+    with pytest.raises(KeyboardInterrupt):
+        NGram(NGram.Config(), 50).fit(ids, ids[:0], stop)
+    assert threading.active_count() == running
 
 
 def fields(level: Level) -> list[np.ndarray]:

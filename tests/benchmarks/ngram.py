@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 
 from charlm.config import BOUNDARY
 from charlm.models.ngram import NGram
-from charlm.models.ngram.counting import alphabet_of, count_ngrams
+from charlm.models.ngram.counting import count_ngrams
 from charlm.models.ngram.smoothing import FALLBACK, adjusted_counts, closed_form_discounts
+from charlm.models.ngram.windows import alphabet_of
 
 
 @contextmanager

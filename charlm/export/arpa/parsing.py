@@ -11,8 +11,8 @@ import numpy as np
 
 from charlm.errors import DataError
 from charlm.export.arpa.unpacking import DAMAGE
-from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener
 
 LINES = 1 << 14  # taken at a time

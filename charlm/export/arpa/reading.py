@@ -16,9 +16,9 @@ from charlm.export.arpa.parsing import Arpa, Section
 from charlm.export.arpa.unpacking import unpacked
 from charlm.export.arpa.vocabulary import Vocabulary, vocabulary
 from charlm.models.ngram import NGram
-from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Estimate, Numbers
 from charlm.models.ngram.table import TOLERANCE, Deviation, Entries, normalised, relabelled
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 

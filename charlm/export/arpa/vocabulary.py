@@ -10,7 +10,7 @@ from charlm.config import BOUNDARY
 from charlm.errors import CheckpointError, UsageError
 from charlm.export.arpa.parsing import Arpa, Section, shown
 from charlm.export.arpa.words import BEGIN, END, NEWLINE, SPACE, SPECIAL, meaning, spelled, words
-from charlm.models.ngram.counting import Integers
+from charlm.models.ngram.windows import Integers
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.tokenizers.base import TOKENIZER_FILE
 from charlm.tokenizers.bytes import Bytes

@@ -14,9 +14,9 @@ from charlm.export.arpa.words import END, LEGEND, UNKNOWN, words
 from charlm.export.fit import Fit
 from charlm.models import LanguageModel
 from charlm.models.ngram import NGram
-from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.smoothing import Numbers
 from charlm.models.ngram.table import entries
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 

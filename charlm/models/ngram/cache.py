@@ -19,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.models.ngram.counting import Integers
 from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import Numbers
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
+from charlm.threads import ALONE, Workers
 
 RECENT = 4096
 """How far back echoes are looked for if nothing else is asked for."""
@@ -57,6 +58,10 @@ class Echoes(NamedTuple):
     follower: Integers  # (N,) the token that came next
     rank: Integers  # (N,) 1 + which of LENGTHS is the longest that matches
     counts: Integers  # (R, 1 + L, 2); column 0 is a length that none reaches
+
+
+Observed = tuple[Integers, Integers]
+"""Echoes of some places: their counts (R, 1 + L, 2), and how many of each length are right (R, L)."""
 
 
 class Static(NamedTuple):
@@ -135,21 +140,19 @@ class Cache:
     def trained(
         cls,
         window: int,
-        symbols: Integers,
-        places: Iterable[tuple[int, int]],
+        observed: Iterable[Observed],
         probability: Numbers,
         static: Static,
         tell: Tell,
     ) -> tuple["Cache", Numbers]:
-        """The cache that predicts best, with the counts, a text (N,) that begins with the boundary.
+        """The cache that predicts best, with the counts, the R places `observed` in all.
 
-        Learned from symbols[begin:end] for each of `places`, R in all, of which the counts say `probability` (R,);
-        returned with it is what it makes of those.
+        The counts say `probability` (R,) of what stands there; returned with the cache is what it makes of that.
         """
         cache = cls.untrained(window)
         if not len(probability):
             return cache, probability
-        counts, right = (np.concatenate(c) for c in zip(*_observed(symbols, window, places), strict=True))
+        counts, right = (np.concatenate(c) for c in zip(*observed, strict=True))
         often = counts[:, 1:].sum(2)
         sizes = (torch.from_numpy(column) for column in (often, static.matched))
         numbers = (_features(counts), static.left, probability, right / np.maximum(often, 1))
@@ -264,14 +267,19 @@ def _tensor(parts: list[Numbers], like: Tensor) -> Tensor:
     return torch.from_numpy(whole).to(like.device)
 
 
-def _observed(symbols: Integers, window: int, places: Iterable[tuple[int, int]]) -> Iterator[tuple[Integers, Integers]]:
-    """Echoes of some places after others: their counts (R, 1 + L, 2), and how many of each length are right (R, L)."""
+def observe(
+    symbols: Integers, window: int, places: Iterable[tuple[int, int]], pool: Workers = ALONE
+) -> Iterator[Observed]:
+    """The echoes at symbols[begin:end] for each of `places`, in a text (N,) that begins with the boundary."""
     padded = np.concatenate((np.full(BEFORE + window, -1), symbols), dtype=np.int32)
     stride = max(1, CELLS // window)
-    for first, last in places:
-        for begin in range(first, last, stride):
-            end = min(begin + stride, last)
-            stream = padded[begin - 1 : BEFORE + window + end]  # read up to what stands before a place, then that
-            place, follower, rank, counts = echoes(stream[None, :-1], end - begin, window)
-            hit = stream[place - (end - begin)] == follower
-            yield counts, _reaching(place, rank, hit, end - begin)[:, 1:, 1]
+
+    def observed(piece: tuple[int, int]) -> Observed:
+        begin, end = piece
+        stream = padded[begin - 1 : BEFORE + window + end]  # read up to what stands before a place, then that
+        place, follower, rank, counts = echoes(stream[None, :-1], end - begin, window)
+        hit = stream[place - (end - begin)] == follower
+        return counts, _reaching(place, rank, hit, end - begin)[:, 1:, 1]
+
+    pieces = [(at, min(at + stride, last)) for first, last in places for at in range(first, last, stride)]
+    return pool.map(observed, pieces)

@@ -1,14 +1,13 @@
 """The smoothers by name, and what some of them learn from the validation slice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from charlm.models.ngram.cache import Cache, Static
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.cache import Cache, Observed, Static
+from charlm.models.ngram.counting import Level
 from charlm.models.ngram.gate import gated, train
-from charlm.models.ngram.matching import sampled
 from charlm.models.ngram.smoothing import (
     FALLBACK,
     Discounts,
@@ -23,7 +22,9 @@ from charlm.models.ngram.smoothing import (
     stupid_backoff,
     witten_bell,
 )
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
+from charlm.threads import Workers, workers
 
 Estimator = Callable[[Sequence[Level], Numbers], list[Estimate]]
 
@@ -66,13 +67,18 @@ def nats_per_place(probability: Numbers) -> float:
     return -float(np.log(probability, dtype=np.float64).sum()) / max(1, len(probability))
 
 
-def tune_gate(held: Slice, tell: Tell) -> tuple[Estimator, tuple[Numbers, Numbers]]:
+def tune_gate(held: Slice, pool: Workers, tell: Tell) -> tuple[Estimator, tuple[Numbers, Numbers]]:
     """Discounts from a small network that looks at each context: see `gate`."""
-    gate, *steps = train(held.levels, held.contexts, held.ngrams, held.base, tell)
-    return lambda levels, _base: gated(levels, gate), (steps[0], steps[1])
+    gate, *steps = train(held.levels, held.contexts, held.ngrams, held.base, pool, tell)
+
+    def estimate(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
+        with workers() as pool:
+            return gated(levels, gate, pool)
+
+    return estimate, (steps[0], steps[1])
 
 
-def tune_discounts(held: Slice, tell: Tell) -> tuple[Estimator, None]:
+def tune_discounts(held: Slice, _pool: Workers, tell: Tell) -> tuple[Estimator, None]:
     """Modified Kneser-Ney; where the closed form makes no sense, the discounts that predict the slice best."""
     found = [closed_form_discounts(counts) for counts in adjusted_counts(held.levels)]
     discounts = [d or FALLBACK for d in found]
@@ -108,7 +114,7 @@ def _searched(held: Slice, discounts: Sequence[Discounts], k: int) -> Discounts:
     return best[0], best[1], best[2]
 
 
-LEARNED: dict[str, Callable[[Slice, Tell], tuple[Estimator, tuple[Numbers, Numbers] | None]]] = {
+LEARNED: dict[str, Callable[[Slice, Workers, Tell], tuple[Estimator, tuple[Numbers, Numbers] | None]]] = {
     "gated": tune_gate,
     "kneser-ney": tune_discounts,
 }
@@ -124,16 +130,16 @@ SMOOTHERS = (*LEARNED, *FIXED)
 
 
 def tune_cache(
-    window: int, symbols: Integers, held: Slice, mass: Numbers, backoff: Numbers, tell: Tell
+    window: int, observed: Iterable[Observed], held: Slice, mass: Numbers, backoff: Numbers, tell: Tell
 ) -> tuple[Cache, float]:
     """A cache of `window` tokens for counts that say so much of the slice: mass and back-off (P, K) at its places.
 
-    With the nats per token that the slice costs then. `symbols` is the slice itself, the boundary first.
+    With the nats per token that the slice costs then. `observed` are the echoes at these places.
     """
     matched = (held.contexts >= 0).sum(1) - 1
     static = Static(matched, backoff[np.arange(len(matched)), matched])
     probability = held.probability(mass, backoff)
-    cache, probability = Cache.trained(window, symbols, sampled(1, len(symbols)), probability, static, tell)
+    cache, probability = Cache.trained(window, observed, probability, static, tell)
     return cache, nats_per_place(probability)
 
 

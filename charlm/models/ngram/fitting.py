@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from charlm.config import Settings, setting
-from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache
-from charlm.models.ngram.counting import Integers, Level, alphabet_of, count_ngrams
+from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache, observe
+from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import (
     FIXED,
     LEARNED,
@@ -22,9 +22,11 @@ from charlm.models.ngram.estimation import (
     nats_per_place,
     tune_cache,
 )
-from charlm.models.ngram.matching import matches
+from charlm.models.ngram.matching import matches, sampled
 from charlm.models.ngram.smoothing import Numbers
+from charlm.models.ngram.windows import Integers, alphabet_of
 from charlm.progress import Listener
+from charlm.threads import Workers
 
 LONGEST = 12  # order tried if none is asked for
 CHUNK = 1 << 20  # tokens looked at in one go
@@ -92,18 +94,18 @@ def base_of(alphabet: int, vocab_size: int) -> Numbers:
 
 
 def counted(
-    config: NGramConfig, symbols: Integers, alphabet: int, order: int, size: int, tell: Listener
+    config: NGramConfig, symbols: Integers, alphabet: int, order: int, size: int, pool: Workers, tell: Listener
 ) -> list[Level]:
     """The n-grams up to an order, or shorter ones where those, of so many bytes each, are too many."""
     allowed = int(config.memory * 1e9)
     tell("counting", 0.0)
     return count_ngrams(
-        symbols, alphabet, order, allowed // size, allowed // WINDOW, lambda fraction: tell("counting", fraction)
+        symbols, alphabet, order, allowed // size, allowed // WINDOW, pool, lambda fraction: tell("counting", fraction)
     )
 
 
 def tuned(
-    config: NGramConfig, vocab_size: int, symbols: Integers, alphabet: int, split: int, tell: Listener
+    config: NGramConfig, vocab_size: int, symbols: Integers, alphabet: int, split: int, pool: Workers, tell: Listener
 ) -> tuple[Estimator, int, Cache | None, float | None]:
     """What the validation slice, symbols[split:], teaches: how to estimate, up to which order, the cache if any.
 
@@ -116,11 +118,11 @@ def tuned(
     if estimator and order and not window:
         return estimator, order, None, None
     size = LEARNED_FROM if smoothing == "gated" else COUNTED
-    levels = counted(config, symbols[:split], alphabet, order or LONGEST, size, tell)
+    levels = counted(config, symbols[:split], alphabet, order or LONGEST, size, pool, tell)
     contexts, ngrams = matches(levels, alphabet, symbols, split)
     held = Slice(levels, base_of(len(levels[0]), vocab_size), contexts, ngrams)
     if estimator is None:
-        estimator, steps = LEARNED[smoothing](held, lambda fraction: tell(f"tuning {smoothing}", fraction))
+        estimator, steps = LEARNED[smoothing](held, pool, lambda fraction: tell(f"tuning {smoothing}", fraction))
     if not order and len(contexts):  # the gate itself decides what long contexts count
         order = len(levels) if smoothing == "gated" else best_order(held, estimator)
     order = order or LONGEST
@@ -129,7 +131,10 @@ def tuned(
     cache, nats = None, nats_per_place(held.probability(mass, backoff))
     if window:
         text = np.append(symbols[:1], symbols[split:])
-        cache, nats = tune_cache(window, text, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction))
+        observed = observe(text, window, sampled(1, len(text)), pool)
+        cache, nats = tune_cache(
+            window, observed, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction)
+        )
     if not len(contexts):
         return estimator, order, cache, None
     unseen = float((ngrams[:, 0] < 0).mean()) * math.log(max(1, vocab_size - len(levels[0])))  # they share one symbol's

@@ -10,14 +10,13 @@ Goodman 1999 (discounts by count). It starts as Kneser-Ney, which is what little
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Level
 from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import (
     FALLBACK,
@@ -27,7 +26,9 @@ from charlm.models.ngram.smoothing import (
     closed_form_discounts,
     with_contexts,
 )
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
+from charlm.threads import Workers
 
 CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
 HIDDEN = 16
@@ -43,26 +44,36 @@ class Behaviour:
     """Of the C contexts of a level: how often their n-grams occur, how many symbols precede those."""
 
     def __init__(self, level: Level, occurring: Integers, preceding: Integers, contexts: int) -> None:
-        self.counts = np.stack((occurring, preceding)).astype(np.float32)  # (2, M)
+        self._level, self._kinds = level, (occurring, preceding)
+        self.counts = np.stack(self._kinds).astype(np.float32)  # (2, M)
         self.total = np.zeros((2, contexts), np.float32)
         self.types = np.zeros((2, CLASSES, contexts), np.float32)  # n-grams of each class
-        top = np.zeros((2, contexts), np.float32)
-        for kind, counts in enumerate((occurring, preceding)):
-            self.total[kind] = np.bincount(level.parent, counts, contexts)
-            kind_of = level.parent.astype(np.int64) * CLASSES + counts.clip(1, CLASSES) - 1
-            each = np.bincount(kind_of, counts > 0, contexts * CLASSES)
-            self.types[kind] = each.reshape(contexts, CLASSES).T
-            np.maximum.at(top[kind], level.parent, self.counts[kind])
-        types = self.types.sum(1)  # (2, C)
+        self.features = np.zeros((2 * (CLASSES + 5), contexts), np.float32).T  # (C, F)
+
+    def fill(self, begin: int) -> None:
+        """Work out what there is to know of CHUNK contexts."""
+        contexts = slice(begin, begin + CHUNK)
+        ngrams = slice(*np.searchsorted(self._level.parent, (begin, begin + CHUNK)))
+        total, types = self.total[:, contexts], self.types[:, :, contexts]  # filled here
+        size = total.shape[1]
+        top = np.zeros_like(total)
+        parent = self._level.parent[ngrams].astype(np.int64) - begin
+        first = np.flatnonzero(np.diff(parent, prepend=-1))  # n-gram of each context that has any
+        for kind, counts in enumerate(part[ngrams] for part in self._kinds):
+            total[kind] = np.bincount(parent, counts, size)
+            class_of = parent * CLASSES + counts.clip(1, CLASSES) - 1
+            types[kind] = np.bincount(class_of, counts > 0, size * CLASSES).reshape(size, CLASSES).T
+            top[kind, parent[first]] = np.maximum.reduceat(self.counts[kind, ngrams], first) if len(first) else 0
+        any_class = types.sum(1)  # (2, C')
         columns = (
-            np.log1p(self.total) / 3,
-            np.log1p(types) / 2,
-            *(np.log1p(self.types) / 2).swapaxes(0, 1),
-            types / (self.total + 1),
-            self.types[:, 0] / (types + 1),
-            top / np.maximum(self.total, 1),
+            np.log1p(total) / 3,
+            np.log1p(any_class) / 2,
+            *(np.log1p(types) / 2).swapaxes(0, 1),
+            any_class / (total + 1),
+            types[:, 0] / (any_class + 1),
+            top / np.maximum(total, 1),
         )
-        self.features = np.concatenate(columns).T  # (C, F)
+        self.features.T[:, contexts] = np.concatenate(columns)
 
 
 class Gate:
@@ -87,41 +98,50 @@ class Gate:
         return discounts, torch.stack((1 - answer[..., -1], answer[..., -1]), -1)
 
 
-def gated(levels: Sequence[Level], gate: Gate) -> list[Estimate]:
+def gated(levels: Sequence[Level], gate: Gate, pool: Workers) -> list[Estimate]:
     """The estimates that a gate makes of counts, level by level."""
-    estimates = []
-    behaviours = _behaviours(levels)
-    for k, (level, behaviour) in enumerate(zip(levels, behaviours, strict=True)):
-        contexts = len(behaviour.features)
-        backoff = np.ones(contexts, np.float32)
-        mass = np.zeros(len(level), np.float32)
-        edges = np.searchsorted(level.parent, np.arange(0, contexts + CHUNK, CHUNK))
-        for at, (begin, end) in enumerate(pairwise(edges)):
-            rows = np.arange(at * CHUNK, min(contexts, (at + 1) * CHUNK))
-            discounts, share = (
-                answer.numpy() for answer in gate(*_inputs(levels, behaviours, k, rows), torch.tensor([k]))
-            )
-            total = np.maximum(behaviour.total[:, rows], 1)  # (2, C')
-            off = (discounts * behaviour.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
-            backoff[rows] = np.where(behaviour.total[1, rows] > 0, (off * share).sum(-1), 1.0)
-            parent = level.parent[begin:end] - rows[0]
-            for kind, counts in enumerate(behaviour.counts[:, begin:end]):
-                taken = discounts[parent, kind, counts.clip(1, CLASSES).astype(int) - 1]
-                kept = np.maximum(counts - taken, 0) / total[kind, parent]
-                mass[begin:end] += share[parent, kind] * kept
-        estimates.append(Estimate(mass, backoff))
+    behaviours = _behaviours(levels, pool)
+    estimates = [
+        Estimate(np.zeros(len(level), np.float32), np.ones(len(behaviour.features), np.float32))
+        for level, behaviour in zip(levels, behaviours, strict=True)
+    ]
+    chunks = [(k, begin) for k, estimate in enumerate(estimates) for begin in range(0, len(estimate.backoff), CHUNK)]
+    list(pool.map(lambda chunk: _gate_chunk(levels, behaviours, gate, estimates, *chunk), chunks))
     return estimates
 
 
+def _gate_chunk(
+    levels: Sequence[Level],
+    behaviours: Sequence[Behaviour],
+    gate: Gate,
+    estimates: Sequence[Estimate],
+    k: int,
+    begin: int,
+) -> None:
+    """Fill in the estimates of level k + 1 for CHUNK of its contexts."""
+    level, behaviour, (mass, backoff, _) = levels[k], behaviours[k], estimates[k]
+    rows = np.arange(begin, min(len(backoff), begin + CHUNK))
+    discounts, share = (answer.numpy() for answer in gate(*_inputs(levels, behaviours, k, rows), torch.tensor([k])))
+    total = np.maximum(behaviour.total[:, rows], 1)  # (2, C')
+    off = (discounts * behaviour.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
+    backoff[rows] = np.where(behaviour.total[1, rows] > 0, (off * share).sum(-1), 1.0)
+    ngrams = slice(*np.searchsorted(level.parent, (begin, begin + CHUNK)))
+    parent = level.parent[ngrams] - begin
+    for kind, counts in enumerate(behaviour.counts[:, ngrams]):
+        taken = discounts[parent, kind, counts.clip(1, CLASSES).astype(int) - 1]
+        kept = np.maximum(counts - taken, 0) / total[kind, parent]
+        mass[ngrams] += share[parent, kind] * kept
+
+
 def train(
-    levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, tell: Tell
+    levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, pool: Workers, tell: Tell
 ) -> tuple[Gate, Numbers, Numbers]:
     """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K).
 
     With the mass of those n-grams and the back-off of those contexts, as the gate makes them; both (P, K).
     """
     gate = Gate(levels)
-    behaviours = _behaviours(levels)
+    behaviours = _behaviours(levels, pool)
     at = np.where(ngrams[:, 0] >= 0, ngrams[:, 0], 0)
     lowest = torch.from_numpy(np.where(ngrams[:, 0] >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
     by_length = [_observed(levels, behaviours, k, contexts[:, k], ngrams[:, k]) for k in range(len(levels))]
@@ -158,10 +178,13 @@ def _initial(*kinds: Integers) -> list[float]:
     return [min(max(share, 0.02), 0.98) for share in shares] + [0.9]
 
 
-def _behaviours(levels: Sequence[Level]) -> list[Behaviour]:
-    return [
+def _behaviours(levels: Sequence[Level], pool: Workers) -> list[Behaviour]:
+    behaviours = [
         Behaviour(level, *counts, n) for (level, n), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
     ]
+    chunks = [(behaviour, at) for behaviour in behaviours for at in range(0, len(behaviour.features), CHUNK)]
+    list(pool.map(lambda chunk: chunk[0].fill(chunk[1]), chunks))
+    return behaviours
 
 
 def _inputs(levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, rows: Integers) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Level
+from charlm.models.ngram.windows import Integers
 
 PIECE = 4096  # symbols looked up in one go
 PIECES = 32  # at most so many, evenly spread

@@ -18,12 +18,14 @@ from charlm.config import BOUNDARY, Settings
 from charlm.errors import UsageError
 from charlm.models.base import CountingModel, State
 from charlm.models.ngram.cache import Cache, Static
-from charlm.models.ngram.counting import Integers, Level, count_ngrams
+from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import Estimator
 from charlm.models.ngram.fitting import COUNTED, LONGEST, NGramConfig, base_of, complete, counted, symbols_of, tuned
 from charlm.models.ngram.smoothing import Estimate, Numbers
 from charlm.models.ngram.trie import check, keys_of, tensors_of
+from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
+from charlm.threads import workers
 
 CACHE = "cache_"  # what the names of the cache's tensors begin with
 
@@ -118,7 +120,8 @@ class NGram(CountingModel):
         parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
         progress("counting", 0.0)
         ids, symbols = symbols_of(parts, self.vocab_size)
-        learned = tuned(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), progress)
+        with workers() as pool:
+            learned = tuned(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), pool, progress)
         estimator, order, cache, self.validation_nats = learned
         self._remember(cache)
         if before is not None:
@@ -138,7 +141,8 @@ class NGram(CountingModel):
 
     def _estimate(self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, tell: Listener) -> None:
         """Become what these symbols, which stand for the tokens `ids`, are counted and estimated to be."""
-        levels = counted(self.config, symbols, len(ids), order, COUNTED, tell)
+        with workers() as pool:
+            levels = counted(self.config, symbols, len(ids), order, COUNTED, pool, tell)
         if self.config.order and len(levels) < min(order, len(symbols)):
             raise UsageError(
                 f"{order} has more n-grams here than fit in `memory={self.config.memory:g}` (gigabytes): "

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Level
+from charlm.models.ngram.windows import Integers
 
 Numbers = npt.NDArray[np.floating[Any]]
 Discounts = tuple[float, float, float]  # what is taken off a count of 1, of 2, and of 3 or more

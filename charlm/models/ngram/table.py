@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Level
 from charlm.models.ngram.model import NGram
 from charlm.models.ngram.smoothing import Estimate, Numbers
+from charlm.models.ngram.windows import Integers
 
 TOLERANCE = 1e-3  # how far from 1 the probabilities after a context may add up, as files with few digits make them
 LEAST = 1e-12  # probability of a token in no context: a zero would be a zero everywhere

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.models.ngram.counting import Integers, Level
+from charlm.models.ngram.counting import Level
 from charlm.models.ngram.smoothing import Estimate
+from charlm.models.ngram.windows import Integers
 
 
 def tensors_of(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: Any) -> dict[str, Tensor]:

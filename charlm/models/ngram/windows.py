@@ -1,0 +1,251 @@
+"""The distinct windows of a text, in order and with their counts: all n-grams of one length, found by sorting.
+
+A window is packed into one 64-bit word by a code whose words sort as the n-grams do, so that one vectorised sort puts
+the n-grams of all lengths in order at once. The code is a variable-length one, in digits of four bits: frequent symbols
+take one digit, which makes 8 to 12 characters fit; the few windows that do not fit go on in further words. Of a text
+too large for that at once, one range of the words after another is collected and sorted. Threads share the work, since
+NumPy sorts without the lock of Python: each packs a piece of the text, then each sorts a part of the range. The n-grams
+and their counts depend on neither.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from charlm.progress import Tell
+from charlm.threads import Workers
+
+Integers = npt.NDArray[np.integer[Any]]
+CHUNK = 1 << 15  # windows packed at a time: they stay in the processor's cache
+MIN_WINDOWS_PER_THREAD = 1 << 17
+SHARES_PER_THREAD = 2
+"""More than one, for shares are not quite equal, and other programs may slow down one of the threads."""
+LAST = np.uint64(0x8888_8888_8888_8888)  # the bit of each digit that says: this symbol goes on
+ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+
+
+class Code(NamedTuple):
+    """A word for each symbol, ascending: its digits, base 8, from the top; all but the last have their top bit set."""
+
+    words: Integers  # (A,) uint64
+    bits: Integers  # (A,) uint64, how many of the 64 are used
+
+    def symbols(self) -> tuple[Integers, int]:
+        """What stands at the front of a word, looked up by so many of its top bits."""
+        width = int(self.bits.max())
+        runs = np.diff(self.words >> np.uint64(64 - width), append=np.uint64(1 << width))
+        symbols = np.arange(len(runs), dtype=np.min_scalar_type(len(runs)))
+        return np.repeat(symbols, runs.astype(np.int64)), width
+
+
+def code(alphabet: int) -> Code:
+    """The shortest such code for so many symbols; those with few bits are for the frequent ones."""
+    words: list[Integers] = []
+    bits: list[Integers] = []
+    prefixes: Integers = np.zeros(1, np.uint64)
+    while (missing := alphabet - sum(len(part) for part in words)) > 0:
+        used = np.uint64(4 * len(words))
+        digits = np.arange(8, dtype=np.uint64) << (np.uint64(60) - used)
+        grown = (prefixes[:, None] | digits).ravel()
+        words.append(grown[:missing])
+        bits.append(np.full(len(words[-1]), used + np.uint64(4)))
+        prefixes = grown | np.uint64(1 << 63) >> used
+    order = np.argsort(np.concatenate(words))
+    return Code(np.concatenate(words)[order], np.concatenate(bits)[order])
+
+
+def alphabet_of(frequencies: Integers) -> Integers:
+    """The tokens that occur, the rank of each as a symbol chosen so that the frequent ones have short words."""
+    occurring = np.flatnonzero(frequencies)
+    ranked = occurring[np.argsort(-frequencies[occurring], kind="stable")]
+    ids = np.zeros_like(ranked)
+    ids[np.argsort(code(len(ids) + 1).bits[:-1], kind="stable")] = ranked
+    return ids
+
+
+class Windows(NamedTuple):
+    """The distinct n-grams of the longest length in order: U of them. L are long, their words not all of them."""
+
+    words: Integers  # (U,) uint64, the first 64 bits of each
+    counts: Integers  # (U,)
+    shared: Integers  # (U,) how many symbols each begins with as the one before did
+    long: Integers  # (L,) which
+    rows: Integers  # (L, order) their symbols; A lies beyond the end of the text
+
+
+def distinct_windows(
+    symbols: Integers, order: int, book: Code, most: int, room: int, pool: Workers, tell: Tell
+) -> list[Windows]:
+    """The windows of one range after the other; all cut shorter when they have more than `most` prefixes of two
+    symbols or more.
+    """
+    passes = -(-len(symbols) // room)
+    shares = min(pool.threads, 1 + len(symbols) // passes // MIN_WINDOWS_PER_THREAD)
+    shares *= 1 if shares == 1 else SHARES_PER_THREAD
+    bounds = _bounds(symbols, book, passes * shares)
+    parts: list[Windows] = []
+    for first in range(0, len(bounds) - 1, shares):
+        for done, windows in enumerate(
+            _of_range(symbols, order, book, bounds[first : first + shares + 1], shares, pool), first + 1
+        ):
+            tell(done / len(bounds))
+            parts.append(_shortened(windows, order))
+            while order > 2 and sum(_prefixes(part, order) for part in parts) > most:
+                order -= 1
+                parts = [_shortened(part, order) for part in parts]
+    return parts
+
+
+def _of_range(
+    symbols: Integers, order: int, book: Code, bounds: Integers, shares: int, pool: Workers
+) -> Iterator[Windows]:
+    """The windows between the first and the last of the bounds: those between one bound and the next at a time."""
+    places = pairwise(len(symbols) * share // shares for share in range(shares + 1))
+    pieces = list(pool.map(partial(_packed, symbols, order, book, bounds[0], bounds[-1]), places))
+    return pool.map(partial(_distinct, symbols, order, book, pieces), pairwise(bounds))
+
+
+def _bounds(symbols: Integers, book: Code, ranges: int) -> Integers:
+    """Words that part the windows into about so many equal ranges, each between two pairs of symbols."""
+    sample = np.arange(0, len(symbols) - 1, max(1, len(symbols) >> 16))
+    first, second = symbols[sample], symbols[sample + 1]
+    pairs = np.sort(book.words[first] | book.words[second] >> book.bits[first])
+    inner = pairs[np.arange(1, ranges) * len(pairs) // ranges]
+    return np.unique(np.concatenate((np.zeros(1, np.uint64), inner, np.full(1, ALL))))
+
+
+class _Packed(NamedTuple):
+    """The windows that begin in a piece of the text, unsorted."""
+
+    words: Integers  # of those that fit one
+    places: Integers  # where the others begin
+    long_words: Integers  # and their first words
+
+
+def _packed(symbols: Integers, order: int, book: Code, low: Any, high: Any, places: tuple[int, int]) -> _Packed:
+    """The windows that begin in symbols[begin:end], as `places` says, and whose words are in [low, high).
+
+    A window that the end of the text cuts short counts as one that does not fit.
+    """
+    begin, end = places
+    packed, filled = np.empty(end - begin, np.uint64), 0
+    long, long_words = [], []
+    for at in range(begin, end, CHUNK):
+        size = min(CHUNK, end - at)
+        piece = symbols[at : at + size + order - 1]
+        beyond = size + order - 1 - len(piece)
+        piece = np.pad(piece, (0, beyond), constant_values=len(book.words) - 1)
+        words, bits = book.words[piece], book.bits[piece]
+        windows, used = words[:size].copy(), bits[:size].copy()
+        there: Any = np.arange(size)
+        for k in range(1, order):
+            if k == 2:  # the bounds lie between pairs, so the pairs tell which windows are in the range
+                inside = (windows >= low) & (windows < high)
+                if not inside.all():
+                    there = np.flatnonzero(inside)
+                    windows, used = windows[there], used[there]
+            where = slice(k, k + size) if len(there) == size else there + k
+            windows |= words[where] >> used
+            used += bits[where]
+        inside = (windows >= low) & (windows < high)
+        fits = (used <= 64) & (there < size - beyond)
+        long.append(at + there[inside & ~fits])
+        long_words.append(windows[inside & ~fits])
+        windows = windows[inside & fits]
+        packed[filled : filled + len(windows)] = windows
+        filled += len(windows)
+    return _Packed(packed[:filled], np.concatenate(long), np.concatenate(long_words))
+
+
+def _distinct(symbols: Integers, order: int, book: Code, pieces: list[_Packed], bounds: tuple[Any, Any]) -> Windows:
+    """The distinct windows in the pieces whose words are in [low, high), as `bounds` says; all, if there is one piece.
+
+    One piece is sorted in place.
+    """
+    packed, places = pieces[0].words, pieces[0].places
+    if len(pieces) > 1:
+        packed = np.concatenate([_between(piece.words, piece.words, *bounds) for piece in pieces])
+        places = np.concatenate([_between(piece.places, piece.long_words, *bounds) for piece in pieces])
+    packed.sort()
+    heads = _heads(packed)
+    words = packed[heads]
+    small = np.min_scalar_type(-len(symbols))
+    counts = np.diff(heads, append=len(packed)).astype(small)
+    long_words, long_counts, rows = _long(symbols, places, order, book)
+    at = np.searchsorted(words, long_words)
+    words = np.insert(words, at, long_words)
+    counts = np.insert(counts, at, long_counts.astype(small))
+    shared = _shared(words)
+    long = at + np.arange(len(at))
+    same = np.flatnonzero(long_words[1:] == long_words[:-1]) + 1
+    shared[long[same]] = (rows[same] == rows[same - 1]).argmin(1)
+    return Windows(words, counts, shared, long, rows)
+
+
+def _between(values: Integers, words: Integers, low: Any, high: Any) -> Integers:
+    """Those of the values whose words are in [low, high)."""
+    chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(words), CHUNK)]
+    return np.concatenate(
+        [values[:0], *(values[chunk][(words[chunk] >= low) & (words[chunk] < high)] for chunk in chunks)]
+    )
+
+
+def _long(symbols: Integers, places: Integers, order: int, book: Code) -> tuple[Integers, Integers, Integers]:
+    """Of the windows at these places, sorted and each once: the first word, the count, the symbols (L, order)."""
+    rows = np.full((len(places), order), len(book.words) - 1, symbols.dtype)
+    for k in range(order):
+        there = places + k < len(symbols)
+        rows[there, k] = symbols[places[there] + k]
+    used = np.zeros(len(places), np.uint64)
+    words = np.zeros((order * int(book.bits.max()) // 64 + 2, len(places)), np.uint64)
+    for column in rows.T:
+        word, left = used // 64, used % 64
+        np.bitwise_or.at(words, (word, np.arange(len(places))), book.words[column] >> left)
+        np.bitwise_or.at(words, (word + 1, np.arange(len(places))), book.words[column] << 64 - left)
+        used += book.bits[column]
+    order_ = np.lexsort(words[::-1])
+    rows = rows[order_]
+    heads = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(1))[: len(rows)])
+    return words[0, order_[heads]], np.diff(heads, append=len(rows)), rows[heads]
+
+
+def _heads(words: Integers) -> npt.NDArray[np.int64]:
+    """Where each run of equal words begins."""
+    return np.flatnonzero(np.append(True, words[1:] != words[:-1])[: len(words)])
+
+
+def _shared(words: Integers) -> Integers:
+    """With how many of the symbols of the word before each word begins, where they differ; the first with none."""
+    shared = np.zeros(len(words), np.uint8)
+    for begin in range(0, len(words), CHUNK):
+        part = words[begin : begin + CHUNK]
+        previous = words[begin - 1 : begin - 1 + len(part)] if begin else np.append(~words[:1], part[:-1])
+        differ = part ^ previous
+        for shift in (1, 2, 4, 8, 16, 32, 3):  # all bits from the first that differs, and the rest of its digit
+            differ |= differ >> shift if shift != 3 else differ << shift
+        shared[begin : begin + CHUNK] = np.bitwise_count(~(part | differ) & LAST)
+    return shared
+
+
+def _shortened(windows: Windows, order: int) -> Windows:
+    """The distinct n-grams of a length that may be shorter."""
+    if windows.rows.shape[1] == order:
+        return windows
+    heads = np.flatnonzero(windows.shared < order)
+    long = np.flatnonzero(windows.shared[windows.long] < order)
+    return Windows(
+        windows.words[heads],
+        np.add.reduceat(windows.counts, heads),
+        windows.shared[heads],
+        np.searchsorted(heads, windows.long[long]),
+        windows.rows[long, :order],
+    )
+
+
+def _prefixes(windows: Windows, order: int) -> int:
+    """How many different n-grams of 2 to `order` symbols the windows begin with."""
+    return int((order - np.maximum(windows.shared, 1)).sum(dtype=np.int64))
