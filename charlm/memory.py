@@ -33,8 +33,7 @@ def keeping_freed_memory() -> Iterator[None]:
     Otherwise the C library returns each larger block at once, and the next one is new to the system, which clears it
     page by page: a quarter of the time of a training step. Does nothing where the C library is not glibc.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    change = getattr(library, "mallopt", lambda _what, _value: 0)
+    change = getattr(_c_library(), "mallopt", lambda _what, _value: 0)
     for option, value in ((_MMAP_THRESHOLD, _MAX_BYTES), (_TOP_PAD, 2 * _MAX_BYTES), (_TRIM_THRESHOLD, 2**31 - 1)):
         change(option, value)
     try:
@@ -42,4 +41,13 @@ def keeping_freed_memory() -> Iterator[None]:
     finally:
         for option, value in ((_TOP_PAD, _DEFAULT_BYTES), (_TRIM_THRESHOLD, 2 * _MAX_BYTES)):
             change(option, value)  # the most that glibc grows to by itself, which it no longer does once told
-        getattr(library, "malloc_trim", lambda _kept: 0)(0)
+        return_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """Memory that is freed goes back to the system now, that of other threads included, for which glibc keeps heaps."""
+    getattr(_c_library(), "malloc_trim", lambda _kept: 0)(0)
+
+
+def _c_library() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None

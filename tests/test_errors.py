@@ -54,6 +54,8 @@ from charlm.compression.fingerprint import machine
 from charlm.compression.opening import opened
 from charlm.corpus import BUILTINS, Origin, decoder
 from charlm.export import write_arpa
+from charlm.export.gguf import tokenizer as gguf_tokenizer
+from charlm.export.huggingface import starcoder2
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 from charlm.training.loop import Trainer
@@ -268,6 +270,12 @@ SETTINGS: list[Case] = [
     ("a graph of an n-gram", "export counted --format onnx", 2, "NGram: no graph of one step; there is one for rnn"),
     ("a graph without packages", "export done --format onnx", 2, "an ONNX file needs onnxscript: pip install",
      lambda _, monkeypatch: monkeypatch.setitem(sys.modules, "onnxscript", None)),
+    ("an LSTM for llama.cpp", "export done --format gguf", 2, "lstm: a GGUF file has a place for"),
+    ("root mean squares for llama.cpp", "export seeing --format gguf", 2, "a transformer with norm rms: a GGUF file",
+     patch(starcoder2, "misfits", lambda _: ["norm rms"])),
+    ("pieces for llama.cpp", "export seeing --format gguf", 2,
+     "characters: a GGUF file has no place for it; train with a tokenizer of characters or bytes",
+     patch(gguf_tokenizer, "KINDS", ())),
     ("exporting a mixture", "export done", 2, "no format has a place for Mixture", as_mixture),
     ("a folder on standard output", "export done -o -", 2, "this format is a folder of files, and standard output"),
     ("exporting over what is no export", "export done -o begun --force", 2,

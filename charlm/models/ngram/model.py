@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings
 from charlm.errors import UsageError
+from charlm.memory import return_freed_memory
 from charlm.models.base import CountingModel, State
 from charlm.models.ngram.cache import Cache, Static
 from charlm.models.ngram.counting import Level, count_ngrams
@@ -33,6 +34,7 @@ PROBED = 100_000  # tokens that are counted to estimate how long a whole text ta
 PASSES, TUNING_TOKENS = 4.7, 2_000_000
 """What `fit` takes, in tokens counted once: for each token of the text, and for tuning gate and cache. Two quiet cores:
 5.8 and 11.4 s for plays of 300 KB and 1 MB, 1.7 us for each of the first 100,000 tokens counted once."""
+SHARED = 0.7  # of the processor time of `fit` on 30 million characters: what its threads share
 
 
 class NGram(CountingModel):
@@ -123,6 +125,7 @@ class NGram(CountingModel):
         with workers() as pool:
             learned = tuned(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), pool, progress)
         estimator, order, cache, self.validation_nats = learned
+        return_freed_memory()
         self._remember(cache)
         if before is not None:
             self._estimate(ids, complete(symbols[: 1 + len(tokens)], len(ids)), estimator, order, progress)
@@ -137,7 +140,7 @@ class NGram(CountingModel):
         count_ngrams(symbols, len(ids), self.config.order or LONGEST)
         per_token = (time.perf_counter() - begun) / max(1, len(piece))
         tuning = TUNING_TOKENS if self.config.smoothing == "gated" else 0
-        return per_token * (PASSES * len(tokens) + tuning)
+        return per_token * (PASSES * len(tokens) + tuning) * (1 - SHARED + SHARED / torch.get_num_threads())
 
     def _estimate(self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, tell: Listener) -> None:
         """Become what these symbols, which stand for the tokens `ids`, are counted and estimated to be."""

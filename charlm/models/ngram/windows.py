@@ -83,6 +83,7 @@ def distinct_windows(
     """The windows of one range after the other; all cut shorter when they have more than `most` prefixes of two
     symbols or more.
     """
+    room = room * 4 // 5 if pool.threads > 1 else room  # shares of a range are copied out of the pieces of the text
     passes = -(-len(symbols) // room)
     shares = min(pool.threads, 1 + len(symbols) // passes // MIN_WINDOWS_PER_THREAD)
     shares *= 1 if shares == 1 else SHARES_PER_THREAD
