@@ -592,6 +592,7 @@ ELSEWHERE = {  # what no command can bring about, or only with a server or a hug
     "corpus/ids.py": "test_corpus.py",
     "corpus/text.py": "test_corpus.py",
     "evaluation/walk.py": "test_evaluation.py",
+    "models/contexts/reader.py": "test_contexts.py",
     "evaluation/result.py": "test_evaluation.py",
     "export/huggingface/reading.py": "test_huggingface_broken.py",  # which has a table like this one
     "export/huggingface/tokenizer.py": "test_huggingface.py",
@@ -610,6 +611,10 @@ UNREACHED = (  # within the commands; each has its test, or says what must not h
     "members within members without end",  # JSON as deep as that is hardly read: test_mixing.py
     ":1: cannot be read:",  # a file that changes while its beginning is read
     "has no units; inspect",  # the page asks networks only
+    "torchrun is for",  # with several processes only: test_distributed.py
+    "streams of text cannot be shared among",  # the same
+    "has another text or tokenizer than process 0",  # the same
+    "symbols apart, and this text has",  # a text with 65,535 of them
     "no compiled backend here for",  # the command takes what there is: test_inference.py
     "the system",  # of an OSError that nobody expected
 )

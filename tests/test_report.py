@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from charlm import checkpoint
 from charlm.comparison import Comparison, compare, lead, plan, table, to_train, trained_already
 from charlm.corpus import Origin
-from charlm.models import ARCHITECTURES, SINGLE
+from charlm.models import ARCHITECTURES, SINGLE, CountingModel
 from charlm.report import Findings, as_page, find, findings, sections
 from charlm.report.citation import settings
 from charlm.report.drawings import DRAWINGS, SENTENCES, drawing, sentence
@@ -44,6 +44,7 @@ ODD = [
     "\t",
 ]
 TEXT = "\n".join(" ".join(random.Random(n).choices([*ODD, "the cat", "sat on", "a mat."], k=6)) for n in range(400))
+COUNTING = {name for name, kind in ARCHITECTURES.items() if issubclass(kind, CountingModel)}
 XLINK = "{http://www.w3.org/1999/xlink}href"
 
 
@@ -203,10 +204,10 @@ class TestFigures:
         bits = {row[0].get("data-value"): float(row[1].get("data-value", "")) for row in rows}
         for name, row_ in zip(found.result.names, found.result.rows, strict=True):
             assert bits[name] == row_.evaluation.bits_per_character
-        assert {*bits} == {*SINGLE, "ngram (frozen)", *found.result.baselines}
+        assert {*bits} == {*SINGLE, "ngram (frozen)", "contexts (frozen)", *found.result.baselines}
         assert [finding.name for finding in found.contenders] == [n for n in found.result.names if "frozen" not in n]
         assert " ".join(lead(found.result)) in content(tree)
-        assert "ngram adapts: it counts what it reads, too" in content(section(tree, "result"))
+        assert "contexts and ngram also count the held-out text as they read it" in content(section(tree, "result"))
 
     def test_every_cell_can_be_sorted_by(self, tree: ElementTree.Element) -> None:
         shown = section(tree, "result").find(".//table[@class='sortable']")
@@ -224,7 +225,7 @@ class TestFigures:
     def test_gradients_before_training_and_after_it(self, found: Findings, tree: ElementTree.Element) -> None:
         shown = section(tree, "gradients")
         contenders = [one.name for one in found.contenders]
-        networks = [name for name in contenders if name != "ngram"]
+        networks = [name for name in contenders if name not in COUNTING]
         assert [content(item) for item in shown.findall(".//ul[@class='key']/li")] == [*networks, "rnn with relu"]
         numbers = {name: number for number, name in enumerate([*contenders, "rnn with relu"])}
         before, after = (ElementTree.tostring(figure, "unicode") for figure in shown.findall(".//figure"))
@@ -372,7 +373,7 @@ class TestInside:
 
     def test_units_of_every_network_over_the_excerpt(self, found: Findings, tree: ElementTree.Element) -> None:
         shown = section(tree, "units")
-        networks = [one.name for one in found.contenders if one.name != "ngram"]
+        networks = [one.name for one in found.contenders if one.name not in COUNTING]
         assert [content(h) for h in shown.findall("./div[@class='tabs']/div/h4")] == networks
         for text in shown.findall(".//div[@class='text']"):
             plain = content(text).replace("↵\n", "\n").replace("⇥\t", "\t")
@@ -411,7 +412,7 @@ class TestCitation:
             config = one.card.config
             assert {key.replace("_", " ").capitalize() for key in config} <= {*rows}
             assert rows["Weights, SHA-256"] == one.card.files["weights"].sha256
-            if one.name != "ngram":
+            if one.name not in COUNTING:
                 assert (rows["Seed"], rows["Budget"], rows["Steps"]) == ("0", "8steps", "8")
                 assert {"Optimizer", "Learning rate", "Batch", "Layers", "Parameters"} <= {*rows}
 

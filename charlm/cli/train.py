@@ -207,8 +207,8 @@ def _train(
         chosen = assumptions(architecture, values["size"], config, split.training.characters, budget, pace)
         errors.print(f"{architecture} of {chosen}", soft_wrap=True)
     tokenizer = _seeing_more(start, split) if start else learn_tokenizer(values["tokenizer"], values, split)
-    name = f"{split.training.name}-{architecture}"
-    path = checkpoint.new_run(name, values["output"], force=values["force"]) if world.is_main else Path()
+    folder = f"{split.training.name}-{architecture}"
+    path = checkpoint.new_run(folder, values["output"], force=values["force"]) if world.is_main else Path()
     path = Path(world.text_of_main(str(path))) if world.size > 1 else path
     parents = checkpoint.lineage(start) if start else ()
     history = checkpoint.History(corpus=origin.describe(split, log), parents=parents)

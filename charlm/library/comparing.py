@@ -54,7 +54,7 @@ class Comparison(comparison.Comparison):
         return as_notebook(self)
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A pandas DataFrame of a row a model, from best to worst, then the baselines; columns as those of `--csv`.
+        """A pandas DataFrame of a row a model, from best to worst, then the baselines; columns as in CSV.
 
         Raises CharlmError where pandas is not installed.
         """

@@ -160,6 +160,18 @@ def _mixture() -> Iterable[Html]:
     yield from _prediction(y=22)
 
 
+def _contexts() -> Iterable[Html]:
+    yield from _letters()
+    for number, (begin, end) in enumerate(((148, 180), (84, 116), (20, 180))):  # the last two, a gap, all
+        y = 70 - 8 * number
+        yield _path(f"M{begin} 76V{y}H{end}V76", "own")
+        yield _path(f"M{(begin + end) / 2} {y}V40")
+    yield _box(40, 22, 140, 18, "own")
+    yield _label(110, 35, "mixing network")
+    yield _arrow(180, 31, 192, 31)
+    yield from _prediction(y=31)
+
+
 def _network() -> Iterable[Html]:
     """Of an architecture that has no drawing."""
     yield from _letters()
@@ -172,6 +184,7 @@ def _network() -> Iterable[Html]:
 
 DRAWINGS: dict[str, Callable[[], Iterable[Html]]] = {
     "ngram": _ngram,
+    "contexts": _contexts,
     "feedforward": _feedforward,
     "rnn": _rnn,
     "gru": _gru,

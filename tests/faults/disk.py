@@ -172,7 +172,8 @@ def _models(architecture: str) -> tuple[Any, Any]:
 
 def _save(path: Path, architecture: str, model: Any, step: int) -> None:
     resume = {"state.0": torch.full((40_000,), float(step))}
-    checkpoint.save(path, architecture, *model, {"progress": {"step": step, "finished": False}}, resume)
+    history = checkpoint.History(progress={"step": step, "finished": False})
+    checkpoint.save(path, architecture, *model, history, resume)
 
 
 def _struck(path: Path, architecture: str, model: Any, at: int, strike: Callable[[Disk], None]) -> bool:
