@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.config import BOUNDARY
+from charlm.errors import TrainingFault
 from charlm.inference import LogProbs
 from charlm.models.base import LanguageModel
 from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE, Tokenizer
@@ -39,7 +40,7 @@ _WELL_FORMED = (  # lead bytes, and which bytes may follow (The Unicode Standard
 
 
 class AllowedIds:
-    """What a model may draw next, whatever probability it gives to the rest.
+    """What a model may draw next, whatever it gives to the rest. Raises TrainingFault where that is nothing.
 
     Between characters: the pieces that training showed, and the first bytes of the characters that it showed in bytes.
     Within a character: the bytes that go on with one of these. Where the model was shown bytes that no character known
@@ -59,6 +60,8 @@ class AllowedIds:
         starts = self.seen.copy()
         starts[FIRST_BYTE + 0x80 : FIRST_PIECE] = False
         starts[[FIRST_BYTE + byte for byte in automaton[0]]] = True
+        if not starts.any():
+            raise TrainingFault("this model knows no character that it may write; its weights are broken")
         within = [np.array(sorted(steps), np.int64) + FIRST_BYTE for steps in automaton[1:]]
         self.ids = [np.flatnonzero(starts), *within]  # of each prefix, (K,) ascending
         self.masks = np.zeros((len(automaton), len(CONTINUATIONS)), np.bool_)  # (P, 64), of prefixes but 0

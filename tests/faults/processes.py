@@ -16,7 +16,7 @@ from charlm import checkpoint, cli
 from charlm.checkpoint.card import OWN_FILE
 from charlm.cli import train as _command  # noqa: F401 - so that no child has to import it
 from charlm.corpus import Text, split
-from charlm.models import ARCHITECTURES
+from charlm.models import ARCHITECTURES, CountingModel
 from charlm.models.recurrent import RNN
 from charlm.tokenizers import TOKENIZERS
 from charlm.tokenizers.characters import CharactersConfig
@@ -84,7 +84,8 @@ def train(run: Path, architecture: str, steps: int) -> list[str]:
         return ["train", "--resume", str(run), "--quiet"]
     return [
         "train", "corpus.txt", "-o", str(run), "--arch", architecture, "--budget", f"{steps}steps",
-        "--quiet", *(() if architecture == "ngram" else TRAINING), *options(architecture),
+        "--quiet", *(() if issubclass(ARCHITECTURES[architecture], CountingModel) else TRAINING),
+        *options(architecture),
     ]  # fmt: skip
 
 

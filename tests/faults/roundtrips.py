@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from charlm.compression import CompressionConfig, Container, Content, compress, decompress
-from charlm.models import ARCHITECTURES, LanguageModel
+from charlm.models import ARCHITECTURES, CountingModel, LanguageModel
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from faults.mutations import WORDS
 from faults.processes import SMALL, Tally
@@ -29,7 +29,8 @@ def coders() -> Coders:
             known = kind.Config.names()
             config = kind.Config().changed({n: v // 4 if n == "width" else v for n, v in SMALL.items() if n in known})
             model = kind(config, tokenizer.vocab_size).eval()
-            if architecture == "ngram":
+            if isinstance(model, CountingModel):
+                model.read_vocabulary(tokenizer.whole_texts)
                 ids = tokenizer.encode(WORDS * 20)
                 model.fit(ids[:-99], ids[-99:])
             made[architecture, name] = model, tokenizer
