@@ -19,6 +19,7 @@ from charlm.models import RNN, NGram
 from charlm.models.ngram.counting import count_ngrams
 from charlm.models.ngram.estimation import SMOOTHERS
 from charlm.models.ngram.smoothing import modified_kneser_ney
+from charlm.models.ngram.trie import tensors_of
 from charlm.models.recurrent import RNNConfig
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.tokenizers.characters import Characters
@@ -163,7 +164,7 @@ def beginning() -> tuple[NGram, Tokenizer]:
     unigram = np.full(tokenizer.vocab_size, estimates[0].backoff[0] / (A + 1) / (tokenizer.vocab_size - A))
     unigram[ids] = estimates[0].mass + estimates[0].backoff[0] / (A + 1)
     config = NGram.Config(order=4, smoothing="kenlm")
-    return NGram.from_levels(config, tokenizer.vocab_size, ids, levels, estimates, unigram), tokenizer
+    return NGram.from_tensors(config, tokenizer.vocab_size, tensors_of(ids, levels, estimates, unigram)), tokenizer
 
 
 def test_kenlm_writes_the_same() -> None:

@@ -17,14 +17,13 @@ from charlm.errors import UsageError
 from charlm.inference import open_engine
 from charlm.models.base import select
 from charlm.models.ngram import NGram, gate, windows
-from charlm.models.ngram.cache import LENGTHS, Cache
+from charlm.models.ngram.cache import MATCH_LENGTHS, Cache
 from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import SMOOTHERS
 from charlm.models.ngram.smoothing import (
-    FALLBACK,
+    FALLBACK_DISCOUNTS,
     adjusted_counts,
     closed_form_discounts,
-    interpolate,
     modified_kneser_ney,
 )
 from charlm.models.ngram.windows import alphabet_of, code
@@ -72,8 +71,8 @@ def test_every_ngram_is_counted(size: int, alphabet: int, order: int) -> None:
 def test_counting_range_by_range_changes_nothing(size: int, alphabet: int) -> None:
     symbols = drawn(size, alphabet)
     whole = count_ngrams(symbols, alphabet, 9)
-    for room in (100, 1000):
-        parted = count_ngrams(symbols, alphabet, 9, room=room)
+    for max_windows in (100, 1000):
+        parted = count_ngrams(symbols, alphabet, 9, max_windows=max_windows)
         assert all(
             np.array_equal(a, b)
             for pair in zip(whole, parted, strict=True)
@@ -91,16 +90,16 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("size", "alphabet", "most"), [(5000, 3, 1 << 62), (5000, 400, 20_000), (1, 2, 9), (9, 2, 9)])
-@pytest.mark.parametrize("room", [1 << 62, 700])
+@pytest.mark.parametrize("max_windows", [1 << 62, 700])
 def test_threads_count_what_one_counts(
-    threads: int, size: int, alphabet: int, most: int, room: int, monkeypatch: pytest.MonkeyPatch
+    threads: int, size: int, alphabet: int, most: int, max_windows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     symbols = drawn(size, alphabet)
     whole = count_ngrams(symbols, alphabet, 9, most)
     monkeypatch.setattr(windows, "MIN_WINDOWS_PER_THREAD", 100)
     with workers() as pool:
         assert pool.threads == threads
-        shared = count_ngrams(symbols, alphabet, 9, most, room, pool)
+        shared = count_ngrams(symbols, alphabet, 9, most, max_windows, pool)
     assert len(whole) == len(shared)
     for one, other in zip(whole, shared, strict=True):
         assert all(map(np.array_equal, fields(one), fields(other)))
@@ -109,7 +108,7 @@ def test_threads_count_what_one_counts(
 @pytest.mark.parametrize("smoothing", SMOOTHERS)
 def test_threads_fit_the_same_bits(threads: int, smoothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "MIN_WINDOWS_PER_THREAD", 100)
-    monkeypatch.setattr(gate, "CHUNK", 64)
+    monkeypatch.setattr(gate, "CONTEXTS_PER_CHUNK", 64)
     ids = drawn(6000, 40)
     shared = NGram(NGram.Config(smoothing=smoothing), 50)
     shared.fit(ids[:5000], ids[5000:])
@@ -138,12 +137,12 @@ def fields(level: Level) -> list[np.ndarray]:
     return [level.parent, level.symbol, level.count, level.suffix]
 
 
-@pytest.mark.parametrize("room", [1 << 62, 100])
-def test_no_more_ngrams_than_allowed(room: int) -> None:
+@pytest.mark.parametrize("max_windows", [1 << 62, 100])
+def test_no_more_ngrams_than_allowed(max_windows: int) -> None:
     symbols = drawn(500, 5)
     sizes = np.cumsum([len(level) for level in count_ngrams(symbols, 5, 12)])
     for longest in (3, 7, 9):
-        levels = count_ngrams(symbols, 5, 12, int(sizes[longest]) - 1, room)
+        levels = count_ngrams(symbols, 5, 12, int(sizes[longest]) - 1, max_windows)
         assert [len(level) for level in levels] == np.diff(sizes[:longest], prepend=0).tolist()
 
 
@@ -208,7 +207,7 @@ def test_kneser_ney_is_the_textbook() -> None:
     model = NGram(NGram.Config(order=3, smoothing="kenlm"), V)
     model.fit(ids[:20], ids[20:])
     levels = count_ngrams(np.unique(np.concatenate(([0], ids, [0])), return_inverse=True)[1], 7, 3)
-    discounts = [closed_form_discounts(counts) or FALLBACK for counts in adjusted_counts(levels)]
+    discounts = [closed_form_discounts(counts) or FALLBACK_DISCOUNTS for counts in adjusted_counts(levels)]
     slow = slow_kneser_ney(ids, 3, discounts)
     read = torch.from_numpy(np.append(0, ids)).long()[None]
     log_probs, _ = model(read, model.initial_state(1))
@@ -275,7 +274,7 @@ def test_kenlm_numbers() -> None:
     estimates = modified_kneser_ney(levels, LMPLZ_DISCOUNTS)
     lower, table, rows = base, {"%": (estimates[0].backoff[0] * base[0], None)}, [""]
     for n, (level, estimate) in enumerate(zip(levels, estimates, strict=True)):
-        lower = interpolate(level, estimate, lower)
+        lower = estimate.mass + estimate.backoff[level.parent] * lower[level.suffix]
         names = "^$"[n == 0] + "".join(letters).replace(" ", "_").replace("\n", "/")
         ends = "$" + names[1:]
         rows = [rows[p] + (names if n == 0 else ends)[s] for p, s in zip(level.parent, level.symbol, strict=True)]
@@ -390,7 +389,7 @@ def test_the_cache_is_what_it_says(window: int) -> None:
         left = static.backoff[nodes[-1] if nodes else 0].item()
         sizes = [(0, 0)]
         shares = []
-        for row, length in enumerate(LENGTHS):
+        for row, length in enumerate(MATCH_LENGTHS):
             followers = [token for token, matched in slow_echoes(read[: place + 1], window) if matched >= length]
             sizes.append((len(followers) - len(set(followers)), len(set(followers))))
             features = np.log1p(np.array([*sizes[-2], *sizes[-1]]))

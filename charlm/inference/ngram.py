@@ -16,7 +16,7 @@ from charlm.inference.kernels.arithmetic import Array, Kernel, load
 from charlm.inference.sharing import Sharing
 from charlm.models.base import LanguageModel
 from charlm.models.ngram import NGram
-from charlm.models.ngram.cache import BEFORE, MOST, RANKS
+from charlm.models.ngram.cache import MAX_MATCH, MAX_TRUST, RANK_OF_LENGTH
 
 
 class NGramState(NamedTuple):
@@ -73,8 +73,8 @@ class NGramEngine(Engine):
             self.walk(part, self.first, self.symbol, self.codes, contexts)
             self.probabilities(contexts, self.first, self.symbol, self.ids, self.mass, self.backoff, self.unigram, p)
             if self.cache:
-                self.remember(part, history, lengths, BEFORE)
-                self.add_matches(contexts, self.backoff, history, lengths, RANKS, self.weights, MOST, p)
+                self.remember(part, history, lengths, MAX_MATCH)
+                self.add_matches(contexts, self.backoff, history, lengths, RANK_OF_LENGTH, self.weights, MAX_TRUST, p)
             with np.errstate(divide="ignore", invalid="ignore"):  # whoever draws looks for what is not a number
                 np.log(p, p)
 

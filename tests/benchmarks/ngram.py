@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from charlm.config import BOUNDARY
 from charlm.models.ngram import NGram
 from charlm.models.ngram.counting import count_ngrams
-from charlm.models.ngram.smoothing import FALLBACK, adjusted_counts, closed_form_discounts
+from charlm.models.ngram.smoothing import FALLBACK_DISCOUNTS, adjusted_counts, closed_form_discounts
 from charlm.models.ngram.windows import alphabet_of
 
 
@@ -102,7 +102,7 @@ def discounts_off(ids: np.ndarray, order: int, expected: list[dict[str, float]])
     codes = np.zeros(int(stream.max()) + 1, np.int64)
     codes[occurring] = np.arange(len(occurring))
     levels = count_ngrams(codes[stream], len(occurring), order)
-    ours = [closed_form_discounts(counts) or FALLBACK for counts in adjusted_counts(levels)]
+    ours = [closed_form_discounts(counts) or FALLBACK_DISCOUNTS for counts in adjusted_counts(levels)]
     theirs = [[entry[name] for name in ("D1", "D2", "D3+")] for entry in expected]
     return float(np.abs(np.array(ours) - theirs).max())
 

@@ -18,6 +18,7 @@ from charlm.export.arpa.vocabulary import Vocabulary, vocabulary
 from charlm.models.ngram import NGram
 from charlm.models.ngram.smoothing import Estimate, Numbers
 from charlm.models.ngram.table import TOLERANCE, Deviation, Entries, normalised, relabelled
+from charlm.models.ngram.trie import tensors_of
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
@@ -139,7 +140,7 @@ def _model(words: Vocabulary, levels: Sequence[Entries], estimates: Sequence[Est
     unigram = np.full(V, unknown / max(1, V - A))
     unigram[words.ids] = found[0].mass
     config = NGram.Config(order=len(levels), smoothing=None)
-    return NGram.from_levels(config, V, words.ids, new, found, unigram)
+    return NGram.from_tensors(config, V, tensors_of(words.ids, new, found, unigram))
 
 
 def _report(arpa: Arpa, rows: Sequence[_Rows], deviation: Deviation, renormalize: bool) -> None:

@@ -1,12 +1,12 @@
-"""The n-gram.
+"""The n-gram model.
 
-counting    the n-grams of a text                   matching    where another text meets them
-smoothing   from counts to probabilities            gate        discounts that a small network decides
-estimation  the smoothers by name, what they learn  descent     how such networks learn
-fitting     from a text to all that makes a model   trie        what it then is, as tensors
-model       the model itself
-cache       what it remembers of the text it reads  table       what ARPA files hold of it
-summary     what can be told of it
+counting    the n-grams of a text                     windows     the sorted distinct windows it starts from
+smoothing   from counts to probabilities              gate        discounts that a small network computes
+estimation  the smoothers by name, and their tuning   matching    looking up the validation slice in the counts
+fitting     from a text to the tensors of a model     descent     training the small networks
+trie        the tensors, and how they are walked      model       the model itself
+cache       matches in the text being read            table       conversion from and to ARPA probabilities
+summary     a table of what a model holds
 """
 
 from charlm.models.ngram.fitting import NGramConfig

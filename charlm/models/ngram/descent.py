@@ -1,4 +1,4 @@
-"""Gradient descent for the small networks of the n-gram: Adam over samples of the validation slice."""
+"""Training the small networks of n-gram models and mixtures on the validation slice."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,10 +19,11 @@ def descend(
     rate: float,
     tell: Tell = lambda _fraction: None,
 ) -> None:
-    """Change `weights` in place so that `probability` of what stands at `places` grows: Adam, Kingma & Ba 2015.
+    """Minimise the cross-entropy over `places` places by Adam (Kingma & Ba 2015), changing `weights` in place.
 
-    `probability` is given the numbers of some places and answers with one number each. `decays` are what the squared
-    weights cost, in nats over all places; the rate falls to 0. The same places make the same weights: seed 0.
+    `probability` maps indices of places (N,) to the probabilities of their symbols (N,). `decays`, one a weight
+    tensor, multiply its squared sum, in nats over all places. The learning rate decreases linearly from `rate` to 0.
+    Batches are drawn with seed 0.
     """
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights], fused=True)
@@ -32,8 +33,8 @@ def descend(
         optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         sample = torch.randint(places, (min(batch, places),), generator=generator)
         with torch.enable_grad():
-            size = sum(decay * weight.square().sum() for weight, decay in zip(weights, decays, strict=True))
-            torch.autograd.backward(size / places - probability(sample).log().mean())
+            penalty = sum(decay * weight.square().sum() for weight, decay in zip(weights, decays, strict=True))
+            torch.autograd.backward(penalty / places - probability(sample).log().mean())
         optimizer.step()
         optimizer.zero_grad()
     for weight in weights:

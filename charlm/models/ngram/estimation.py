@@ -1,15 +1,15 @@
-"""The smoothers by name, and what some of them learn from the validation slice."""
+"""The smoothers by name, and the tuning of those that have parameters, on the validation slice."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from charlm.models.ngram.cache import Cache, Observed, Static
+from charlm.models.ngram.cache import Cache, ObservedMatches, TableFeatures
 from charlm.models.ngram.counting import Level
-from charlm.models.ngram.gate import gated, train
+from charlm.models.ngram.gate import gated_estimates, train_gate
 from charlm.models.ngram.smoothing import (
-    FALLBACK,
+    FALLBACK_DISCOUNTS,
     Discounts,
     Estimate,
     Numbers,
@@ -27,13 +27,14 @@ from charlm.progress import Tell
 from charlm.threads import Workers, workers
 
 Estimator = Callable[[Sequence[Level], Numbers], list[Estimate]]
+"""(levels, base) -> the estimates of each level."""
 
 
-class Slice(NamedTuple):
-    """The validation slice as the counts of the text before it see it: what `matching.matches` says of P places."""
+class ValidationSlice(NamedTuple):
+    """The P places of the validation slice, as `matching.look_up` gives them: rows in the counts of the text before."""
 
     levels: Sequence[Level]
-    base: Numbers  # (A,) what single symbols are interpolated with
+    base: Numbers  # (A,) the distribution that unigrams are interpolated with
     contexts: Integers  # (P, K)
     ngrams: Integers  # (P, K)
 
@@ -46,7 +47,7 @@ class Slice(NamedTuple):
         return mass, backoff
 
     def probability(self, mass: Numbers, backoff: Numbers) -> Numbers:
-        """(P,): of what stands at each place."""
+        """(P,): P of the symbol at each place."""
         seen = self.ngrams[:, 0] >= 0
         result = np.where(seen, self.base[self.ngrams[:, 0] * seen], max(1 - self.base.sum(), 1e-9))
         for own, left in zip(mass.T, backoff.T, strict=True):
@@ -54,99 +55,107 @@ class Slice(NamedTuple):
         return result
 
     def nats(self, estimates: Sequence[Estimate]) -> float:
-        """Cross-entropy per place."""
+        """Cross-entropy, nats per place."""
         return nats_per_place(self.probability(*self.looked_up(estimates)))
 
-    def shortened(self, order: int) -> "Slice":
-        """The same places, seen by n-grams of up to `order` only."""
-        return Slice(self.levels[:order], self.base, self.contexts[:, :order], self.ngrams[:, :order])
+    def shortened(self, order: int) -> "ValidationSlice":
+        """The same places, with n-grams of at most `order` symbols."""
+        return ValidationSlice(self.levels[:order], self.base, self.contexts[:, :order], self.ngrams[:, :order])
+
+
+Tuner = Callable[[ValidationSlice, Workers, Tell], tuple[Estimator, tuple[Numbers, Numbers] | None]]
+"""The estimator tuned on the slice and, if it is known already, `ValidationSlice.looked_up` of its estimates."""
 
 
 def nats_per_place(probability: Numbers) -> float:
-    """Cross-entropy of what stands at the places, each of `probability` (P,)."""
+    """Cross-entropy of symbols whose probabilities are (P,)."""
     return -float(np.log(probability, dtype=np.float64).sum()) / max(1, len(probability))
 
 
-def tune_gate(held: Slice, pool: Workers, tell: Tell) -> tuple[Estimator, tuple[Numbers, Numbers]]:
-    """Discounts from a small network that looks at each context: see `gate`."""
-    gate, *steps = train(held.levels, held.contexts, held.ngrams, held.base, pool, tell)
+def tune_gate(held_out: ValidationSlice, pool: Workers, tell: Tell) -> tuple[Estimator, tuple[Numbers, Numbers]]:
+    """Discounts that a small network computes for each context, see `gate`; mass and back-off (P, K) of the slice."""
+    gate, *interpolation = train_gate(held_out.levels, held_out.contexts, held_out.ngrams, held_out.base, pool, tell)
 
     def estimate(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
         with workers() as pool:
-            return gated(levels, gate, pool)
+            return gated_estimates(levels, gate, pool)
 
-    return estimate, (steps[0], steps[1])
+    return estimate, (interpolation[0], interpolation[1])
 
 
-def tune_discounts(held: Slice, _pool: Workers, tell: Tell) -> tuple[Estimator, None]:
-    """Modified Kneser-Ney; where the closed form makes no sense, the discounts that predict the slice best."""
-    found = [closed_form_discounts(counts) for counts in adjusted_counts(held.levels)]
-    discounts = [d or FALLBACK for d in found]
-    for k, closed in enumerate(found):
+def tune_discounts(held_out: ValidationSlice, _pool: Workers, tell: Tell) -> tuple[Estimator, None]:
+    """Modified Kneser-Ney; where the closed form is undefined, the discounts with the lowest cross-entropy."""
+    closed_forms = [closed_form_discounts(counts) for counts in adjusted_counts(held_out.levels)]
+    discounts = [d or FALLBACK_DISCOUNTS for d in closed_forms]
+    for k, closed in enumerate(closed_forms):
         if closed is None:
-            discounts[k] = _searched(held, discounts, k)
-        tell((k + 1) / len(found))
+            discounts[k] = _search_discounts(held_out, discounts, k)
+        tell((k + 1) / len(closed_forms))
 
     def estimate(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
         closed = [closed_form_discounts(counts) for counts in adjusted_counts(levels)]
-        tuned = [*discounts, *[FALLBACK] * len(levels)]  # the whole text may hold longer n-grams than its first part
+        tuned = [*discounts, *[FALLBACK_DISCOUNTS] * len(levels)]  # the whole text may have longer n-grams
         return modified_kneser_ney(levels, [c or t for c, t in zip(closed, tuned, strict=False)])
 
     return estimate, None
 
 
-def _searched(held: Slice, discounts: Sequence[Discounts], k: int) -> Discounts:
-    """Coordinate by coordinate, a finer step each round: the likelihood has one hill."""
+def _search_discounts(held_out: ValidationSlice, discounts: Sequence[Discounts], k: int) -> Discounts:
+    """Coordinate descent with a smaller step each round: the likelihood has a single maximum."""
     best = list(discounts[k])
 
     def nats(candidate: Sequence[float]) -> float:
         trial = [*discounts[:k], (candidate[0], candidate[1], candidate[2]), *discounts[k + 1 :]]
-        return held.nats(modified_kneser_ney(held.levels, trial))
+        return held_out.nats(modified_kneser_ney(held_out.levels, trial))
 
-    least = nats(best)
+    best_nats = nats(best)
     for step in (0.5, 0.25, 0.1):
         for j in range(3):
             for move in (-step, step):
                 candidate = best.copy()
                 candidate[j] = min(max(best[j] + move * (j + 1) / 2, 0.01), j + 0.99)
-                if (now := nats(candidate)) < least:
-                    best, least = candidate, now
+                if (now := nats(candidate)) < best_nats:
+                    best, best_nats = candidate, now
     return best[0], best[1], best[2]
 
 
-LEARNED: dict[str, Callable[[Slice, Workers, Tell], tuple[Estimator, tuple[Numbers, Numbers] | None]]] = {
+TUNED_SMOOTHERS: dict[str, Tuner] = {
     "gated": tune_gate,
     "kneser-ney": tune_discounts,
 }
-"""How to estimate, learned from the slice; and, where that is at hand, what `Slice.looked_up` says of the result."""
-FIXED: dict[str, Estimator] = {
+FIXED_SMOOTHERS: dict[str, Estimator] = {
     "kenlm": kenlm,
     "absolute": absolute,
     "witten-bell": witten_bell,
     "add-k": add_k,
     "stupid-backoff": stupid_backoff,
 }
-SMOOTHERS = (*LEARNED, *FIXED)
+SMOOTHERS = (*TUNED_SMOOTHERS, *FIXED_SMOOTHERS)
 
 
 def tune_cache(
-    window: int, observed: Iterable[Observed], held: Slice, mass: Numbers, backoff: Numbers, tell: Tell
+    window: int,
+    observed: Iterable[ObservedMatches],
+    held_out: ValidationSlice,
+    mass: Numbers,
+    backoff: Numbers,
+    tell: Tell,
 ) -> tuple[Cache, float]:
-    """A cache of `window` tokens for counts that say so much of the slice: mass and back-off (P, K) at its places.
+    """Train a cache of `window` tokens on the slice; the second value is then the cross-entropy in nats per token.
 
-    With the nats per token that the slice costs then. `observed` are the echoes at these places.
+    `observed` are the cache matches at the places of the slice; `mass` and `backoff` (P, K) are the table's there.
     """
-    matched = (held.contexts >= 0).sum(1) - 1
-    static = Static(matched, backoff[np.arange(len(matched)), matched])
-    probability = held.probability(mass, backoff)
-    cache, probability = Cache.trained(window, observed, probability, static, tell)
+    context_length = (held_out.contexts >= 0).sum(1) - 1
+    table = TableFeatures(context_length, backoff[np.arange(len(context_length)), context_length])
+    probability = held_out.probability(mass, backoff)
+    cache, probability = Cache.trained(window, observed, probability, table, tell)
     return cache, nats_per_place(probability)
 
 
-def best_order(held: Slice, estimator: Estimator) -> int:
-    """The order that predicts the slice best, of 1 to K."""
+def best_order(held_out: ValidationSlice, estimator: Estimator) -> int:
+    """The order, from 1 to K, with the lowest cross-entropy on the slice."""
     nats = []
-    for order in range(1, len(held.levels) + 1):
-        shorter = held.shortened(order)
+    for order in range(1, len(held_out.levels) + 1):
+        shorter = held_out.shortened(order)
         nats.append(shorter.nats(estimator(shorter.levels, shorter.base)))
     return 1 + int(np.argmin(nats))

@@ -1,4 +1,4 @@
-"""From a text to what an n-gram model is made of: its symbols, its n-grams, how to estimate, and the cache.
+"""Fitting an n-gram model: map tokens to symbols, count n-grams, and tune the estimator, the order and the cache.
 
 Shapes: K = order - 1 contexts.
 """
@@ -8,53 +8,56 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
 from charlm.config import Settings, setting
-from charlm.models.ngram.cache import LARGEST_WINDOW, RECENT, Cache, observe
+from charlm.errors import UsageError
+from charlm.models.ngram.cache import DEFAULT_WINDOW, MAX_WINDOW, Cache, observe_matches
 from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import (
-    FIXED,
-    LEARNED,
+    FIXED_SMOOTHERS,
     SMOOTHERS,
+    TUNED_SMOOTHERS,
     Estimator,
-    Slice,
+    ValidationSlice,
     best_order,
     nats_per_place,
     tune_cache,
 )
-from charlm.models.ngram.matching import matches, sampled
-from charlm.models.ngram.smoothing import Numbers
+from charlm.models.ngram.matching import look_up, sampled
+from charlm.models.ngram.smoothing import Discounts, Numbers
+from charlm.models.ngram.trie import tensors_of
 from charlm.models.ngram.windows import Integers, alphabet_of
 from charlm.progress import Listener
-from charlm.threads import Workers
+from charlm.threads import Workers, workers
 
-LONGEST = 12  # order tried if none is asked for
-CHUNK = 1 << 20  # tokens looked at in one go
-WINDOW = 16  # bytes of the memory allowed for each window of the text that is sorted at a time
-COUNTED = 64  # bytes that an n-gram takes while the model is built
-LEARNED_FROM = 256  # and while it is learned what n-grams of which length are worth
+MAX_AUTO_ORDER = 12  # the highest order tried where the order is chosen on the validation slice
+TOKENS_PER_CHUNK = 1 << 20
+BYTES_PER_WINDOW = 16  # memory for each window of the text that is sorted at the same time
+BYTES_PER_NGRAM = 64  # memory for each n-gram while the model is built
+TUNING_BYTES_PER_NGRAM = 256  # memory for each n-gram while the gate is trained
 
 
 @dataclass(frozen=True)
 class NGramConfig(Settings):
-    """What an n-gram can be told."""
+    """The settings of an n-gram model."""
 
     order: int | None = setting(
         None,
         "n-gram length, context and prediction",
         min=1,
         max=16,
-        unset=f"chosen on the validation slice, up to {LONGEST}",
+        unset=f"chosen on the validation slice, up to {MAX_AUTO_ORDER}",
     )
-    smoothing: str | None = setting(  # None: nothing was counted here, the table was imported
+    smoothing: str | None = setting(  # None: the table was imported
         "gated", "how counts become probabilities", choices=SMOOTHERS
     )
     cache: int | None = setting(
         None,
         "last tokens of the text being read in which earlier cases of the context are looked for; 0: none",
         min=0,
-        max=LARGEST_WINDOW,
-        unset=f"{RECENT} with gated smoothing, else 0",
+        max=MAX_WINDOW,
+        unset=f"{DEFAULT_WINDOW} with gated smoothing, else 0",
     )
     memory: float = setting(
         2.0,
@@ -63,10 +66,12 @@ class NGramConfig(Settings):
     )
 
 
-def symbols_of(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
-    """The tokens that occur, and all parts in one with the place of each among them, its symbol."""
+def to_symbols(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
+    """The ids (A,) that occur, and the parts in one array (N,) of symbols: symbol s stands for ids[s]."""
     frequencies: Integers = np.zeros(vocab_size, np.int64)
-    chunks = [part[begin : begin + CHUNK] for part in parts for begin in range(0, len(part), CHUNK)]
+    chunks = [
+        part[begin : begin + TOKENS_PER_CHUNK] for part in parts for begin in range(0, len(part), TOKENS_PER_CHUNK)
+    ]
     for chunk in chunks:
         frequencies += np.bincount(chunk, minlength=vocab_size)
     ids = alphabet_of(frequencies)
@@ -80,62 +85,112 @@ def symbols_of(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, In
     return ids, symbols
 
 
-def complete(symbols: Integers, alphabet: int) -> Integers:
-    """The symbols, and behind them each that they lack: an n-gram knows its alphabet from its text."""
-    lacking = np.ones(alphabet, bool)
-    for begin in range(0, len(symbols), CHUNK):
-        lacking[symbols[begin : begin + CHUNK]] = False
-    return np.append(symbols, lacking.nonzero()[0].astype(symbols.dtype)) if lacking.any() else symbols
+def with_whole_alphabet(symbols: Integers, alphabet: int) -> Integers:
+    """The symbols, followed by each symbol of the alphabet that does not occur, so that counting sees all of them."""
+    missing = np.ones(alphabet, bool)
+    for begin in range(0, len(symbols), TOKENS_PER_CHUNK):
+        missing[symbols[begin : begin + TOKENS_PER_CHUNK]] = False
+    return np.append(symbols, missing.nonzero()[0].astype(symbols.dtype)) if missing.any() else symbols
 
 
-def base_of(alphabet: int, vocab_size: int) -> Numbers:
-    """P of each symbol seen before anything is counted: all tokens never seen are together one symbol more."""
+def uniform_base(alphabet: int, vocab_size: int) -> Numbers:
+    """(A,): P of each symbol before anything is counted. All ids that do not occur share the weight of one symbol."""
     return np.full(alphabet, 1 / (alphabet + (vocab_size > alphabet)))
 
 
-def counted(
-    config: NGramConfig, symbols: Integers, alphabet: int, order: int, size: int, pool: Workers, tell: Listener
+def count_within_memory(
+    config: NGramConfig,
+    symbols: Integers,
+    alphabet: int,
+    order: int,
+    bytes_per_ngram: int,
+    pool: Workers,
+    progress: Listener,
 ) -> list[Level]:
-    """The n-grams up to an order, or shorter ones where those, of so many bytes each, are too many."""
-    allowed = int(config.memory * 1e9)
-    tell("counting", 0.0)
+    """The n-grams of 1 to `order` symbols; of fewer where those would take more than `config.memory`."""
+    memory = int(config.memory * 1e9)
+    progress("counting", 0.0)
     return count_ngrams(
-        symbols, alphabet, order, allowed // size, allowed // WINDOW, pool, lambda fraction: tell("counting", fraction)
+        symbols,
+        alphabet,
+        order,
+        memory // bytes_per_ngram,
+        memory // BYTES_PER_WINDOW,
+        pool,
+        lambda fraction: progress("counting", fraction),
     )
 
 
-def tuned(
-    config: NGramConfig, vocab_size: int, symbols: Integers, alphabet: int, split: int, pool: Workers, tell: Listener
-) -> tuple[Estimator, int, Cache | None, float | None]:
-    """What the validation slice, symbols[split:], teaches: how to estimate, up to which order, the cache if any.
+def estimate_table(
+    config: NGramConfig,
+    vocab_size: int,
+    ids: Integers,
+    symbols: Integers,
+    estimator: Estimator,
+    order: int,
+    progress: Listener,
+) -> tuple[dict[str, Tensor], list[Discounts | None]]:
+    """Count the symbols and estimate the tensors of the table; also returns the discounts of each length."""
+    with workers() as pool:
+        levels = count_within_memory(config, symbols, len(ids), order, BYTES_PER_NGRAM, pool, progress)
+    if config.order and len(levels) < min(order, len(symbols)):
+        raise UsageError(
+            f"{order} has more n-grams here than fit in `memory={config.memory:g}` (gigabytes): "
+            f"allow more, or take `order={len(levels)}`",
+            "order",
+        )
+    progress("estimating", 0.0)
+    base = uniform_base(len(ids), vocab_size)
+    estimates = estimator(levels, base)
+    unseen = vocab_size - len(ids)
+    unigram = np.full(vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
+    unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
+    return tensors_of(ids, levels, estimates, unigram), [estimate.discounts for estimate in estimates]
 
-    And the nats per token that the slice costs with that; None where there was nothing to learn, or no slice.
+
+def tune(
+    config: NGramConfig,
+    vocab_size: int,
+    symbols: Integers,
+    alphabet: int,
+    split: int,
+    pool: Workers,
+    progress: Listener,
+) -> tuple[Estimator, int, Cache | None, float | None]:
+    """Choose the estimator, the order and the cache, if there is one, on the validation slice symbols[split:].
+
+    The last value is the cross-entropy of the slice in nats per token; None if nothing is tuned or the slice is empty.
     """
     smoothing, order = config.smoothing, config.order
     assert smoothing is not None
-    window = config.cache if config.cache is not None else RECENT * (smoothing == "gated")
-    estimator, steps = FIXED.get(smoothing), None
+    window = config.cache if config.cache is not None else DEFAULT_WINDOW * (smoothing == "gated")
+    estimator, interpolation = FIXED_SMOOTHERS.get(smoothing), None
     if estimator and order and not window:
         return estimator, order, None, None
-    size = LEARNED_FROM if smoothing == "gated" else COUNTED
-    levels = counted(config, symbols[:split], alphabet, order or LONGEST, size, pool, tell)
-    contexts, ngrams = matches(levels, alphabet, symbols, split)
-    held = Slice(levels, base_of(len(levels[0]), vocab_size), contexts, ngrams)
+    ngram_bytes = TUNING_BYTES_PER_NGRAM if smoothing == "gated" else BYTES_PER_NGRAM
+    levels = count_within_memory(
+        config, symbols[:split], alphabet, order or MAX_AUTO_ORDER, ngram_bytes, pool, progress
+    )
+    contexts, ngrams = look_up(levels, alphabet, symbols, split)
+    held_out = ValidationSlice(levels, uniform_base(len(levels[0]), vocab_size), contexts, ngrams)
     if estimator is None:
-        estimator, steps = LEARNED[smoothing](held, pool, lambda fraction: tell(f"tuning {smoothing}", fraction))
-    if not order and len(contexts):  # the gate itself decides what long contexts count
-        order = len(levels) if smoothing == "gated" else best_order(held, estimator)
-    order = order or LONGEST
-    held = held.shortened(order)
-    mass, backoff = steps or held.looked_up(estimator(held.levels, held.base))
-    cache, nats = None, nats_per_place(held.probability(mass, backoff))
+        tune_smoother = TUNED_SMOOTHERS[smoothing]
+        estimator, interpolation = tune_smoother(
+            held_out, pool, lambda fraction: progress(f"tuning {smoothing}", fraction)
+        )
+    if not order and len(contexts):  # the gate itself discounts long contexts that do not help
+        order = len(levels) if smoothing == "gated" else best_order(held_out, estimator)
+    order = order or MAX_AUTO_ORDER
+    held_out = held_out.shortened(order)
+    mass, backoff = interpolation or held_out.looked_up(estimator(held_out.levels, held_out.base))
+    cache, nats = None, nats_per_place(held_out.probability(mass, backoff))
     if window:
         text = np.append(symbols[:1], symbols[split:])
-        observed = observe(text, window, sampled(1, len(text)), pool)
+        observed = observe_matches(text, window, sampled(1, len(text)), pool)
         cache, nats = tune_cache(
-            window, observed, held, mass, backoff, lambda fraction: tell("tuning the cache", fraction)
+            window, observed, held_out, mass, backoff, lambda fraction: progress("tuning the cache", fraction)
         )
     if not len(contexts):
         return estimator, order, cache, None
-    unseen = float((ngrams[:, 0] < 0).mean()) * math.log(max(1, vocab_size - len(levels[0])))  # they share one symbol's
-    return estimator, order, cache, nats + unseen
+    unseen_nats = float((ngrams[:, 0] < 0).mean()) * math.log(max(1, vocab_size - len(levels[0])))
+    return estimator, order, cache, nats + unseen_nats  # ids that do not occur share the probability of one symbol

@@ -1,12 +1,13 @@
-"""Discounts that depend on the context, learned: what takes an n-gram past Kneser-Ney.
+"""Discounts that a small network computes for each context. They predict better than those of Kneser-Ney.
 
-Kneser-Ney takes the same D1, D2, D3+ off every context of a length, and counts either occurrences or predecessors. Here
-a small network looks at how a context has behaved (how often it was seen, how many symbols followed it, how many of
-them once, twice, ...; the same for the context without its first symbol; its last symbol; its length) and says what
-to take off counts of 1, 2, 3, 4 and more, of either kind, and how to mix the two kinds. It is trained on the validation
-slice, to which the counts are then added. Its answers depend on the context alone, so that they are worked out once
-and the model stays a table. Related: Jelinek & Mercer 1980 (weights by bucket of counts, from held-out text); Chen &
-Goodman 1999 (discounts by count). It starts as Kneser-Ney, which is what little validation text leaves it at.
+Kneser-Ney uses the same D1, D2, D3+ for all contexts of a length, and either counts of occurrences or numbers of
+predecessors. Here a network reads statistics of a context (its count, how many symbols follow it, how many of them
+once, twice, ...; the same for the context without its first symbol; its last symbol; its length) and computes the
+discounts of counts of 1, 2, 3, and 4 or more, for both kinds of counts, and the weights of the two kinds. It is trained
+on the validation slice, which is then counted too. The discounts depend on the context only, so they are computed once
+and the model stays a table. The network starts as Kneser-Ney and stays close to it if the slice is short.
+Related: Jelinek & Mercer 1980 (weights by bucket of counts, from held-out text); Chen & Goodman 1999 (discounts by
+count).
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from torch.nn.functional import embedding
 from charlm.models.ngram.counting import Level
 from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import (
-    FALLBACK,
+    FALLBACK_DISCOUNTS,
     Estimate,
     Numbers,
     adjusted_counts,
@@ -30,39 +31,42 @@ from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
 from charlm.threads import Workers
 
-CLASSES = 4  # counts of 1, 2, 3, and 4 or more are discounted each in their own way
-HIDDEN = 16
-STEPS = 300
-BATCH = 512
-RATE = 1e-2
-DECAY = 5  # on the squared weights: worth so many nats over the whole slice
-SYMBOL_DECAY = 20  # on those of a symbol, of which a slice shows less
-CHUNK = 1 << 15  # contexts answered for at once
+COUNT_CLASSES = 4  # counts of 1, 2, 3, and 4 or more have discounts of their own
+HIDDEN_UNITS = 16
+ADAM_STEPS = 300
+PLACES_PER_BATCH = 512
+LEARNING_RATE = 1e-2
+WEIGHT_DECAY_NATS = 5  # times the squared weights, over the whole slice
+SYMBOL_DECAY_NATS = 20  # the same for the weights of a symbol, for which there is less data
+CONTEXTS_PER_CHUNK = 1 << 15
 
 
-class Behaviour:
-    """Of the C contexts of a level: how often their n-grams occur, how many symbols precede those."""
+class ContextStatistics:
+    """What the gate reads of the C contexts of a level, computed from both kinds of counts of its M n-grams.
+
+    The kinds are the occurrences of an n-gram and the number of different symbols that precede it.
+    """
 
     def __init__(self, level: Level, occurring: Integers, preceding: Integers, contexts: int) -> None:
         self._level, self._kinds = level, (occurring, preceding)
         self.counts = np.stack(self._kinds).astype(np.float32)  # (2, M)
         self.total = np.zeros((2, contexts), np.float32)
-        self.types = np.zeros((2, CLASSES, contexts), np.float32)  # n-grams of each class
-        self.features = np.zeros((2 * (CLASSES + 5), contexts), np.float32).T  # (C, F)
+        self.types = np.zeros((2, COUNT_CLASSES, contexts), np.float32)  # n-grams of each class
+        self.features = np.zeros((2 * (COUNT_CLASSES + 5), contexts), np.float32).T  # (C, F)
 
     def fill(self, begin: int) -> None:
-        """Work out what there is to know of CHUNK contexts."""
-        contexts = slice(begin, begin + CHUNK)
-        ngrams = slice(*np.searchsorted(self._level.parent, (begin, begin + CHUNK)))
-        total, types = self.total[:, contexts], self.types[:, :, contexts]  # filled here
+        """Compute the statistics of the CONTEXTS_PER_CHUNK contexts from `begin` on."""
+        contexts = slice(begin, begin + CONTEXTS_PER_CHUNK)
+        ngrams = slice(*np.searchsorted(self._level.parent, (begin, begin + CONTEXTS_PER_CHUNK)))
+        total, types = self.total[:, contexts], self.types[:, :, contexts]  # views, filled below
         size = total.shape[1]
         top = np.zeros_like(total)
         parent = self._level.parent[ngrams].astype(np.int64) - begin
-        first = np.flatnonzero(np.diff(parent, prepend=-1))  # n-gram of each context that has any
+        first = np.flatnonzero(np.diff(parent, prepend=-1))  # the first n-gram of each context that has any
         for kind, counts in enumerate(part[ngrams] for part in self._kinds):
             total[kind] = np.bincount(parent, counts, size)
-            class_of = parent * CLASSES + counts.clip(1, CLASSES) - 1
-            types[kind] = np.bincount(class_of, counts > 0, size * CLASSES).reshape(size, CLASSES).T
+            class_of = parent * COUNT_CLASSES + counts.clip(1, COUNT_CLASSES) - 1
+            types[kind] = np.bincount(class_of, counts > 0, size * COUNT_CLASSES).reshape(size, COUNT_CLASSES).T
             top[kind, parent[first]] = np.maximum.reduceat(self.counts[kind, ngrams], first) if len(first) else 0
         any_class = types.sum(1)  # (2, C')
         columns = (
@@ -77,155 +81,168 @@ class Behaviour:
 
 
 class Gate:
-    """The network: two layers, from F features of a context, those of its suffix, its last symbol and its length."""
+    """The network: two layers that read the F features of a context and of its suffix, its last symbol, its length."""
 
     def __init__(self, levels: Sequence[Level]) -> None:
         generator = torch.Generator().manual_seed(0)
-        inputs = 4 * (CLASSES + 5)
-        self.inward = torch.randn(inputs, HIDDEN, generator=generator) / inputs**0.5
-        self.length = torch.zeros(len(levels), HIDDEN)
-        self.symbol = torch.zeros(int(levels[0].symbol[-1]) + 2, HIDDEN)
-        self.outward = torch.zeros(HIDDEN, 2 * CLASSES + 1)
-        self.bias = torch.logit(torch.tensor([_initial(*counts) for counts in _kinds(levels)]))  # (K, 2 CLASSES + 1)
+        inputs = 4 * (COUNT_CLASSES + 5)
+        self.inward = torch.randn(inputs, HIDDEN_UNITS, generator=generator) / inputs**0.5
+        self.length = torch.zeros(len(levels), HIDDEN_UNITS)
+        self.symbol = torch.zeros(int(levels[0].symbol[-1]) + 2, HIDDEN_UNITS)
+        self.outward = torch.zeros(HIDDEN_UNITS, 2 * COUNT_CLASSES + 1)
+        initial = [_initial_outputs(*counts) for counts in _kinds(levels)]
+        self.bias = torch.logit(torch.tensor(initial))  # (K, 2 COUNT_CLASSES + 1)
 
     def __call__(self, features: Tensor, symbol: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """(.., 2 F), (..), (1) or (K) -> discounts of each class (.., 2, CLASSES), the kinds' shares (.., 2)."""
-        symbol = symbol.clamp(max=len(self.symbol) - 1)  # what the gate never met shares the last row
+        """(.., 2 F), (..), (1) or (K) -> discounts (.., 2, COUNT_CLASSES), and the weights of the two kinds (.., 2)."""
+        symbol = symbol.clamp(max=len(self.symbol) - 1)  # symbols that did not occur in training share the last row
         length = length.clamp(max=len(self.length) - 1)
         hidden = (features @ self.inward + embedding(symbol, self.symbol) + self.length[length]).tanh()
-        answer = torch.sigmoid(hidden @ self.outward + self.bias[length])
-        discounts = answer[..., :-1].reshape(*symbol.shape, 2, CLASSES) * torch.arange(1, CLASSES + 1)
-        return discounts, torch.stack((1 - answer[..., -1], answer[..., -1]), -1)
+        outputs = torch.sigmoid(hidden @ self.outward + self.bias[length])
+        discounts = outputs[..., :-1].reshape(*symbol.shape, 2, COUNT_CLASSES) * torch.arange(1, COUNT_CLASSES + 1)
+        return discounts, torch.stack((1 - outputs[..., -1], outputs[..., -1]), -1)
 
 
-def gated(levels: Sequence[Level], gate: Gate, pool: Workers) -> list[Estimate]:
-    """The estimates that a gate makes of counts, level by level."""
-    behaviours = _behaviours(levels, pool)
+def gated_estimates(levels: Sequence[Level], gate: Gate, pool: Workers) -> list[Estimate]:
+    """The estimates of each level with the discounts of a trained gate."""
+    statistics = _statistics(levels, pool)
     estimates = [
-        Estimate(np.zeros(len(level), np.float32), np.ones(len(behaviour.features), np.float32))
-        for level, behaviour in zip(levels, behaviours, strict=True)
+        Estimate(np.zeros(len(level), np.float32), np.ones(len(statistic.features), np.float32))
+        for level, statistic in zip(levels, statistics, strict=True)
     ]
-    chunks = [(k, begin) for k, estimate in enumerate(estimates) for begin in range(0, len(estimate.backoff), CHUNK)]
-    list(pool.map(lambda chunk: _gate_chunk(levels, behaviours, gate, estimates, *chunk), chunks))
+    chunks = [
+        (k, begin)
+        for k, estimate in enumerate(estimates)
+        for begin in range(0, len(estimate.backoff), CONTEXTS_PER_CHUNK)
+    ]
+    list(pool.map(lambda chunk: _gate_chunk(levels, statistics, gate, estimates, *chunk), chunks))
     return estimates
 
 
 def _gate_chunk(
     levels: Sequence[Level],
-    behaviours: Sequence[Behaviour],
+    statistics: Sequence[ContextStatistics],
     gate: Gate,
     estimates: Sequence[Estimate],
     k: int,
     begin: int,
 ) -> None:
-    """Fill in the estimates of level k + 1 for CHUNK of its contexts."""
-    level, behaviour, (mass, backoff, _) = levels[k], behaviours[k], estimates[k]
-    rows = np.arange(begin, min(len(backoff), begin + CHUNK))
-    discounts, share = (answer.numpy() for answer in gate(*_inputs(levels, behaviours, k, rows), torch.tensor([k])))
-    total = np.maximum(behaviour.total[:, rows], 1)  # (2, C')
-    off = (discounts * behaviour.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
-    backoff[rows] = np.where(behaviour.total[1, rows] > 0, (off * share).sum(-1), 1.0)
-    ngrams = slice(*np.searchsorted(level.parent, (begin, begin + CHUNK)))
+    """Fill in the estimates of level k + 1 for the CONTEXTS_PER_CHUNK contexts from `begin` on."""
+    level, statistic, (mass, backoff, _) = levels[k], statistics[k], estimates[k]
+    rows = np.arange(begin, min(len(backoff), begin + CONTEXTS_PER_CHUNK))
+    discounts, share = (output.numpy() for output in gate(*_inputs(levels, statistics, k, rows), torch.tensor([k])))
+    total = np.maximum(statistic.total[:, rows], 1)  # (2, C')
+    discounted = (discounts * statistic.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
+    backoff[rows] = np.where(statistic.total[1, rows] > 0, (discounted * share).sum(-1), 1.0)
+    ngrams = slice(*np.searchsorted(level.parent, (begin, begin + CONTEXTS_PER_CHUNK)))
     parent = level.parent[ngrams] - begin
-    for kind, counts in enumerate(behaviour.counts[:, ngrams]):
-        taken = discounts[parent, kind, counts.clip(1, CLASSES).astype(int) - 1]
-        kept = np.maximum(counts - taken, 0) / total[kind, parent]
-        mass[ngrams] += share[parent, kind] * kept
+    for kind, counts in enumerate(statistic.counts[:, ngrams]):
+        discount = discounts[parent, kind, counts.clip(1, COUNT_CLASSES).astype(int) - 1]
+        remaining = np.maximum(counts - discount, 0) / total[kind, parent]
+        mass[ngrams] += share[parent, kind] * remaining
 
 
-def train(
+def train_gate(
     levels: Sequence[Level], contexts: Integers, ngrams: Integers, base: Numbers, pool: Workers, tell: Tell
 ) -> tuple[Gate, Numbers, Numbers]:
-    """The gate that makes counts predict best the places where `matches` found contexts and n-grams, both (P, K).
+    """Train a gate on P places, whose rows of contexts and n-grams, both (P, K), are those of `matching.look_up`.
 
-    With the mass of those n-grams and the back-off of those contexts, as the gate makes them; both (P, K).
+    Also returns the mass of these n-grams and the back-off of these contexts with its discounts, both (P, K).
     """
     gate = Gate(levels)
-    behaviours = _behaviours(levels, pool)
+    statistics = _statistics(levels, pool)
     at = np.where(ngrams[:, 0] >= 0, ngrams[:, 0], 0)
     lowest = torch.from_numpy(np.where(ngrams[:, 0] >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
-    by_length = [_observed(levels, behaviours, k, contexts[:, k], ngrams[:, k]) for k in range(len(levels))]
+    by_length = [_observed(levels, statistics, k, contexts[:, k], ngrams[:, k]) for k in range(len(levels))]
     observed = [torch.stack(columns, 1) for columns in zip(*by_length, strict=True)]  # each (P, K, ..)
     weights = (gate.inward, gate.length, gate.symbol, gate.outward, gate.bias)
 
     def predicted(sample: Tensor) -> Tensor:
-        return _walk(lowest[sample], *_steps(gate, [column[sample] for column in observed]))
+        return _interpolated(lowest[sample], *_interpolation(gate, [column[sample] for column in observed]))
 
     descend(
         weights,
-        (DECAY, DECAY, SYMBOL_DECAY, DECAY, 0),
+        (WEIGHT_DECAY_NATS, WEIGHT_DECAY_NATS, SYMBOL_DECAY_NATS, WEIGHT_DECAY_NATS, 0),
         predicted,
         len(lowest),
-        steps=STEPS,
-        batch=BATCH,
-        rate=RATE,
+        steps=ADAM_STEPS,
+        batch=PLACES_PER_BATCH,
+        rate=LEARNING_RATE,
         tell=tell,
     )
-    pieces = [_steps(gate, piece) for piece in zip(*(torch.split(column, CHUNK) for column in observed), strict=True)]
-    mass, backoff = (torch.cat(columns).numpy() for columns in zip(*pieces, strict=True))
+    chunks = zip(*(torch.split(column, CONTEXTS_PER_CHUNK) for column in observed), strict=True)
+    pairs = [_interpolation(gate, chunk) for chunk in chunks]
+    mass, backoff = (torch.cat(columns).numpy() for columns in zip(*pairs, strict=True))
     return gate, mass, backoff
 
 
 def _kinds(levels: Sequence[Level]) -> list[tuple[Integers, Integers]]:
-    """Of each level, how often its n-grams occur and how many symbols precede them."""
+    """Both kinds of counts of each level."""
     return [(level.count, adjusted) for level, adjusted in zip(levels, adjusted_counts(levels), strict=True)]
 
 
-def _initial(*kinds: Integers) -> list[float]:
-    """The gate's answers before it has learned: the discounts of Kneser-Ney, and nearly all weight on its counts."""
-    discounts = [closed_form_discounts(counts) or FALLBACK for counts in kinds]
+def _initial_outputs(*kinds: Integers) -> list[float]:
+    """The outputs of an untrained gate: the discounts of Kneser-Ney, and a weight of 0.9 for its kind of counts."""
+    discounts = [closed_form_discounts(counts) or FALLBACK_DISCOUNTS for counts in kinds]
     shares = [d / j for ds in discounts for j, d in enumerate((*ds, ds[2] + 0.3), 1)]
     return [min(max(share, 0.02), 0.98) for share in shares] + [0.9]
 
 
-def _behaviours(levels: Sequence[Level], pool: Workers) -> list[Behaviour]:
-    behaviours = [
-        Behaviour(level, *counts, n) for (level, n), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
+def _statistics(levels: Sequence[Level], pool: Workers) -> list[ContextStatistics]:
+    statistics = [
+        ContextStatistics(level, *counts, contexts)
+        for (level, contexts), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
     ]
-    chunks = [(behaviour, at) for behaviour in behaviours for at in range(0, len(behaviour.features), CHUNK)]
+    chunks = [
+        (statistic, begin)
+        for statistic in statistics
+        for begin in range(0, len(statistic.features), CONTEXTS_PER_CHUNK)
+    ]
     list(pool.map(lambda chunk: chunk[0].fill(chunk[1]), chunks))
-    return behaviours
+    return statistics
 
 
-def _inputs(levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, rows: Integers) -> tuple[Tensor, Tensor]:
-    """What the gate reads of contexts of length k: features with those of their suffix, last symbols."""
-    own = behaviours[k].features[rows]
+def _inputs(
+    levels: Sequence[Level], statistics: Sequence[ContextStatistics], k: int, rows: Integers
+) -> tuple[Tensor, Tensor]:
+    """The gate's inputs for contexts of length k: features of the contexts and their suffixes, last symbols."""
+    own = statistics[k].features[rows]
     if k == 0:
         suffix, symbol = np.zeros_like(own), np.zeros_like(rows)
     else:
         level = levels[k - 1]
-        suffix = behaviours[k - 1].features[level.suffix[rows] if k > 1 else np.zeros_like(rows)]
+        suffix = statistics[k - 1].features[level.suffix[rows] if k > 1 else np.zeros_like(rows)]
         symbol = level.symbol[rows]
     features = torch.from_numpy(np.concatenate((own, suffix), 1))
     return features, torch.from_numpy(symbol.astype(np.int64))
 
 
 def _observed(
-    levels: Sequence[Level], behaviours: Sequence[Behaviour], k: int, contexts: Integers, ngrams: Integers
+    levels: Sequence[Level], statistics: Sequence[ContextStatistics], k: int, contexts: Integers, ngrams: Integers
 ) -> tuple[Tensor, ...]:
-    """Of P places, all that the likelihood needs from level k + 1."""
-    behaviour, rows = behaviours[k], np.maximum(contexts, 0)
-    known = (contexts >= 0) & (behaviour.total[1, rows] > 0)
-    counts = np.where(ngrams >= 0, behaviour.counts[:, np.maximum(ngrams, 0)], 0).T  # (P, 2)
-    total = np.maximum(behaviour.total[:, rows].T, 1)  # (P, 2)
-    types = behaviour.types[:, :, rows].transpose(2, 0, 1)  # (P, 2, CLASSES)
-    classes = counts.clip(1, CLASSES).astype(np.int64) - 1
+    """What `_interpolation` needs of P places from level k + 1."""
+    statistic, rows = statistics[k], np.maximum(contexts, 0)
+    known = (contexts >= 0) & (statistic.total[1, rows] > 0)
+    counts = np.where(ngrams >= 0, statistic.counts[:, np.maximum(ngrams, 0)], 0).T  # (P, 2)
+    total = np.maximum(statistic.total[:, rows].T, 1)  # (P, 2)
+    types = statistic.types[:, :, rows].transpose(2, 0, 1)  # (P, 2, COUNT_CLASSES)
+    classes = counts.clip(1, COUNT_CLASSES).astype(np.int64) - 1
     arrays = (known, counts, classes, total, types)
-    return (*_inputs(levels, behaviours, k, rows), *(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
+    return (*_inputs(levels, statistics, k, rows), *(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
 
-def _steps(gate: Gate, observed: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mass and back-off (P, K) that `gated` will say of what was observed at P places."""
+def _interpolation(gate: Gate, observed: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mass and back-off (P, K) at P places, equal to those of `gated_estimates`."""
     features, symbol, known, counts, classes, total, types = observed
-    discounts, share = gate(features, symbol, torch.arange(symbol.shape[1]))  # (P, K, 2, CLASSES), (P, K, 2)
-    taken = discounts.gather(-1, classes.unsqueeze(-1)).squeeze(-1)
+    discounts, share = gate(features, symbol, torch.arange(symbol.shape[1]))  # (P, K, 2, COUNT_CLASSES), (P, K, 2)
+    discount = discounts.gather(-1, classes.unsqueeze(-1)).squeeze(-1)
     share = share / total
-    mass = (share * (counts - taken) * (counts > 0)).sum(-1) * known
+    mass = (share * (counts - discount) * (counts > 0)).sum(-1) * known
     return mass, torch.where(known, (share * (discounts * types).sum(-1)).sum(-1), 1.0)
 
 
-def _walk(probability: Tensor, mass: Tensor, backoff: Tensor) -> Tensor:
-    """(P,): of what stands at P places, from what no context at all says of it."""
-    for own, left in zip(mass.unbind(1), backoff.unbind(1), strict=True):
-        probability = own + left * probability
+def _interpolated(probability: Tensor, mass: Tensor, backoff: Tensor) -> Tensor:
+    """P of the symbols at P places with all contexts, given their `probability` (P,) without any."""
+    for level_mass, level_backoff in zip(mass.unbind(1), backoff.unbind(1), strict=True):
+        probability = level_mass + level_backoff * probability
     return probability

@@ -1,4 +1,4 @@
-"""What counts say about a stretch of text: the rows of the contexts and the n-grams that stand at its places."""
+"""Looking up a stretch of text in the counts: the rows of the contexts and of the n-grams at its places."""
 
 from collections.abc import Sequence
 
@@ -7,44 +7,44 @@ import numpy as np
 from charlm.models.ngram.counting import Level
 from charlm.models.ngram.windows import Integers
 
-PIECE = 4096  # symbols looked up in one go
-PIECES = 32  # at most so many, evenly spread
+SYMBOLS_PER_PIECE = 4096
+MAX_PIECES = 32  # of a longer text, evenly spaced pieces are used
 
 
 def sampled(start: int, end: int) -> list[tuple[int, int]]:
-    """Pieces of start..end, begin and end of each: all or an even sample."""
-    starts = np.arange(start, end, PIECE)
-    if len(starts) > PIECES:
-        starts = starts[np.linspace(0, len(starts) - 1, PIECES).astype(int)]
-    return [(begin, min(begin + PIECE, end)) for begin in starts.tolist()]
+    """(begin, end) of the pieces of start..end that are used: all of them, or MAX_PIECES that are evenly spaced."""
+    starts = np.arange(start, end, SYMBOLS_PER_PIECE)
+    if len(starts) > MAX_PIECES:
+        starts = starts[np.linspace(0, len(starts) - 1, MAX_PIECES).astype(int)]
+    return [(begin, min(begin + SYMBOLS_PER_PIECE, end)) for begin in starts.tolist()]
 
 
-def matches(levels: Sequence[Level], alphabet: int, stream: Integers, start: int) -> tuple[Integers, Integers]:
-    """For the `sampled` places of stream[start:]: rows of contexts and of n-grams, both (P, K), -1 if unseen.
+def look_up(levels: Sequence[Level], alphabet: int, stream: Integers, start: int) -> tuple[Integers, Integers]:
+    """For the P `sampled` places of stream[start:]: rows of contexts and of n-grams, both (P, K), -1 if not counted.
 
-    Column k - 1 has the row of the k - 1 symbols before the place, in the level of that length, and of the n-gram
-    that they make with the symbol there. Symbols are 0..alphabet-1.
+    Column k - 1 holds the row of the k - 1 symbols before the place, in the level of that length, and the row of the
+    n-gram that they form with the symbol at the place. Symbols are 0..alphabet-1.
     """
     keys = [level.parent.astype(np.int64) * alphabet + level.symbol for level in levels]
     contexts: list[Integers] = [np.zeros((0, len(keys)), np.int64)]
     ngrams = contexts.copy()
     for begin, end in sampled(start, len(stream)):
-        pair = _match(keys, alphabet, stream, begin, end)
+        pair = _look_up_piece(keys, alphabet, stream, begin, end)
         contexts.append(pair[0])
         ngrams.append(pair[1])
     return np.concatenate(contexts), np.concatenate(ngrams)
 
 
-def _match(
+def _look_up_piece(
     keys: Sequence[Integers], alphabet: int, stream: Integers, begin: int, end: int
 ) -> tuple[Integers, Integers]:
     lead = max(0, begin - len(keys))
     context: Integers = np.zeros(end - lead, np.int64)
     contexts, ngrams = [], []
-    for known in keys:
-        wanted = np.where(context >= 0, context * alphabet + stream[lead:end], -1)
-        at = np.searchsorted(known, wanted).clip(max=len(known) - 1)
-        ngram = np.where(known[at] == wanted, at, -1)
+    for level_keys in keys:
+        ngram_keys = np.where(context >= 0, context * alphabet + stream[lead:end], -1)
+        at = np.searchsorted(level_keys, ngram_keys).clip(max=len(level_keys) - 1)
+        ngram = np.where(level_keys[at] == ngram_keys, at, -1)
         contexts.append(context[begin - lead :])
         ngrams.append(ngram[begin - lead :])
         context = np.append(-1, ngram[:-1])

@@ -1,9 +1,8 @@
-"""From counts to probabilities. Every smoother here fills the same two numbers:
+"""From counts to probabilities. Every smoother computes the same two numbers:
 
     P(w | h) = mass(h w) + backoff(h) P(w | h')        h' is h without its first symbol; mass is 0 for unseen h w
 
-so one table describes any of them, and whoever reads it need not know which it was. `interpolate` gives what an ARPA
-file wants, the probability of the n-grams themselves.
+so the same table holds the result of any of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,10 @@ from charlm.models.ngram.counting import Level
 from charlm.models.ngram.windows import Integers
 
 Numbers = npt.NDArray[np.floating[Any]]
-Discounts = tuple[float, float, float]  # what is taken off a count of 1, of 2, and of 3 or more
-FALLBACK: Discounts = (0.5, 1.0, 1.5)
-ADDED = 0.1  # add-k's k, for each symbol
-LEFT = 0.4  # stupid backoff's factor for each step down
+Discounts = tuple[float, float, float]  # subtracted from counts of 1, of 2, and of 3 or more
+FALLBACK_DISCOUNTS: Discounts = (0.5, 1.0, 1.5)
+ADD_K = 0.1  # the count added for each symbol
+BACKOFF_FACTOR = 0.4  # of stupid backoff, for each shorter context
 
 
 class Estimate(NamedTuple):
@@ -28,23 +27,17 @@ class Estimate(NamedTuple):
 
     mass: Numbers  # (M,)
     backoff: Numbers  # (C,)
-    discounts: Discounts | None = None  # if all contexts have the same
-
-
-def interpolate(level: Level, estimate: Estimate, lower: Numbers) -> Numbers:
-    """P(last symbol | the rest) of a level's n-grams (M,), from that of the level below."""
-    result: Numbers = estimate.mass + estimate.backoff[level.parent] * lower[level.suffix]
-    return result
+    discounts: Discounts | None = None  # if they are the same for all contexts
 
 
 def with_contexts(levels: Sequence[Level]) -> Iterator[tuple[Level, int]]:
-    """Each level, and how many contexts its n-grams may have."""
+    """Each level with the number of contexts its n-grams may have."""
     sizes = (1, *map(len, levels))
     return zip(levels, sizes, strict=False)
 
 
 def shares(values: Numbers | Integers, level: Level, counts: Integers, contexts: int) -> tuple[Numbers, Numbers]:
-    """`values` (M,) over their context's total count, and what they leave of 1 (C,): all where nothing follows."""
+    """`values` (M,) divided by their context's total count, and 1 minus their sum (C,): 1 where nothing follows."""
     total = np.bincount(level.parent, counts, contexts)
     followed = total > 0
     total[~followed] = 1
@@ -53,7 +46,7 @@ def shares(values: Numbers | Integers, level: Level, counts: Integers, contexts:
 
 
 def adjusted_counts(levels: Sequence[Level]) -> list[Integers]:
-    """For the longest n-grams how often they occur; for shorter ones how many different symbols precede them.
+    """Counts of the longest n-grams; for shorter ones, the number of different symbols that precede them.
 
     An n-gram at the very beginning, which nothing can precede, keeps its count of 1 (Kneser & Ney 1995; Heafield 2013).
     """
@@ -65,7 +58,7 @@ def adjusted_counts(levels: Sequence[Level]) -> list[Integers]:
 
 
 def closed_form_discounts(counts: Integers) -> Discounts | None:
-    """D1, D2, D3+ from how many have count 1 to 4 (Chen & Goodman 1999, eq. 26); None where that makes no sense."""
+    """D1, D2, D3+ from the numbers of n-grams with counts 1 to 4 (Chen & Goodman 1999, eq. 26); None if undefined."""
     n = np.bincount(counts.clip(0, 5), minlength=6).astype(float)
     if not n[1:4].all():
         return None
@@ -77,27 +70,27 @@ def closed_form_discounts(counts: Integers) -> Discounts | None:
 def modified_kneser_ney(levels: Sequence[Level], discounts: Sequence[Discounts]) -> list[Estimate]:
     """Interpolated modified Kneser-Ney, the discounts given for each level (Chen & Goodman 1999, section 4.1.6)."""
     estimates = []
-    for (level, contexts), counts, less in zip(with_contexts(levels), adjusted_counts(levels), discounts, strict=True):
-        kept = counts - np.array((0.0, *less), np.float32)[counts.clip(0, 3)]
-        estimates.append(Estimate(*shares(kept, level, counts, contexts), less))
+    for (level, contexts), counts, d in zip(with_contexts(levels), adjusted_counts(levels), discounts, strict=True):
+        discounted = counts - np.array((0.0, *d), np.float32)[counts.clip(0, 3)]
+        estimates.append(Estimate(*shares(discounted, level, counts, contexts), d))
     return estimates
 
 
 def kenlm(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
     """Modified Kneser-Ney as `lmplz --discount_fallback` computes it (Heafield et al. 2013)."""
     return modified_kneser_ney(
-        levels, [closed_form_discounts(counts) or FALLBACK for counts in adjusted_counts(levels)]
+        levels, [closed_form_discounts(counts) or FALLBACK_DISCOUNTS for counts in adjusted_counts(levels)]
     )
 
 
 def absolute(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
-    """One discount a level, n1 / (n1 + 2 n2), taken off how often an n-gram occurs (Ney, Essen & Kneser 1994)."""
+    """One discount a level, n1 / (n1 + 2 n2), subtracted from the counts (Ney, Essen & Kneser 1994)."""
     estimates = []
     for level, contexts in with_contexts(levels):
         n1, n2 = np.bincount(level.count.clip(0, 3), minlength=4)[1:3]
         discount = n1 / (n1 + 2 * n2) if n1 and n2 else 0.5
-        taken = (float(discount),) * 3
-        estimates.append(Estimate(*shares(level.count - discount, level, level.count, contexts), taken))
+        discounts = (float(discount),) * 3
+        estimates.append(Estimate(*shares(level.count - discount, level, level.count, contexts), discounts))
     return estimates
 
 
@@ -113,23 +106,25 @@ def witten_bell(levels: Sequence[Level], _base: Numbers) -> list[Estimate]:
 
 
 def add_k(levels: Sequence[Level], base: Numbers) -> list[Estimate]:
-    """Every symbol counts k times more in each of the longest contexts (Lidstone 1920; Laplace's rule is k = 1)."""
+    """Adds k to the count of every symbol in each of the longest contexts (Lidstone 1920; k = 1 is Laplace's rule)."""
     lower = [Estimate(np.zeros(len(level)), np.ones(contexts)) for level, contexts in with_contexts(levels[:-1])]
     level, contexts = list(with_contexts(levels))[-1]
-    total = np.bincount(level.parent, level.count, contexts) + ADDED / base[0]
-    return [*lower, Estimate(level.count / total[level.parent], ADDED / base[0] / total)]
+    total = np.bincount(level.parent, level.count, contexts) + ADD_K / base[0]
+    return [*lower, Estimate(level.count / total[level.parent], ADD_K / base[0] / total)]
 
 
 def stupid_backoff(levels: Sequence[Level], base: Numbers) -> list[Estimate]:
-    """Relative frequencies where there are any, else 0.4 times the shorter context's (Brants et al. 2007), made to sum
-    to one context by context; so `mass` is what a counted symbol has beyond its backed-off share, and may be negative.
+    """Relative frequencies, or 0.4 times the shorter context's value where there are none (Brants et al. 2007).
+
+    Each context is normalised to sum to 1. `mass` is P of a counted symbol minus its backed-off share: it may be
+    negative.
     """
     estimates, lower = [], base
     for level, contexts in with_contexts(levels):
         total = np.bincount(level.parent, level.count, contexts)
         covered = np.bincount(level.parent, lower[level.suffix], contexts)
-        scale = 1 / ((total > 0) + LEFT * np.maximum(1 - covered, 1e-6))
-        backoff = np.where(total > 0, LEFT * scale, 1.0)
+        scale = 1 / ((total > 0) + BACKOFF_FACTOR * np.maximum(1 - covered, 1e-6))
+        backoff = np.where(total > 0, BACKOFF_FACTOR * scale, 1.0)
         lower_part = backoff[level.parent] * lower[level.suffix]
         own = level.count / total[level.parent] * scale[level.parent]
         lower = np.maximum(own, 1e-12)

@@ -1,4 +1,4 @@
-"""What an n-gram is made of, length by length."""
+"""A summary of an n-gram model, one row for each length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import torch
 from charlm.config import BOUNDARY
 from charlm.models.ngram.model import NGram
 
-CHUNK = 1 << 14  # ids looked up at a time
+IDS_PER_CHUNK = 1 << 14
 
 
 @dataclass(frozen=True)
 class Length:
-    """The n-grams of one length. `matched` is the share of a text's tokens at which no longer one was known."""
+    """The n-grams of one length. `matched` is the share of a text's tokens whose longest counted n-gram has it."""
 
     length: int
     ngrams: int
@@ -27,16 +27,16 @@ class Length:
 def summary(
     model: NGram, discounts: Sequence[Sequence[float] | None] = (), ids: np.ndarray[Any, Any] | None = None
 ) -> list[Length]:
-    """One entry a length. `discounts` is what `fit` found; `ids` (N,), if given, the text that is looked up."""
+    """One entry for each length. `discounts`: those of `fit`; `ids` (N,): a text to look up for `Length.matched`."""
     sizes = model.levels.diff().tolist()
     matched = _matched(model, ids) if ids is not None and len(ids) else None
     ngram, context = (_bytes_each(model, count) for count in (len(model.symbol), len(model.backoff)))
-    known = [*discounts, *[None] * len(sizes)]
+    padded = [*discounts, *[None] * len(sizes)]
     return [
         Length(
             length=length,
             ngrams=size,
-            discounts=known[length - 1],
+            discounts=padded[length - 1],
             megabytes=size * (ngram + context * (length < len(sizes))) / 1e6,
             matched=None if matched is None else float(matched[length]),
         )
@@ -45,16 +45,16 @@ def summary(
 
 
 def _bytes_each(model: NGram, count: int) -> int:
-    """What one of `count` n-grams or contexts takes in memory: a number in each tensor of so many, or one more."""
+    """Bytes of one of `count` n-grams or contexts: an element of each tensor of `count` or `count` + 1 elements."""
     return sum(tensor.element_size() for tensor in model.buffers() if len(tensor) in (count, count + 1))
 
 
 @torch.inference_mode()
 def _matched(model: NGram, ids: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(order + 1,): the share of the ids (N,) that end a known n-gram of each length, and no longer one."""
+    """(order + 1,): the share of the ids (N,) whose longest counted n-gram has each length."""
     stream = torch.from_numpy(np.append(BOUNDARY, ids).astype(np.int64))[None]
     state, counts = model.initial_state(1), np.zeros(model.order + 1)
-    for part in torch.split(stream, CHUNK, 1):
+    for part in torch.split(stream, IDS_PER_CHUNK, 1):
         lengths, state = model.matched(part, state)
         counts += np.bincount(lengths[0].numpy(), minlength=model.order + 1)
     counts[1] -= 1  # the boundary, which is not predicted

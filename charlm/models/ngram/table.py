@@ -1,7 +1,7 @@
-"""From the table of a model to the probabilities of its n-grams, as ARPA files hold them, and back.
+"""Conversion between the table of a model and the probabilities of n-grams in ARPA files.
 
-The model stores what a context adds to what the context one shorter says, P(w | h) = mass(h w) + backoff(h) P(w | h').
-An ARPA file has P(w | h) itself for the n-grams there are, and backoff(h) P(w | h') for all others.
+The model stores the interpolated form, P(w | h) = mass(h w) + backoff(h) P(w | h'), where h' is h without its first
+symbol. An ARPA file stores P(w | h) of the n-grams in it; all others have backoff(h) P(w | h').
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,19 +15,19 @@ from charlm.models.ngram.model import NGram
 from charlm.models.ngram.smoothing import Estimate, Numbers
 from charlm.models.ngram.windows import Integers
 
-TOLERANCE = 1e-3  # how far from 1 the probabilities after a context may add up, as files with few digits make them
-LEAST = 1e-12  # probability of a token in no context: a zero would be a zero everywhere
-LEAST_BACKOFF = 1e-6  # the same for what follows a context nowhere in the text
-LEAST_SHARE = 1e-6  # of what the shorter context says: with less, float32 could not tell a probability from 0
+TOLERANCE = 1e-3  # |sum of probabilities - 1| after a context; files with few digits come close to it
+MIN_PROBABILITY = 1e-12  # of a unigram: with 0 the token would be impossible in every context
+MIN_BACKOFF = 1e-6  # with 0, a token that never follows the context would be impossible after it
+MIN_LOWER_SHARE = 1e-6  # of backoff(h) P(w | h'): a smaller probability could become 0 in float32
 
 
 class Entries(NamedTuple):
-    """The M n-grams of one length in lexicographic order, each known by the n-gram without its last symbol."""
+    """The M n-grams of one length, in lexicographic order."""
 
     parent: Integers  # (M,) ascending: row of the n-gram without its last symbol, one length down
     symbol: Integers  # (M,) the last symbol, ascending within a parent
     suffix: Integers  # (M,) row of the n-gram without its first symbol, one length down
-    probability: Numbers  # (M,) P(last symbol | those before it); NaN: what the shorter context says
+    probability: Numbers  # (M,) P(last symbol | the others); NaN: backed off to the shorter context
     backoff: Numbers  # (M,) of the n-gram as a context
 
     def __len__(self) -> int:
@@ -35,7 +35,7 @@ class Entries(NamedTuple):
 
 
 class Deviation(NamedTuple):
-    """After how many contexts the probabilities do not add up to 1, and where they do least."""
+    """The number of contexts whose probabilities do not sum to 1, and the worst of them."""
 
     contexts: int = 0
     length: int = 0  # of the context
@@ -43,7 +43,7 @@ class Deviation(NamedTuple):
     total: float = 1.0
 
     def and_of(self, length: int, totals: Numbers) -> "Deviation":
-        """With the contexts of this length, whose probabilities add up to `totals`."""
+        """With the contexts of this length included, whose probabilities sum to `totals`."""
         if not len(totals):
             return self
         off = np.abs(totals - 1)
@@ -74,19 +74,20 @@ def entries(model: NGram) -> Iterator[Entries]:
 
 
 def normalised(levels: Sequence[Entries], raised: int | None = None) -> tuple[list[Estimate], Deviation]:
-    """The n-grams as the model stores them, what follows each context scaled to add up to 1; and how far it was off.
+    """The n-grams in the form that the model stores, each context scaled to sum to 1; and how far they were off.
 
-    The symbol `raised`, if any, is made no less probable after a context than the shorter context says.
+    The symbol `raised`, if there is one, gets at least its backed-off probability after every context.
     """
-    lower = np.maximum(levels[0].probability, LEAST)
+    lower = np.maximum(levels[0].probability, MIN_PROBABILITY)
     total = lower.sum(keepdims=True)
     deviation = Deviation().and_of(0, total)
     lower = lower / total
-    estimates = [Estimate(lower, np.array([LEAST]))]
+    estimates = [Estimate(lower, np.array([MIN_PROBABILITY]))]
     for length, (context, level) in enumerate(pairwise(levels), 1):
-        backoff = np.maximum(context.backoff, LEAST_BACKOFF)
+        backoff = np.maximum(context.backoff, MIN_BACKOFF)
         share = backoff[level.parent] * lower[level.suffix]
-        probability = np.where(np.isnan(level.probability), share, np.maximum(level.probability, LEAST_SHARE * share))
+        lowest = MIN_LOWER_SHARE * share
+        probability = np.where(np.isnan(level.probability), share, np.maximum(level.probability, lowest))
         if raised is not None:
             probability = np.where(level.symbol == raised, np.maximum(probability, share), probability)
         total = backoff + np.bincount(level.parent, probability - share, len(context))
@@ -97,30 +98,30 @@ def normalised(levels: Sequence[Entries], raised: int | None = None) -> tuple[li
 
 
 def relabelled(
-    levels: Sequence[Entries], estimates: Sequence[Estimate], become: Integers, newline: int | None
+    levels: Sequence[Entries], estimates: Sequence[Estimate], new_symbols: Integers, newline: int | None
 ) -> tuple[list[Level], list[Estimate]]:
-    """The n-grams with symbol become[s] for s; of those that then are the same, the masses add up.
+    """The n-grams with symbol new_symbols[s] in place of s; masses of n-grams that become equal are added.
 
-    What follows symbol 0, with which a text begins, follows symbol `newline` as well, if there is one.
+    All that follows symbol 0, with which a text begins, is copied to follow symbol `newline` as well, if there is one.
     """
-    alphabet = int(become.max()) + 1
-    row_of, copy_of = become, np.array([] if newline is None else [newline], np.int64)  # of the n-grams one shorter
-    mass = np.bincount(become, estimates[0].mass, alphabet).astype(np.float64)
+    alphabet = int(new_symbols.max()) + 1
+    row_of, copy_of = new_symbols, np.array([] if newline is None else [newline], np.int64)  # rows one level down
+    mass = np.bincount(new_symbols, estimates[0].mass, alphabet).astype(np.float64)
     nothing = np.zeros(alphabet, np.int64)
-    new = [Level(nothing, np.arange(alphabet), nothing, nothing)]
-    found = [Estimate(mass, np.maximum(1 - mass.sum(keepdims=True), LEAST))]
+    new_levels = [Level(nothing, np.arange(alphabet), nothing, nothing)]
+    new_estimates = [Estimate(mass, np.maximum(1 - mass.sum(keepdims=True), MIN_PROBABILITY))]
     for level, estimate in zip(levels[1:], estimates[1:], strict=True):
-        backoff = np.ones(len(new[-1]))
-        backoff[row_of[::-1]] = estimate.backoff[::-1]  # of several that become one, the first is a context
+        backoff = np.ones(len(new_levels[-1]))
+        backoff[row_of[::-1]] = estimate.backoff[::-1]  # of several that become equal, the first counts
         backoff[copy_of] = estimate.backoff[: len(copy_of)]
         begin = np.searchsorted(level.parent, len(copy_of))  # n-grams that begin with symbol 0 come first
         copied = slice(0, begin if newline is not None else 0)
         parent = np.concatenate((row_of[level.parent], copy_of[level.parent[copied]]))
-        symbol = np.concatenate((become[level.symbol], become[level.symbol[copied]]))
+        symbol = np.concatenate((new_symbols[level.symbol], new_symbols[level.symbol[copied]]))
         suffix = np.concatenate((row_of[level.suffix], row_of[level.suffix[copied]]))
         _, first, row = np.unique(parent * alphabet + symbol, return_index=True, return_inverse=True)
         mass = np.bincount(row, np.append(estimate.mass, estimate.mass[copied]), len(first)).astype(np.float64)
-        new.append(Level(parent[first], symbol[first], np.zeros(0, np.int64), suffix[first]))
-        found.append(Estimate(mass, backoff))
+        new_levels.append(Level(parent[first], symbol[first], np.zeros(0, np.int64), suffix[first]))
+        new_estimates.append(Estimate(mass, backoff))
         row_of, copy_of = row[: len(level)], row[len(level) :]
-    return new, found
+    return new_levels, new_estimates

@@ -1,9 +1,9 @@
-"""The n-grams of a fitted model as tensors: a trie whose nodes are numbered level by level.
+"""The n-grams of a fitted model as tensors: a trie whose nodes are numbered level by level, and how it is walked.
 
-So the children of a node, and of one node after another, are neighbours: node 0 is the empty n-gram, node y the one
-that ends in symbol[y - 1] and has mass[y - 1].
+Node 0 is the empty n-gram; node y > 0 ends in symbol[y - 1] and has mass[y - 1]. The children of a node are numbered
+consecutively, and those of the next node follow.
 
-Shapes: A symbols, M n-grams, V vocabulary.
+Shapes: A symbols, M n-grams, C nodes that can be contexts, V vocabulary, B streams, T time steps, K contexts.
 """
 
 from collections.abc import Mapping
@@ -19,15 +19,17 @@ from charlm.models.ngram.windows import Integers
 
 
 def tensors_of(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: Any) -> dict[str, Tensor]:
-    """What a fitted model stores; `first`, for instance, from the parents of the n-grams."""
+    """The tensors that a model stores, given its levels and their estimates."""
     sizes = np.array([1, *map(len, levels)])
     starts = np.cumsum(sizes)
-    children = np.concatenate([np.bincount(level.parent, minlength=n) for level, n in zip(levels, sizes, strict=False)])
+    child_counts = np.concatenate(
+        [np.bincount(level.parent, minlength=n) for level, n in zip(levels, sizes, strict=False)]
+    )
     symbol = np.concatenate([level.symbol for level in levels])
     arrays = {
         "ids": ids,
         "levels": starts,
-        "first": np.append(1, 1 + np.cumsum(children)).astype(np.int32),
+        "first": np.append(1, 1 + np.cumsum(child_counts)).astype(np.int32),
         "symbol": symbol.astype(np.uint8 if len(ids) <= 256 else np.int32),
         "mass": np.concatenate([e.mass for e in estimates]).astype(np.float32),
         "backoff": np.concatenate([e.backoff for e in estimates]).astype(np.float32),
@@ -36,9 +38,9 @@ def tensors_of(ids: Any, levels: list[Level], estimates: list[Estimate], unigram
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-@np.errstate(over="ignore", invalid="ignore")  # what is infinite does not add up either
+@np.errstate(over="ignore", invalid="ignore")  # a sum that is infinite is refused below
 def check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
-    """Raises ValueError unless the tensors describe one trie whose contexts each give away a probability of 1."""
+    """Raises ValueError unless the tensors describe a trie in which the probabilities after each context sum to 1."""
     ids, levels, first, symbol, mass, backoff, unigram = (
         tensors[name].numpy() for name in ("ids", "levels", "first", "symbol", "mass", "backoff", "unigram")
     )
@@ -55,14 +57,55 @@ def check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
     )
     if not sound or not (np.diff(keys_of(first, symbol, len(ids))) > 0).all():
         raise ValueError("the tensors of the n-gram model contradict each other")
-    given = np.append(0, mass.cumsum(dtype=np.float64))[first - 1]
-    off = np.abs(np.diff(given) + backoff - 1).max()
-    if not (off < 1e-3 and abs(unigram.sum(dtype=np.float64) - 1) < 1e-3 and min(backoff.min(), unigram.min()) > 0):
+    cumulative = np.append(0, mass.cumsum(dtype=np.float64))[first - 1]
+    deviation = np.abs(np.diff(cumulative) + backoff - 1).max()
+    if not (
+        deviation < 1e-3 and abs(unigram.sum(dtype=np.float64) - 1) < 1e-3 and min(backoff.min(), unigram.min()) > 0
+    ):
         raise ValueError("the probabilities of the n-gram model do not add up to 1")
 
 
 def keys_of(first: Integers, symbol: Integers, alphabet: int) -> Integers:
-    """(M + 1,) int64: parent * (A + 1) + symbol of each node from 1 on, which ascend; then a number beyond all."""
+    """(M + 1,) int64, ascending: parent * (A + 1) + symbol of the nodes from 1 on; then a number above all of them."""
     keys = np.repeat(np.arange(0, len(first) * (alphabet + 1), alphabet + 1), np.diff(first, append=first[-1] + 1))
     keys[:-1] += symbol
     return keys
+
+
+def children(keys: Tensor, alphabet: int, nodes: Tensor, symbols: Tensor) -> Tensor:
+    """The child of each node for a symbol, -1 if there is none; `keys` as `keys_of` makes them."""
+    child_keys = nodes * (alphabet + 1) + symbols
+    at = torch.searchsorted(keys, child_keys)
+    return torch.where(keys.take(at) == child_keys, at + 1, -1)
+
+
+def walk(keys: Tensor, alphabet: int, symbols: Tensor, contexts: Tensor, longest: int) -> Tensor:
+    """Symbols (B, T) after contexts (B, K) -> (B, T, longest): the nodes of the last 1 .. `longest` symbols."""
+    B, T = symbols.shape
+    root = torch.zeros(B, 1, dtype=torch.int64, device=symbols.device)
+    if longest >= T:  # few steps: all lengths at once, step by step
+        steps = []
+        for t in range(T):
+            shorter = torch.cat((root, contexts), 1)[:, :longest]
+            nodes = children(keys, alphabet, shorter, symbols[:, t : t + 1])
+            contexts = nodes[:, : contexts.shape[1]]
+            steps.append(nodes)
+        return torch.stack(steps, 1)
+    lengths = []  # many steps: all steps at once, length by length
+    shorter, order = root.expand(B, T), _sorted_places(symbols, alphabet)
+    for k in range(longest):
+        places = (order + k) % (B * T)
+        nodes = torch.empty(B * T, dtype=torch.int64, device=symbols.device)
+        nodes[places] = children(keys, alphabet, shorter.flatten()[places], symbols.flatten()[places])
+        lengths.append(nodes.view(B, T))
+        shorter = torch.cat((contexts[:, k : k + 1], lengths[-1][:, :-1]), 1)
+    return torch.stack(lengths, 2) if lengths else contexts.unsqueeze(1).expand(B, T, 0)
+
+
+def _sorted_places(symbols: Tensor, alphabet: int) -> Tensor:
+    """(B, T) -> (B T,): the places sorted by the symbols that follow: neighbouring look-ups then share cache lines."""
+    flat, bits = symbols.flatten(), alphabet.bit_length()
+    words = flat.clone()
+    for k in range(1, 62 // max(1, bits)):
+        words.mul_(1 << bits)[:-k] += flat[k:]
+    return words.argsort()

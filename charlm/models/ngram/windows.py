@@ -1,11 +1,11 @@
-"""The distinct windows of a text, in order and with their counts: all n-grams of one length, found by sorting.
+"""The distinct windows (n-grams of the longest length) of a text, sorted and counted.
 
-A window is packed into one 64-bit word by a code whose words sort as the n-grams do, so that one vectorised sort puts
-the n-grams of all lengths in order at once. The code is a variable-length one, in digits of four bits: frequent symbols
-take one digit, which makes 8 to 12 characters fit; the few windows that do not fit go on in further words. Of a text
-too large for that at once, one range of the words after another is collected and sorted. Threads share the work, since
-NumPy sorts without the lock of Python: each packs a piece of the text, then each sorts a part of the range. The n-grams
-and their counts depend on neither.
+A window is packed into one 64-bit word by a code that preserves the order of the n-grams, so one vectorised sort orders
+the n-grams of all lengths. The code has a variable length, in digits of four bits: frequent symbols take one digit,
+so that 8 to 12 characters fit; the few windows that do not fit continue in further words. Of a large text, one range
+of words after another is collected and sorted. Threads share the work, because NumPy sorts without holding the global
+interpreter lock: each packs a piece of the text, then sorts a part of the range. The result does not depend on the
+number of ranges and threads.
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from charlm.progress import Tell
 from charlm.threads import Workers
 
 Integers = npt.NDArray[np.integer[Any]]
-CHUNK = 1 << 15  # windows packed at a time: they stay in the processor's cache
+WINDOWS_PER_CHUNK = 1 << 15  # packed at a time, small enough for the processor's cache
 MIN_WINDOWS_PER_THREAD = 1 << 17
 SHARES_PER_THREAD = 2
-"""More than one, for shares are not quite equal, and other programs may slow down one of the threads."""
-LAST = np.uint64(0x8888_8888_8888_8888)  # the bit of each digit that says: this symbol goes on
-ALL = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+"""More than one, because shares are not quite equal and other programs may slow down one of the threads."""
+CONTINUATION_BITS = np.uint64(0x8888_8888_8888_8888)  # the top bit of each digit: set if the symbol has another digit
+ALL_BITS = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
 class Code(NamedTuple):
@@ -35,7 +35,7 @@ class Code(NamedTuple):
     bits: Integers  # (A,) uint64, how many of the 64 are used
 
     def symbols(self) -> tuple[Integers, int]:
-        """What stands at the front of a word, looked up by so many of its top bits."""
+        """A table from the top bits of a word to its first symbol, and the number of these bits."""
         width = int(self.bits.max())
         runs = np.diff(self.words >> np.uint64(64 - width), append=np.uint64(1 << width))
         symbols = np.arange(len(runs), dtype=np.min_scalar_type(len(runs)))
@@ -43,7 +43,7 @@ class Code(NamedTuple):
 
 
 def code(alphabet: int) -> Code:
-    """The shortest such code for so many symbols; those with few bits are for the frequent ones."""
+    """The shortest such code for `alphabet` symbols; frequent symbols are to take those of few bits."""
     words: list[Integers] = []
     bits: list[Integers] = []
     prefixes: Integers = np.zeros(1, np.uint64)
@@ -59,7 +59,7 @@ def code(alphabet: int) -> Code:
 
 
 def alphabet_of(frequencies: Integers) -> Integers:
-    """The tokens that occur, the rank of each as a symbol chosen so that the frequent ones have short words."""
+    """The ids (A,) that occur; ids[s] is that of symbol s. Frequent ids get symbols with short words."""
     occurring = np.flatnonzero(frequencies)
     ranked = occurring[np.argsort(-frequencies[occurring], kind="stable")]
     ids = np.zeros_like(ranked)
@@ -78,45 +78,47 @@ class Windows(NamedTuple):
 
 
 def distinct_windows(
-    symbols: Integers, order: int, book: Code, most: int, room: int, pool: Workers, tell: Tell
+    symbols: Integers, order: int, codebook: Code, max_prefixes: int, max_windows: int, pool: Workers, tell: Tell
 ) -> list[Windows]:
-    """The windows of one range after the other; all cut shorter when they have more than `most` prefixes of two
-    symbols or more.
+    """The distinct windows, one entry for each range.
+
+    They are shortened until they have at most `max_prefixes` different prefixes of two symbols or more.
     """
-    room = room * 4 // 5 if pool.threads > 1 else room  # shares of a range are copied out of the pieces of the text
-    passes = -(-len(symbols) // room)
+    if pool.threads > 1:
+        max_windows = max_windows * 4 // 5  # threads copy their shares of the range
+    passes = -(-len(symbols) // max_windows)
     shares = min(pool.threads, 1 + len(symbols) // passes // MIN_WINDOWS_PER_THREAD)
     shares *= 1 if shares == 1 else SHARES_PER_THREAD
-    bounds = _bounds(symbols, book, passes * shares)
+    bounds = _bounds(symbols, codebook, passes * shares)
     parts: list[Windows] = []
     for first in range(0, len(bounds) - 1, shares):
         for done, windows in enumerate(
-            _of_range(symbols, order, book, bounds[first : first + shares + 1], shares, pool), first + 1
+            _of_range(symbols, order, codebook, bounds[first : first + shares + 1], shares, pool), first + 1
         ):
             tell(done / len(bounds))
             parts.append(_shortened(windows, order))
-            while order > 2 and sum(_prefixes(part, order) for part in parts) > most:
+            while order > 2 and sum(_prefixes(part, order) for part in parts) > max_prefixes:
                 order -= 1
                 parts = [_shortened(part, order) for part in parts]
     return parts
 
 
 def _of_range(
-    symbols: Integers, order: int, book: Code, bounds: Integers, shares: int, pool: Workers
+    symbols: Integers, order: int, codebook: Code, bounds: Integers, shares: int, pool: Workers
 ) -> Iterator[Windows]:
-    """The windows between the first and the last of the bounds: those between one bound and the next at a time."""
+    """The windows between the first and the last bound, one entry for each pair of neighbouring bounds."""
     places = pairwise(len(symbols) * share // shares for share in range(shares + 1))
-    pieces = list(pool.map(partial(_packed, symbols, order, book, bounds[0], bounds[-1]), places))
-    return pool.map(partial(_distinct, symbols, order, book, pieces), pairwise(bounds))
+    pieces = list(pool.map(partial(_packed, symbols, order, codebook, bounds[0], bounds[-1]), places))
+    return pool.map(partial(_distinct, symbols, order, codebook, pieces), pairwise(bounds))
 
 
-def _bounds(symbols: Integers, book: Code, ranges: int) -> Integers:
-    """Words that part the windows into about so many equal ranges, each between two pairs of symbols."""
+def _bounds(symbols: Integers, codebook: Code, ranges: int) -> Integers:
+    """Words that divide the windows into about `ranges` ranges of equal size, each word that of a pair of symbols."""
     sample = np.arange(0, len(symbols) - 1, max(1, len(symbols) >> 16))
     first, second = symbols[sample], symbols[sample + 1]
-    pairs = np.sort(book.words[first] | book.words[second] >> book.bits[first])
+    pairs = np.sort(codebook.words[first] | codebook.words[second] >> codebook.bits[first])
     inner = pairs[np.arange(1, ranges) * len(pairs) // ranges]
-    return np.unique(np.concatenate((np.zeros(1, np.uint64), inner, np.full(1, ALL))))
+    return np.unique(np.concatenate((np.zeros(1, np.uint64), inner, np.full(1, ALL_BITS))))
 
 
 class _Packed(NamedTuple):
@@ -124,27 +126,27 @@ class _Packed(NamedTuple):
 
     words: Integers  # of those that fit one
     places: Integers  # where the others begin
-    long_words: Integers  # and their first words
+    long_words: Integers  # their first words
 
 
-def _packed(symbols: Integers, order: int, book: Code, low: Any, high: Any, places: tuple[int, int]) -> _Packed:
-    """The windows that begin in symbols[begin:end], as `places` says, and whose words are in [low, high).
+def _packed(symbols: Integers, order: int, codebook: Code, low: Any, high: Any, places: tuple[int, int]) -> _Packed:
+    """The windows that begin at `places`, [begin, end), and whose words are in [low, high).
 
-    A window that the end of the text cuts short counts as one that does not fit.
+    A window that the end of the text cuts short is treated as one that does not fit.
     """
     begin, end = places
     packed, filled = np.empty(end - begin, np.uint64), 0
     long, long_words = [], []
-    for at in range(begin, end, CHUNK):
-        size = min(CHUNK, end - at)
+    for at in range(begin, end, WINDOWS_PER_CHUNK):
+        size = min(WINDOWS_PER_CHUNK, end - at)
         piece = symbols[at : at + size + order - 1]
         beyond = size + order - 1 - len(piece)
-        piece = np.pad(piece, (0, beyond), constant_values=len(book.words) - 1)
-        words, bits = book.words[piece], book.bits[piece]
+        piece = np.pad(piece, (0, beyond), constant_values=len(codebook.words) - 1)
+        words, bits = codebook.words[piece], codebook.bits[piece]
         windows, used = words[:size].copy(), bits[:size].copy()
         there: Any = np.arange(size)
         for k in range(1, order):
-            if k == 2:  # the bounds lie between pairs, so the pairs tell which windows are in the range
+            if k == 2:  # bounds are words of pairs, so the first two symbols decide whether a window is in the range
                 inside = (windows >= low) & (windows < high)
                 if not inside.all():
                     there = np.flatnonzero(inside)
@@ -162,11 +164,8 @@ def _packed(symbols: Integers, order: int, book: Code, low: Any, high: Any, plac
     return _Packed(packed[:filled], np.concatenate(long), np.concatenate(long_words))
 
 
-def _distinct(symbols: Integers, order: int, book: Code, pieces: list[_Packed], bounds: tuple[Any, Any]) -> Windows:
-    """The distinct windows in the pieces whose words are in [low, high), as `bounds` says; all, if there is one piece.
-
-    One piece is sorted in place.
-    """
+def _distinct(symbols: Integers, order: int, codebook: Code, pieces: list[_Packed], bounds: tuple[Any, Any]) -> Windows:
+    """The distinct windows in the pieces whose words are in [low, high). A single piece is sorted in place."""
     packed, places = pieces[0].words, pieces[0].places
     if len(pieces) > 1:
         packed = np.concatenate([_between(piece.words, piece.words, *bounds) for piece in pieces])
@@ -176,7 +175,7 @@ def _distinct(symbols: Integers, order: int, book: Code, pieces: list[_Packed], 
     words = packed[heads]
     small = np.min_scalar_type(-len(symbols))
     counts = np.diff(heads, append=len(packed)).astype(small)
-    long_words, long_counts, rows = _long(symbols, places, order, book)
+    long_words, long_counts, rows = _long(symbols, places, order, codebook)
     at = np.searchsorted(words, long_words)
     words = np.insert(words, at, long_words)
     counts = np.insert(counts, at, long_counts.astype(small))
@@ -188,26 +187,26 @@ def _distinct(symbols: Integers, order: int, book: Code, pieces: list[_Packed], 
 
 
 def _between(values: Integers, words: Integers, low: Any, high: Any) -> Integers:
-    """Those of the values whose words are in [low, high)."""
-    chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(words), CHUNK)]
+    """The values whose words are in [low, high)."""
+    chunks = [slice(begin, begin + WINDOWS_PER_CHUNK) for begin in range(0, len(words), WINDOWS_PER_CHUNK)]
     return np.concatenate(
         [values[:0], *(values[chunk][(words[chunk] >= low) & (words[chunk] < high)] for chunk in chunks)]
     )
 
 
-def _long(symbols: Integers, places: Integers, order: int, book: Code) -> tuple[Integers, Integers, Integers]:
-    """Of the windows at these places, sorted and each once: the first word, the count, the symbols (L, order)."""
-    rows = np.full((len(places), order), len(book.words) - 1, symbols.dtype)
+def _long(symbols: Integers, places: Integers, order: int, codebook: Code) -> tuple[Integers, Integers, Integers]:
+    """The distinct windows at these places, sorted: their first words, counts and symbols (L, order)."""
+    rows = np.full((len(places), order), len(codebook.words) - 1, symbols.dtype)
     for k in range(order):
         there = places + k < len(symbols)
         rows[there, k] = symbols[places[there] + k]
     used = np.zeros(len(places), np.uint64)
-    words = np.zeros((order * int(book.bits.max()) // 64 + 2, len(places)), np.uint64)
+    words = np.zeros((order * int(codebook.bits.max()) // 64 + 2, len(places)), np.uint64)
     for column in rows.T:
         word, left = used // 64, used % 64
-        np.bitwise_or.at(words, (word, np.arange(len(places))), book.words[column] >> left)
-        np.bitwise_or.at(words, (word + 1, np.arange(len(places))), book.words[column] << 64 - left)
-        used += book.bits[column]
+        np.bitwise_or.at(words, (word, np.arange(len(places))), codebook.words[column] >> left)
+        np.bitwise_or.at(words, (word + 1, np.arange(len(places))), codebook.words[column] << 64 - left)
+        used += codebook.bits[column]
     order_ = np.lexsort(words[::-1])
     rows = rows[order_]
     heads = np.flatnonzero(np.append(True, (rows[1:] != rows[:-1]).any(1))[: len(rows)])
@@ -215,25 +214,25 @@ def _long(symbols: Integers, places: Integers, order: int, book: Code) -> tuple[
 
 
 def _heads(words: Integers) -> npt.NDArray[np.int64]:
-    """Where each run of equal words begins."""
+    """The index at which each run of equal words begins."""
     return np.flatnonzero(np.append(True, words[1:] != words[:-1])[: len(words)])
 
 
 def _shared(words: Integers) -> Integers:
-    """With how many of the symbols of the word before each word begins, where they differ; the first with none."""
+    """How many symbols each word, if it differs from the one before, begins with as that one does; 0 for the first."""
     shared = np.zeros(len(words), np.uint8)
-    for begin in range(0, len(words), CHUNK):
-        part = words[begin : begin + CHUNK]
+    for begin in range(0, len(words), WINDOWS_PER_CHUNK):
+        part = words[begin : begin + WINDOWS_PER_CHUNK]
         previous = words[begin - 1 : begin - 1 + len(part)] if begin else np.append(~words[:1], part[:-1])
         differ = part ^ previous
-        for shift in (1, 2, 4, 8, 16, 32, 3):  # all bits from the first that differs, and the rest of its digit
+        for shift in (1, 2, 4, 8, 16, 32, 3):  # sets all bits from the first that differs on, and the rest of its digit
             differ |= differ >> shift if shift != 3 else differ << shift
-        shared[begin : begin + CHUNK] = np.bitwise_count(~(part | differ) & LAST)
+        shared[begin : begin + WINDOWS_PER_CHUNK] = np.bitwise_count(~(part | differ) & CONTINUATION_BITS)
     return shared
 
 
 def _shortened(windows: Windows, order: int) -> Windows:
-    """The distinct n-grams of a length that may be shorter."""
+    """The distinct windows of `order` symbols, given those of `order` symbols or more."""
     if windows.rows.shape[1] == order:
         return windows
     heads = np.flatnonzero(windows.shared < order)
@@ -248,5 +247,5 @@ def _shortened(windows: Windows, order: int) -> Windows:
 
 
 def _prefixes(windows: Windows, order: int) -> int:
-    """How many different n-grams of 2 to `order` symbols the windows begin with."""
+    """The number of different n-grams of 2 to `order` symbols that the windows begin with."""
     return int((order - np.maximum(windows.shared, 1)).sum(dtype=np.int64))
