@@ -20,10 +20,10 @@ from charlm.models import (
     Transformer,
     device_of,
 )
-from charlm.models.base import UNSEEN, Dropout, detach, select
+from charlm.models.base import MIN_INITIAL_PROBABILITY, Dropout, detach, select
 from charlm.models.gru import Recurrence
 from charlm.models.recurrent import RecurrentConfig, RNNConfig
-from charlm.models.transformer import rotate, turns
+from charlm.models.transformer import rotary_tables, rotate
 from charlm.training import policy_of
 
 
@@ -381,7 +381,7 @@ def test_rotary_scores_depend_on_the_distance_alone():
     q, k = torch.randn(2, 1, 1, 8, generator=torch.Generator().manual_seed(0)).double()
 
     def turned(x, position):
-        return rotate(x, *(part.double() for part in turns(torch.tensor([position]), 8, 2)))
+        return rotate(x, *(part.double() for part in rotary_tables(torch.tensor([position]), 8, 2)))
 
     def score(t, s):
         return (turned(q, t) * turned(k, s)).sum()
@@ -447,7 +447,7 @@ def test_expected_frequencies_and_the_floor(architecture):
     counts[3], counts[5] = 30, 10
     model.output.weight.zero_()
     model.expect(counts)
-    probabilities = torch.full((V,), UNSEEN, dtype=torch.float64)
+    probabilities = torch.full((V,), MIN_INITIAL_PROBABILITY, dtype=torch.float64)
     probabilities[3], probabilities[5] = 0.75, 0.25
     known, unknown = torch.full((1, 4), 3), torch.full((1, 4), 7)
     log_probs, _ = model(known, model.initial_state(1))

@@ -86,7 +86,7 @@ class History:
     result: Result | None = None
     """What it was last measured at."""
     extra: JsonObject = field(default_factory=dict)
-    """What else the model says of itself (`CountingModel.found`)."""
+    """What else the model says of itself (`CountingModel.fit_results`)."""
 
     @property
     def finished(self) -> bool:

@@ -1,4 +1,4 @@
-"""The one interface. A model reads a stream of ids, carrying a state, and says the log-probability of what comes next.
+"""The interface of all models: a model reads a stream of ids, carrying a state, and computes ln P of the next id.
 
 Shapes: B streams, T time steps, V vocabulary, H hidden width, D model width, W attention window.
 """
@@ -18,114 +18,120 @@ from typing_extensions import override
 from charlm.config import BOUNDARY, Settings
 from charlm.progress import Listener, silent
 
-torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4: let it be this one
+torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4, so it is done here
 
 State = tuple[Tensor, ...]
-"""A value, never mutated. Dimension 0 of every leaf is the stream; what else a leaf holds is the model's own affair."""
+"""A value, never mutated. Dimension 0 of every leaf is the stream; the rest is up to the model."""
 
-UNSEEN = 1e-7
-"""The probability at which an id that does not occur in the training text begins."""
+MIN_INITIAL_PROBABILITY = 1e-7
+"""The initial probability of an id that does not occur in the training text."""
 
-UNFIT = "the weights do not fit the configuration"
+WEIGHTS_DO_NOT_FIT = "the weights do not fit the configuration"
 
 
 def select(state: State, streams: Tensor) -> State:
-    """The state of the given streams, in that order: re-orders, repeats or drops them. streams: (B',) int64."""
+    """The state of the given streams (B',) int64, in that order: they may be re-ordered, repeated or dropped."""
     return tuple(leaf.index_select(0, streams) for leaf in state)
 
 
 def detach(state: State) -> State:
-    """The same state with its history cut: back-propagation through time stops here."""
+    """The same state without its history of gradients: back-propagation through time stops here."""
     return tuple(leaf.detach() for leaf in state)
 
 
 class LanguageModel(nn.Module, ABC):
-    """What every architecture is. `__init__(config, vocab_size)` builds it; nothing else is needed to load it.
+    """The base class of every architecture. `__init__(config, vocab_size)` builds an untrained model.
 
-    Whoever reads a text feeds `charlm.config.BOUNDARY` first; that id is never a target.
-    The laws that every subclass obeys (normalised, causal, chunk-invariant, pure, `select` commutes, `score` agrees
-    with `forward`, save and load to the bit) are tested for every entry of `ARCHITECTURES`.
+    A text is read with `charlm.config.BOUNDARY` before its first id; the boundary is never a target.
+    Every subclass obeys these laws, which are tested for every entry of `ARCHITECTURES`: log-probabilities are
+    normalised, causal and independent of how a text is split into calls; states are not mutated; `select` commutes with
+    `forward`; `score` agrees with `forward`; a saved and loaded model gives the same bits.
     """
 
     Config: ClassVar[type[Settings]]
     parameters_are: ClassVar[str] = "parameters"  # what `parameters_count` counts
 
-    by_gradient: ClassVar[bool] = True  # whether it is trained by gradient descent on `score`, as all by default are
-    carries_state: ClassVar[bool] = True  # whether training hands the state from one segment of a stream to the next
-    least_segment: int = 1  # a model that starts each segment afresh must have met its whole context in training
-    chunk: ClassVar[int] = 1024  # tokens of a stream that `score` is best given at a time
+    by_gradient: ClassVar[bool] = True  # whether it is trained by gradient descent on `score`
+    carries_state: ClassVar[bool] = True  # whether training carries the state from one segment of a stream to the next
+    min_segment: int = 1  # tokens; a model that does not carry its state needs segments as long as its context
+    chunk: ClassVar[int] = 1024  # tokens per call of `score` at which a long text is scored fastest
 
     config: Settings
     vocab_size: int
 
     @abstractmethod
     def initial_state(self, streams: int) -> State:
-        """The state before anything has been read, for B = `streams` streams, on the model's device."""
+        """The state of B = `streams` streams before any token, on the model's device."""
 
     @abstractmethod
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T) int64 -> (B, T, V) float32; [b, t] = ln P(next | all that stream b has read up to and with t)."""
+        """(B, T) int64 -> (B, T, V) float32; [b, t] = ln P(next id | all ids of stream b up to and including t)."""
 
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T), (B, T) -> (B, T) float32: ln P of the targets only. Models override it where that is cheaper."""
+        """(B, T), (B, T) -> (B, T) float32: ln P of the targets only. Models that can compute it faster override it."""
         log_probs, state = self(tokens, state)
         return log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1), state
 
     def read_vocabulary(self, pieces: Sequence[str]) -> None:
-        """Told before training how each id is spelled, V texts; "" for bytes that are no character alone."""
+        """Called before training with the spelling of each id, V texts; "" for bytes that are no character alone."""
 
     def expect(self, counts: Tensor, *, anew: bool = True) -> None:
-        """Told before training how often each id occurs in the text, (V,). `anew`: nothing was learned before."""
+        """Called before training with the count of each id in the text, (V,). `anew`: the model is untrained."""
 
     def learn_only(self, counts: Tensor) -> None:
-        """Told when training begins or goes on: the other ids may be left out while it lasts. counts: (V,)."""
+        """Called when training starts or resumes, with the count of each id (V,): ids with count 0 may be left out."""
 
     def seen_ids(self) -> Tensor:
-        """(V,) bool: the ids that training showed to the model, and so those worth drawing; by default all."""
+        """(V,) bool: the ids that occurred in training, which are the ids worth sampling; by default all."""
         return torch.ones(self.vocab_size, dtype=torch.bool)
 
     @property
     def adapts(self) -> bool:
-        """Whether it goes on learning from what it reads, as an n-gram with a cache does; `frozen` does not."""
+        """Whether it learns from the text that it reads, as an n-gram with a cache does."""
         return False
 
     def frozen(self) -> "LanguageModel":
-        """The same model as it was trained, which learns nothing from what it reads; it shares the numbers."""
+        """The same model, sharing its tensors, without learning from the text that it reads."""
         return self
 
     @property
     def chosen(self) -> Mapping[str, Any]:
-        """What this model has where its settings may be left open, by the names of the settings."""
+        """The values that training chose for settings that may be unset, by the names of the settings."""
         return {}
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers were learned: weights for a network, counts for a counting model."""
+        """The number of parameters: weights of a network, counts of a counting model."""
         return sum(p.numel() for p in self.parameters())
 
     @classmethod
     def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises ValueError for shapes of tensors, by name, that no such model has; takes no memory."""
+        """Raises ValueError unless a model with these settings has tensors of these names and shapes.
+
+        Allocates no memory for them.
+        """
         try:
             with torch.device("meta"):
-                expected = {name: tuple(tensor.shape) for name, tensor in _named(cls(config, vocab_size)).items()}
-        except (RuntimeError, TypeError, OverflowError):  # a size beyond what a tensor can have
-            raise ValueError(UNFIT) from None
+                expected = {
+                    name: tuple(tensor.shape) for name, tensor in _named_tensors(cls(config, vocab_size)).items()
+                }
+        except (RuntimeError, TypeError, OverflowError):  # a size that no tensor can have
+            raise ValueError(WEIGHTS_DO_NOT_FIT) from None
         if expected != shapes:
-            raise ValueError(UNFIT)
+            raise ValueError(WEIGHTS_DO_NOT_FIT)
 
     @classmethod
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "LanguageModel":
-        """The model whose numbers these are, by name, tied ones once; `check_shapes` lets theirs pass.
+        """The model with these tensors, by name, tied ones once, whose shapes passed `check_shapes`.
 
-        Raises ValueError for tensors that contradict each other or are of another type.
+        Raises ValueError for tensors that contradict each other or have another type.
         """
         with torch.random.fork_rng():
             model = cls(config, vocab_size)
         with torch.no_grad():
-            for name, tensor in _named(model).items():
+            for name, tensor in _named_tensors(model).items():
                 if tensor.dtype != tensors[name].dtype:
-                    raise ValueError(UNFIT)
+                    raise ValueError(WEIGHTS_DO_NOT_FIT)
                 tensor.copy_(tensors[name])
         return model
 
@@ -133,18 +139,18 @@ class LanguageModel(nn.Module, ABC):
 class CountingModel(LanguageModel):
     """A model that is fitted by counting its training text once, not by gradient descent.
 
-    `found` is what `fit` learned that the tensors do not tell: JSON values by name, for the run's card.
-    `validation_nats`: what a token of `validation` cost before it was counted, if `fit` looked; nats.
+    `fit_results`: what `fit` reports for the run's history, JSON values by name.
+    `validation_nats`: nats per token of `validation` before it was counted; None if `fit` did not score it.
     """
 
     by_gradient = False
     parameters_are = "counts"
-    found: Mapping[str, Any] = {}
+    fit_results: Mapping[str, Any] = {}
     validation_nats: float | None = None
 
     @property
+    @override
     def parameters_count(self) -> int:
-        """How many numbers its tensors hold."""
         return sum(tensor.numel() for tensor in self.state_dict().values())
 
     @abstractmethod
@@ -155,31 +161,32 @@ class CountingModel(LanguageModel):
         progress: Listener = silent,
         before: Callable[["CountingModel"], None] | None = None,
     ) -> None:
-        """Count `tokens` (N,), tune what needs tuning on `validation` (M,), then count those too.
+        """Count `tokens` (N,), tune parameters on `validation` (M,), then count `validation` too.
 
-        Neither stream holds the boundary id. `progress` is told (what is being done, fraction done). `before` is shown
-        the model as it is without the counts of `validation`: what it then says of them is not hindsight.
+        Neither stream contains the boundary id. `progress` is called with (activity, fraction done). `before` is called
+        with the model before `validation` is counted, so that it can be evaluated on `validation`.
         """
 
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:  # noqa: ARG002
-        """About how long `fit` will take on this machine as busy as it is; 0 where that is not known."""
+        """The estimated time of `fit` on this machine under its present load; 0 if it is not known."""
         return 0.0
 
     @classmethod
+    @override
     def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Nothing to compare: how much was counted, only the tensors tell."""
+        """Accepts all shapes: they depend on what was counted, and `from_tensors` checks them."""
 
     @classmethod
     @abstractmethod
-    def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "CountingModel":
-        """Rebuild a fitted model from its `state_dict`. Raises ValueError for tensors that contradict each other."""
+    @override
+    def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "CountingModel": ...
 
 
 class Dropout(nn.Module):
-    """While training, zeroes a share of the inputs and scales up the rest (Srivastava et al. 2014).
+    """While training, zeroes a share of the inputs and scales up the others (Srivastava et al. 2014).
 
-    One random 64-bit word decides for eight numbers, several times faster on a CPU than one draw each; the share is
-    therefore rounded to 1/256. Where several processes share a batch, each draws for all of it and takes its `rows`.
+    One random 64-bit word decides for eight inputs, which is several times faster on a CPU than one draw each; so the
+    share is rounded to 1/256. Processes that share a batch each draw for all of it and take their `rows`.
     """
 
     def __init__(self, share: float) -> None:
@@ -195,48 +202,50 @@ class Dropout(nn.Module):
         shape = (self.batch or len(x), *x.shape[1:])
         count = math.prod(shape)
         words = torch.empty(-(-count // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-        kept = words.view(torch.uint8)[:count].view(shape)[self.rows] >= self.threshold
-        return x * kept * (256 / (256 - self.threshold))
+        keep = words.view(torch.uint8)[:count].view(shape)[self.rows] >= self.threshold
+        return x * keep * (256 / (256 - self.threshold))
 
 
 class Network(LanguageModel):
-    """A model trained by gradient descent: ids -> features -> one logit an id.
+    """A model trained by gradient descent: ids -> features -> one logit for each id.
 
-    A share FLOOR of the probability is spread evenly over the vocabulary, and half of it after an id that training
-    never showed, of which the network knows nothing. So a character spelled in bytes that do not occur costs about 22
-    bits for its first byte and 9 for each of the others, instead of whatever training has pushed them to.
+    The softmax is mixed with a uniform distribution over the vocabulary. Its weight is FLOOR, or FLOOR_AFTER_UNKNOWN
+    after an id that did not occur in training, because the network has learned nothing about that id. So a character
+    spelled in bytes that did not occur costs about 22 bits for its first byte and 9 for each of the others.
     """
 
     FLOOR: ClassVar[float] = 1e-4
     FLOOR_AFTER_UNKNOWN: ClassVar[float] = 0.5
 
     output: nn.Linear
-    known: Tensor  # (V,) bool: the ids that training has shown
-    occurring: Tensor | None = None  # while training: the ids there is something to learn about, ascending, (K,)
+    known: Tensor  # (V,) bool: the ids that occurred in training
+    occurring: Tensor | None = None  # (K,) ascending: the ids whose logits are computed while training; None: all
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.register_buffer("known", torch.ones(vocab_size, dtype=torch.bool))
 
+    @override
     @torch.no_grad()
     def expect(self, counts: Tensor, *, anew: bool = True) -> None:
-        """A new model predicts each id as often as it occurs, whatever came before.
+        """Initialise the output layer of an untrained model so that it predicts the unigram frequencies.
 
-        Ids that do not occur (most bytes) start improbable, and training leaves them out (`occurring`). Otherwise
-        hundreds of useless logits must first be learned away, which costs more than anything else in a run of a minute.
+        Ids that do not occur (most bytes) start with a small probability, and training leaves them out (`occurring`).
+        Otherwise a run of a minute would spend most of its time on lowering hundreds of useless logits.
         """
         if anew:
-            self.output.bias.copy_((counts / counts.sum()).clamp(min=UNSEEN).log())
+            self.output.bias.copy_((counts / counts.sum()).clamp(min=MIN_INITIAL_PROBABILITY).log())
             self.output.weight[counts == 0] = 0.0
             self.known.zero_()
             self.known[BOUNDARY] = True
         self.known |= counts > 0
 
+    @override
     def learn_only(self, counts: Tensor) -> None:
-        """Leaves out what neither the text has nor an earlier one, which may have to be unlearned."""
+        """Leave out the ids that occur neither in this text nor in one that the model was trained on before."""
         learned = self.output.weight.detach().any(1)
-        learned[BOUNDARY] = False  # never a target; its row is not 0 where it is tied to the embedding
+        learned[BOUNDARY] = False  # never a target, but its row is not 0 if the weights are tied
         self.occurring = (learned | (counts > 0)).nonzero().squeeze(1)
 
     @override
@@ -245,7 +254,7 @@ class Network(LanguageModel):
 
     @abstractmethod
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T) int64 -> (B, T, D): what the output layer reads, and the state after the last token."""
+        """(B, T) int64 -> (B, T, D): the input of the output layer, and the state after the last token."""
 
     @override
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -255,39 +264,39 @@ class Network(LanguageModel):
 
     @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """Without a (B, T, V) tensor of log-probabilities."""
+        """Does not allocate log-probabilities (B, T, V)."""
         features, state = self.features(tokens, state)
         weight: Tensor = self.output.weight
         bias: Tensor = self.output.bias
-        wanted = targets.flatten()
+        target_columns = targets.flatten()
         if self.training and self.occurring is not None:
             weight, bias = weight[self.occurring], bias[self.occurring]
-            wanted = torch.searchsorted(self.occurring, wanted)
+            target_columns = torch.searchsorted(self.occurring, target_columns)
         logits = nn.functional.linear(features, weight, bias).flatten(0, 1).float()  # (B T, V or K)
-        log_probs = -nn.functional.cross_entropy(logits, wanted, reduction="none")
+        log_probs = -nn.functional.cross_entropy(logits, target_columns, reduction="none")
         return self._floored(log_probs.view(targets.shape), tokens), state
 
     def _floored(self, log_probs: Tensor, tokens: Tensor) -> Tensor:
-        """Mix in the even spread; `tokens`, the ids last read, must broadcast to `log_probs`."""
-        shares = log_probs.new_tensor([self.FLOOR_AFTER_UNKNOWN, self.FLOOR])
-        kept, spread = torch.log1p(-shares), torch.log(shares / self.vocab_size)
+        """Mix in the uniform distribution; `tokens`, the ids read last, must broadcast to `log_probs`."""
+        weights = log_probs.new_tensor([self.FLOOR_AFTER_UNKNOWN, self.FLOOR])
+        of_softmax, uniform = torch.log1p(-weights), torch.log(weights / self.vocab_size)
         known = self.known[tokens].long()
-        return torch.logaddexp(log_probs + kept[known], spread[known])
+        return torch.logaddexp(log_probs + of_softmax[known], uniform[known])
 
 
-def _named(model: nn.Module) -> dict[str, Tensor]:
-    """Every number of a model, tied weights once."""
+def _named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a model, tied weights once."""
     return dict([*model.named_parameters(), *model.named_buffers()])
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device that the model's numbers live on."""
+    """The device of the model's tensors; the CPU if it has none."""
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off, no warnings of numbers out of bounds, which whoever asked looks for; then back to what it was."""
+    """Switch to evaluation mode and back; without NumPy's warnings of overflow and NaN, which callers check for."""
     training = model.training
     model.eval()
     try:

@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
@@ -31,7 +32,7 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class DecoderConfig(Settings):
-    """What tells one imported decoder from another."""
+    """The settings of an imported decoder."""
 
     width: int = setting(64, "width of the residual stream", min=1, max=1 << 16)
     layers: int = setting(2, "blocks of attention and feed-forward layer", min=1, max=256)
@@ -53,7 +54,7 @@ class DecoderConfig(Settings):
     reserved: int = setting(0, "logits of tokens that no text has, such as padding", min=0, max=1 << 20)
 
     def __post_init__(self) -> None:
-        """Heads share evenly; pairs of numbers are turned; only distances fit a window that slides."""
+        """Heads must be divisible, rotated numbers even; a sliding window needs relative positions."""
         super().__post_init__()
         if self.heads % self.kv_heads:
             raise UsageError(f"{self.heads} heads cannot share {self.kv_heads} heads of keys and values evenly")
@@ -80,7 +81,7 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal attention with shared keys and values; keys are cached unturned, so only distances count."""
+    """Causal attention with shared keys and values; keys are cached without rotation, so only distances matter."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -96,13 +97,13 @@ class Attention(nn.Module):
         keys, values = torch.cat([keys, self.key(x)], 1), torch.cat([values, self.value(x)], 1)
         q, k, v = (y.unflatten(-1, (-1, config.head_width)).transpose(1, 2) for y in (self.query(x), keys, values))
         if config.positions == "rotary":
-            q, k = self._turned(q, k.shape[2] - T), self._turned(k, 0)
+            q, k = self._rotated(q, k.shape[2] - T), self._rotated(k, 0)
         k, v = (y.repeat_interleave(config.heads // config.kv_heads, 1) for y in (k, v))
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)  # (B, N, T, d)
         return self.out(y.transpose(1, 2).flatten(2)), keys, values
 
-    def _turned(self, x: Tensor, first: int) -> Tensor:
-        """x (B, N, T, d) with the first `rotated` numbers turned (Su et al. 2021), positions counting from `first`."""
+    def _rotated(self, x: Tensor, first: int) -> Tensor:
+        """x (B, N, T, d) with its first `rotated` numbers rotated (Su et al. 2021) from position `first` on."""
         size = self.config.rotated
         rates = self.config.theta ** -(torch.arange(0, size, 2, device=x.device) / max(1, size))
         angles = torch.arange(first, first + x.shape[2], device=x.device)[:, None] * rates
@@ -135,13 +136,13 @@ class Block(nn.Module):
 class Decoder(Network):
     """A pre-norm decoder-only Transformer (Radford et al. 2019 and later) with a cache.
 
-    With a window, attention slides, as in training. Without one, no position lies beyond the context that the model was
-    trained for: when it is full, the older half of it is forgotten and the rest is read anew from position 0.
+    With a window, attention slides. Without one, positions stay within the context of the training: when it is full,
+    its older half is dropped and the rest is read again from position 0.
 
     The state: keys and values (B, C, G d) of each layer, and the ids (B, C) that are cached, none with a window.
 
-    Probabilities are the softmax of the logits alone, without the floor of networks that charlm trains. The logits of
-    reserved tokens count as the boundary's, which no text has either.
+    Probabilities are the softmax of the logits, without the uniform part of the networks that charlm trains. The
+    probabilities of reserved tokens are added to the boundary's, which occurs in no text either.
     """
 
     Config = DecoderConfig
@@ -159,28 +160,28 @@ class Decoder(Network):
         self.norm = Norm(config)
         self.output = nn.Linear(config.width, vocab_size + config.reserved, bias=False)
 
+    @override
     def initial_state(self, streams: int) -> State:
-        """Empty caches."""
         empty = self.embedding.weight.new_zeros(streams, 0, self.config.kv_heads * self.config.head_width)
         ids = torch.zeros(streams, 0, dtype=torch.int64, device=empty.device)
         return (*(empty for _ in range(2 * len(self.blocks))), ids)
 
+    @override
     def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T) -> (B, T, V); what the reserved tokens have goes to the boundary."""
         features, state = self.features(tokens, state)
         logits: Tensor = self.output(features).float()  # (B, T, V + R)
         if self.config.reserved:
             V = self.vocab_size
-            never = torch.cat([logits[..., BOUNDARY, None], logits[..., V:]], -1).logsumexp(-1, keepdim=True)
-            logits = torch.cat([logits[..., :BOUNDARY], never, logits[..., BOUNDARY + 1 : V]], -1)
+            boundary = torch.cat([logits[..., BOUNDARY, None], logits[..., V:]], -1).logsumexp(-1, keepdim=True)
+            logits = torch.cat([logits[..., :BOUNDARY], boundary, logits[..., BOUNDARY + 1 : V]], -1)
         return logits.log_softmax(-1), state
 
+    @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T), (B, T) -> (B, T)."""
         return LanguageModel.score(self, tokens, targets, state)
 
+    @override
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """(B, T) -> (B, T, D), and the state after them."""
         *caches, ids = state
         context, parts = self.config.context, []
         while tokens.shape[1]:
@@ -196,7 +197,7 @@ class Decoder(Network):
         return torch.cat(parts, 1), (*caches, ids)
 
     def _read(self, tokens: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Tokens that find room in the context: (B, T) -> (B, T, D), and the caches after them."""
+        """Tokens (B, T) that fit into the context -> (B, T, D), and the caches after them."""
         C, T = caches[0].shape[1], tokens.shape[1]
         x, steps, after = self.embedding(tokens), torch.arange(C + T, device=tokens.device), []
         if self.position is not None:
@@ -204,8 +205,8 @@ class Decoder(Network):
         reach = self.config.window or self.config.context
         distance = steps[C:, None] - steps  # (T, S)
         mask = x.new_zeros(distance.shape).masked_fill_((distance < 0) | (distance >= reach), -math.inf)
-        kept = max(0, C + T - reach + 1) if self.config.window else 0
+        oldest = max(0, C + T - reach + 1) if self.config.window else 0
         for block, keys, values in zip(self.blocks, caches[::2], caches[1::2], strict=True):
             x, keys, values = block(x, keys, values, mask)
-            after += [keys[:, kept:], values[:, kept:]]
+            after += [keys[:, oldest:], values[:, oldest:]]
         return self.norm(x), after

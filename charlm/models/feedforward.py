@@ -1,4 +1,4 @@
-"""Bengio's network: the last few tokens, embedded side by side, through hidden layers.
+"""Bengio's feed-forward network: the concatenated embeddings of the last few tokens, then hidden layers.
 
 Shapes: B streams, T time steps, V vocabulary, W window in tokens, E embedding, H hidden width.
 """
@@ -15,7 +15,7 @@ from charlm.models.base import Dropout, Network, State
 
 @dataclass(frozen=True)
 class FeedForwardConfig(Settings):
-    """What the feed-forward network can be told."""
+    """The settings of the feed-forward network."""
 
     window: int = setting(16, "tokens it sees: the n-1 of an n-gram", min=1)
     embedding: int = setting(32, "width of one token's embedding", min=1)
@@ -47,14 +47,13 @@ class FeedForward(Network):
         self.output = nn.Linear(config.width + (inputs if config.direct else 0), vocab_size)
         self.activation = torch.tanh if config.activation == "tanh" else torch.relu
 
+    @override
     def initial_state(self, streams: int) -> State:
-        """Nothing but boundaries."""
         shape = (streams, self.config.window)
         return (torch.full(shape, BOUNDARY, dtype=torch.int64, device=self.embedding.weight.device),)
 
     @override
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """One window of W tokens for each position."""
         ids = torch.cat([state[0], tokens], dim=1)  # (B, W+T)
         windows = self.embedding(ids).unfold(1, self.config.window, 1)[:, 1:]  # (B, T, E, W)
         x = windows.flatten(2)  # (B, T, E W)

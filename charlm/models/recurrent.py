@@ -1,4 +1,4 @@
-"""Recurrent networks: a hidden vector that is carried along and rewritten at every token.
+"""Recurrent networks: a hidden vector that is updated at every token.
 
 Shapes: B streams, T time steps, V vocabulary, H hidden width (also the width of the embeddings).
 """
@@ -18,7 +18,7 @@ from charlm.models.gru import Recurrence
 
 @dataclass(frozen=True)
 class RecurrentConfig(Settings):
-    """What every recurrent network can be told."""
+    """The settings of every recurrent network."""
 
     width: int = setting(256, "units per layer, and the width of the embeddings", min=1)
     layers: int = setting(1, "layers, one above the other, with a residual connection around each", min=1, max=256)
@@ -27,14 +27,14 @@ class RecurrentConfig(Settings):
 
 
 class Recurrent(Network):
-    """Embedding -> layers of one recurrence, each added to its input -> dropout -> output layer.
+    """Embedding -> recurrent layers with residual connections and dropout -> output layer.
 
-    The state holds one (B, H) leaf per layer for each vector that the recurrence carries.
+    The state has one leaf (B, H) for each vector of each layer: h, and c in an LSTM.
     """
 
     Config = RecurrentConfig
     config: RecurrentConfig
-    carried: ClassVar[int] = 1  # vectors that a layer hands to its next step: (h,) or (h, c)
+    carried: ClassVar[int] = 1  # vectors in the state of a layer: (h,) or (h, c)
 
     def __init__(self, config: RecurrentConfig, vocab_size: int) -> None:
         super().__init__(vocab_size)
@@ -49,16 +49,16 @@ class Recurrent(Network):
 
     @abstractmethod
     def layer(self) -> nn.RNNBase:
-        """One layer of the recurrence, initialised."""
+        """A new initialised layer."""
 
     def run(self, layer: nn.Module, x: Tensor, vectors: State) -> tuple[Tensor, State]:
-        """All steps of a layer: x and its output (B, T, H), vectors and what they become each (B, H)."""
+        """All T steps of a layer: x (B, T, H) and its state, each (B, H) -> y (B, T, H) and the state after."""
         stacked = tuple(v.unsqueeze(0) for v in vectors)
         y, stacked = layer(x, stacked[0] if self.carried == 1 else stacked)
         return y, tuple(v.squeeze(0) for v in ((stacked,) if self.carried == 1 else stacked))
 
+    @override
     def initial_state(self, streams: int) -> State:
-        """Zeros."""
         weight = self.embedding.weight
         return tuple(weight.new_zeros(streams, self.config.width) for _ in range(self.carried * len(self.layers)))
 
@@ -76,7 +76,7 @@ class Recurrent(Network):
 
 @dataclass(frozen=True)
 class RNNConfig(RecurrentConfig):
-    """The plain network can also choose its activation."""
+    """The settings of an RNN."""
 
     activation: str = setting(
         "tanh", "relu starts from identity recurrent weights and zero bias (Le et al. 2015)", choices=("tanh", "relu")
@@ -89,8 +89,8 @@ class RNN(Recurrent):
     Config = RNNConfig
     config: RNNConfig
 
+    @override
     def layer(self) -> nn.RNNBase:
-        """One layer; for relu with identity recurrent weights and zero bias."""
         width = self.config.width
         layer = nn.RNN(width, width, nonlinearity=self.config.activation, batch_first=True)
         if self.config.activation == "relu":
@@ -103,14 +103,15 @@ class RNN(Recurrent):
 
 
 class GRU(Recurrent):
-    """A gate decides how much of h is kept, another how much of it is read (Cho et al. 2014)."""
+    """An update gate and a reset gate (Cho et al. 2014); torch resets after the product with h, not before."""
 
+    @override
     def layer(self) -> nn.RNNBase:
-        """One layer, in torch's variant: what is read of h is decided after the matrix product, not before."""
         return nn.GRU(self.config.width, self.config.width, batch_first=True)
 
+    @override
     def run(self, layer: nn.Module, x: Tensor, vectors: State) -> tuple[Tensor, State]:
-        """As `layer` does it; on a CPU, to learn from it, with a gradient of our own, nearly twice as fast."""
+        """Training on a CPU uses `gru.Recurrence`, which is nearly twice as fast as torch's own gradient."""
         if x.device.type != "cpu" or not torch.is_grad_enabled():
             return super().run(layer, x, vectors)
         h = Recurrence.apply(x.transpose(0, 1), vectors[0], *layer.parameters())  # type: ignore[no-untyped-call]
@@ -118,15 +119,16 @@ class GRU(Recurrent):
 
 
 class LSTM(Recurrent):
-    """A cell c that is added to, not rewritten, behind three gates (Hochreiter & Schmidhuber 1997).
+    """A memory cell c with input, forget and output gates (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
-    The forget gate's bias starts at 1, so that the cell remembers until it learns what to forget (Gers et al. 2000).
+    The bias of the forget gate starts at 1, so that the cell keeps its content at first.
     """
 
     carried = 2
 
+    @override
     def layer(self) -> nn.RNNBase:
-        """One layer with forget bias 1; torch orders the gates input, forget, cell, output."""
+        """The forget bias is 1; torch orders the gates input, forget, cell, output."""
         width = self.config.width
         layer = nn.LSTM(width, width, batch_first=True)
         _, _, input_bias, recurrent_bias = layer.parameters()

@@ -1,7 +1,7 @@
-"""A decoder-only Transformer that streams: each position attends to itself and the W-1 before it.
+"""A decoder-only Transformer with sliding attention: each position attends to itself and the W-1 before it.
 
 Shapes: B streams, T time steps, V vocabulary, D width, N heads of d = D/N numbers, G heads of keys and values, each
-read by R = N/G heads of queries, C cached positions, S = C + T, W attention window.
+shared by R = N/G heads of queries, C cached positions, S = C + T, W attention window.
 """
 
 import math
@@ -17,22 +17,22 @@ from typing_extensions import override
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
 from charlm.models.base import Dropout, Network, State
-from charlm.models.positions import rotate, sinusoids, turns
+from charlm.models.positions import rotary_tables, rotate, sinusoids
 
 
 class SquaredReLU(torch.autograd.Function):
-    """max(0, x)^2 (So et al. 2021); its gradient needs no more than max(0, x), which is all that is kept."""
+    """max(0, x)^2 (So et al. 2021); only max(0, x) is saved for the gradient."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
-        """Any shape."""
+        """The squares, of any shape."""
         positive = x.relu()
         context.save_for_backward(positive)
         return positive.square()
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> Tensor:
-        """2 max(0, x) times what comes from above."""
+        """2 max(0, x) times the gradient of the output."""
         positive: Tensor = context.saved_tensors[0]
         return (gradient * positive).mul_(2)
 
@@ -43,7 +43,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu2": SquaredReLU.apply,
     "swiglu": F.silu,
 }
-NORMS: dict[str, Callable[[int], nn.RMSNorm | nn.LayerNorm]] = {  # a gain would be part of the matrix that follows
+NORMS: dict[str, Callable[[int], nn.RMSNorm | nn.LayerNorm]] = {  # without a gain: the next matrix can learn it
     "rms": lambda width: nn.RMSNorm(width, elementwise_affine=False),
     "layer": lambda width: nn.LayerNorm(width, elementwise_affine=False),
 }
@@ -51,7 +51,7 @@ NORMS: dict[str, Callable[[int], nn.RMSNorm | nn.LayerNorm]] = {  # a gain would
 
 @dataclass(frozen=True)
 class TransformerConfig(Settings):
-    """What the Transformer can be told."""
+    """The settings of the Transformer."""
 
     width: int = setting(128, "width of the residual stream", min=2)
     layers: int = setting(4, "blocks of attention and feed-forward layer", min=1, max=256)
@@ -69,7 +69,7 @@ class TransformerConfig(Settings):
     tie: bool = setting(False, "use the embedding matrix as the output layer too (Press & Wolf 2017)")
 
     def __post_init__(self) -> None:
-        """Heads must divide the width; rotary positions turn pairs of numbers; keys are shared evenly."""
+        """The heads must divide the width into even numbers, and be divided by the heads of keys and values."""
         super().__post_init__()
         if self.width % (2 * self.heads):
             raise UsageError(f"{self.width} must be a multiple of twice `heads={self.heads}`", "width")
@@ -77,7 +77,7 @@ class TransformerConfig(Settings):
             raise UsageError(f"{self.heads} must be a multiple of `kv_heads={self.kv_heads}`", "heads")
 
     def unheeded(self) -> Mapping[str, str]:
-        """Only learned projections can be shared; where all weights are equal, nothing that makes them matters."""
+        """Without learned projections no keys are shared; with equal weights, scores do not matter."""
         names = [] if self.attention == "qkv" else ["kv_heads"]
         if self.attention == "mean":
             names += ["heads"] if self.positions == "sinusoidal" else ["heads", "positions"]
@@ -85,21 +85,21 @@ class TransformerConfig(Settings):
 
     @property
     def cached_heads(self) -> int:
-        """Heads of keys and values."""
+        """The number of heads of keys and values."""
         return self.kv_heads or self.heads if self.attention == "qkv" else self.heads
 
     @property
     def cached_width(self) -> int:
-        """Numbers in a position's keys, and in its values."""
+        """The width of a position's keys, and of its values."""
         return self.width // self.heads * self.cached_heads
 
 
 class Attention(nn.Module):
-    """Each position takes a weighted mean of what it may see (Vaswani et al. 2017, section 3.2).
+    """Causal multi-head attention (Vaswani et al. 2017, section 3.2), and two simpler forms for teaching.
 
-    qkv: learned projections decide the weights and what is fetched. dot: weights from the similarity of the inputs
-    themselves. mean: all weights equal. The last two are the steps that lead to the first. Heads of queries may share
-    keys and values (Shazeer 2019; Ainslie et al. 2023), which makes them cheaper to compute and to remember.
+    qkv: queries, keys and values are learned projections. dot: all three are the inputs themselves. mean: all weights
+    are equal. Several heads of queries may share keys and values (Shazeer 2019; Ainslie et al. 2023), which makes the
+    cache smaller and faster.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -123,9 +123,9 @@ class Attention(nn.Module):
     def attend(
         self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, rotation: Sequence[Tensor]
     ) -> tuple[Tensor, ...]:
-        """What `forward` weights the values by, (B, N, T, S); then all keys, all values.
+        """The attention weights (B, N, T, S), all keys, all values.
 
-        The mask is added to the scores; `rotation` is what `turns` gives for S positions.
+        The mask is added to the scores; `rotation` is that of `positions.rotary_tables` for S positions.
         """
         config, (B, T, D) = self.config, x.shape
         N, G, width = config.heads, config.cached_heads, config.cached_width
@@ -189,23 +189,23 @@ class Block(nn.Module):
 class Transformer(Network):
     """Decoder-only Transformer (Vaswani et al. 2017; Radford et al. 2018) with a cache of W-1 positions a layer.
 
-    The window slides, so a text is read in one pass of any length, and what has left the window still acts through the
-    layers above (Dai et al. 2019). Keys are cached as they are and turned (rotary: Su et al. 2021) when they are used,
-    so only distances count. The state: keys and values (B, <W, G d) of each layer, the position (B, 1) in the text, and
-    the id last read (B, 1). A second embedding of each token is added to its successor (`previous`; akin to the
-    token shift of Peng et al. 2023), so that the first layer already knows in which pair a token stands.
+    The window slides over the text, and tokens that have left it still act through the upper layers (Dai et al. 2019).
+    Keys are cached without rotation (rotary positions: Su et al. 2021) and rotated when they are used, so only
+    distances matter. The state: keys and values (B, <W, G d) of each layer, the position (B, 1) in the text, and
+    the last id (B, 1). With `previous`, a second embedding of each token is added to its successor (similar to the
+    token shift of Peng et al. 2023), so that the first layer already reads pairs of tokens.
 
-    Training starts each segment from an empty cache: carrying it over, as Dai et al. do, learned less in the same time.
+    Training starts each segment with an empty cache: carrying it over, as Dai et al. do, learned less in the same time.
     """
 
     Config = TransformerConfig
     config: TransformerConfig
     carries_state = False
-    chunk = 256  # of more tokens, most scores of attention are masked: two to four times slower with 1024
+    chunk = 256  # with more tokens, most attention scores are masked: 1024 took two to four times as long
 
     def __init__(self, config: TransformerConfig, vocab_size: int) -> None:
         super().__init__(vocab_size)
-        self.config, self.least_segment = config, config.window
+        self.config, self.min_segment = config, config.window
         self.embedding = nn.Embedding(vocab_size, config.width)
         nn.init.normal_(self.embedding.weight, std=config.width**-0.5 if config.tie else 1.0)
         if config.previous:
@@ -218,8 +218,8 @@ class Transformer(Network):
         if config.tie:
             self.output.weight = self.embedding.weight
 
+    @override
     def initial_state(self, streams: int) -> State:
-        """Empty caches, position 0, the boundary read last."""
         empty = self.embedding.weight.new_zeros(streams, 0, self.config.cached_width)
         position = torch.zeros(streams, 1, dtype=torch.int64, device=empty.device)
         return (*(empty for _ in range(2 * len(self.blocks))), position, torch.full_like(position, BOUNDARY))
@@ -228,17 +228,17 @@ class Transformer(Network):
     def features(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         *caches, position, last = state
         W, T, cached = self.config.window, tokens.shape[1], caches[0].shape[1]
-        x, read = self.embedding(tokens), torch.cat([last, tokens], 1)  # (B, T, D), (B, 1 + T)
+        x, ids = self.embedding(tokens), torch.cat([last, tokens], 1)  # (B, T, D), (B, 1 + T)
         if self.config.previous:
-            x = x + self.previous(read)[:, :-1]
+            x = x + self.previous(ids)[:, :-1]
         steps = torch.arange(cached + T, device=x.device)
         if self.config.positions == "sinusoidal":
             x = x + sinusoids(position + steps[:T], self.config.width, 4 * W).to(x.dtype)
         distance = steps[cached:, None] - steps  # (T, S)
         mask = x.new_zeros(distance.shape).masked_fill_((distance < 0) | (distance >= W), -math.inf)
-        rotation = [part.to(x.dtype) for part in turns(steps, self.config.width, self.config.heads)]
+        rotation = [part.to(x.dtype) for part in rotary_tables(steps, self.config.width, self.config.heads)]
         x, after = self.dropout(x), []
         for block, keys, values in zip(self.blocks, caches[::2], caches[1::2], strict=True):
             x, keys, values = block(x, keys, values, mask, rotation)
             after += [keys[:, max(0, cached + T - W + 1) :], values[:, max(0, cached + T - W + 1) :]]
-        return self.norm(x), (*after, position + T, read[:, -1:])
+        return self.norm(x), (*after, position + T, ids[:, -1:])

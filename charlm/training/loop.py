@@ -68,7 +68,7 @@ class Trainer:
         self.model, self.config, self.mixture = model, config, mixture
         self.world = world = world or World()
         self.characters_per_token = characters_per_token  # of the training text, to report in characters
-        segment = max(config.segment, model.least_segment)
+        segment = max(config.segment, model.min_segment)
         batch = max(1, min(config.batch, len(ids) // segment))
         if batch < world.size:
             raise UsageError(f"{batch} streams of text cannot be shared among {world.size} processes", "batch")

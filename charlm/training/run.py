@@ -267,7 +267,7 @@ def _count(
         bits = nats / math.log(2) * len(validation) / split.validation.characters
         result = checkpoint.Result(bits, checkpoint.VALIDATION, before_joining=True)
     use = meter.use().to_json()
-    history = replace(history, extra=model.found, progress=progress, processor_use=use, result=result)
+    history = replace(history, extra=model.fit_results, progress=progress, processor_use=use, result=result)
     checkpoint.save(path, architecture, model, tokenizer, history)
     checkpoint.keep_metrics(path, 0)  # not those of a run that was there before
     return Trained(path, model, True, seconds)

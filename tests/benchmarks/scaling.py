@@ -33,7 +33,7 @@ def step_seconds(architecture: str, size: str) -> tuple[float, int]:
     assert training.segment is not None
     model = ARCHITECTURES[architecture](config, VOCABULARY)
     step = OptimizerStep(model, training, training.batch, World())
-    tokens = torch.randint(VOCABULARY, (training.batch, max(training.segment, model.least_segment)))
+    tokens = torch.randint(VOCABULARY, (training.batch, max(training.segment, model.min_segment)))
     seconds = []
     for number in range(STEPS):
         begin = time.process_time()

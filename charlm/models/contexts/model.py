@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
-from charlm.models.base import UNFIT, CountingModel, State
+from charlm.models.base import WEIGHTS_DO_NOT_FIT, CountingModel, State
 from charlm.models.contexts.packing import check, packed, unpacked
 from charlm.models.contexts.reader import Reader, Vocabulary, Wanted
 from charlm.models.contexts.spelling import KINDS, LOWER, spelling
@@ -210,7 +210,7 @@ class Contexts(CountingModel):
         model = cls(config, vocab_size)
         expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
         if {name: tensor.dtype for name, tensor in tensors.items()} != expected:
-            raise ValueError(UNFIT)
+            raise ValueError(WEIGHTS_DO_NOT_FIT)
         ids, counts = tensors["ids"], tensors["counts"]
         sound = (
             all(tensors[name].shape == (vocab_size,) for name in ("kinds", "folded"))
@@ -221,7 +221,7 @@ class Contexts(CountingModel):
             and bool(((tensors["folded"] >= 0) & (tensors["folded"] < vocab_size)).all())
         )
         if not sound:
-            raise ValueError(UNFIT)
+            raise ValueError(WEIGHTS_DO_NOT_FIT)
         check(tensors, len(counts))
         check({**tensors, **{name: tensors[STATIC + name] for name in TRUST}}, len(counts))
         for name, tensor in tensors.items():

@@ -1,7 +1,7 @@
 """Ways to combine the distributions of several experts, the members of a mixture, into one.
 
-While weights are tuned, the ids that the text does not have are one column. `log_counts` says how many ids each column
-stands for, as a logarithm: all of them have the probability that the column holds.
+While weights are tuned, the ids that do not occur in the text share one column. `log_counts` is the logarithm of the
+number of ids of each column; all of these ids have the probability in that column.
 
 Shapes: N places, K experts, A ids or columns of ids, F features, H hidden units; expert log-probabilities (..., K, A).
 """
@@ -22,7 +22,7 @@ from charlm.progress import Tell
 Array = Any  # a tensor of torch or an array of numpy
 
 MAX_EM_ROUNDS = 200
-MIN_LOG_SHARE = -50.0
+MIN_LOG_SHARE = -50.0  # of an expert, ln
 MIN_GAIN_NATS = 1e-7  # per place, in a round of expectation maximisation
 ADAM_STEPS = 400
 MAX_BATCH_PLACES = 1024  # fewer where there are many columns
@@ -35,22 +35,22 @@ WEIGHT_DECAY_NATS = 1  # times the squared weights, over the whole slice
 
 
 class Combination(nn.Module, ABC):
-    """One way to combine K experts; untuned, all count the same."""
+    """One way to combine K experts; before tuning, all have the same weight."""
 
-    about: ClassVar[str]  # how, in a few words
-    by_score: ClassVar[bool] = False  # whether what the members say of an id is all that matters for it
+    about: ClassVar[str]  # a short description
+    by_score: ClassVar[bool] = False  # whether ln P of an id depends on the experts' ln P of this id only
 
     @abstractmethod
     def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
         """(..., K, A) log-probabilities -> (..., A), normalised.
 
-        `parameters` are those of this module, as arrays of `xp`: torch, for all of a text, or numpy, which is several
-        times faster for a single place.
+        `parameters` are those of this module, as arrays of `xp`, which is torch or numpy; numpy is several times faster
+        for a single place.
         """
 
     @abstractmethod
     def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
-        """Fit the parameters to the columns `targets` (N,) that came, given the experts (N, K, A) at each place."""
+        """Fit the parameters to the columns `targets` (N,), given the experts (N, K, A) at each place."""
 
     def forward(self, experts: Tensor, log_counts: Tensor | None = None) -> Tensor:
         """`combine` with this combination's parameters."""
@@ -58,13 +58,13 @@ class Combination(nn.Module, ABC):
         return log_probs
 
     def on_arrays(self) -> Callable[[Array], Array]:
-        """`forward` for arrays (B, K, V) of numpy, while the parameters stay as they are."""
+        """`forward` for arrays (B, K, V) of numpy, with the present values of the parameters."""
         parameters = [weight.cpu().numpy() for weight in self.parameters()]
         return lambda experts: self.combine(np, parameters, experts, None)
 
 
 class Linear(Combination):
-    """P = sum of share_k P_k, the shares by expectation maximisation (Jelinek & Mercer 1980)."""
+    """P = sum of share_k P_k, with shares found by expectation maximisation (Jelinek & Mercer 1980)."""
 
     about = "a weighted sum"
     by_score = True
@@ -78,23 +78,26 @@ class Linear(Combination):
         (shares,) = parameters
         return _log_sum(xp, (shares - _log_sum(xp, shares, 0))[:, None] + experts, -2)
 
-    def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:  # noqa: ARG002
-        """Expectation maximisation: each share becomes the mean responsibility of its expert."""
-        said = experts.gather(2, targets.view(-1, 1, 1).expand(-1, experts.shape[1], 1)).squeeze(2).double()  # (N, K)
+    @override
+    def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
+        """In each round, each share becomes the mean responsibility of its expert."""
+        target_log_probs = (
+            experts.gather(2, targets.view(-1, 1, 1).expand(-1, experts.shape[1], 1)).squeeze(2).double()
+        )  # (N, K)
         shares, before = self.shares.double().log_softmax(0), -math.inf
         for number in range(MAX_EM_ROUNDS):
-            joint = said + shares
+            joint = target_log_probs + shares
             total = joint.logsumexp(1, keepdim=True)
             shares = (joint - total).exp().mean(0).log()
             tell(number / MAX_EM_ROUNDS)
-            if (now := total.mean().item()) < before + MIN_GAIN_NATS:
+            if (log_likelihood := total.mean().item()) < before + MIN_GAIN_NATS:
                 break
-            before = now
+            before = log_likelihood
         self.shares.copy_(shares.clamp(min=MIN_LOG_SHARE))
 
 
 class LogLinear(Combination):
-    """P = product of P_k ^ exponent_k, made to add up to one (Klakow 1998)."""
+    """P = product of P_k ^ exponent_k, normalised (Klakow 1998)."""
 
     about = "a weighted product"
 
@@ -106,15 +109,15 @@ class LogLinear(Combination):
     def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
         return _product(xp, experts, parameters[0], log_counts)
 
+    @override
     def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
-        """By gradient descent."""
         _descend(self, (0,), experts, targets, log_counts, tell)
 
 
 class Gate(Combination):
-    """A small network that sets, at each place, the exponents of a product and the shares of it and of each expert.
+    """A small network that computes, at each place, the exponents of a product, and the shares of it and each expert.
 
-    Its input is how sure each expert is and how far it is from the others.
+    Its inputs are `features` of the experts.
     """
 
     about = "a small network that sees what they predict"
@@ -133,18 +136,18 @@ class Gate(Combination):
     def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
         centre, scale, inward, hidden, outward, bias = parameters
         members = experts.shape[-2]
-        seen = (features(xp, experts, log_counts) - centre) * scale
-        answer = _times(xp, xp.tanh(_times(xp, seen, inward) + hidden), outward) + bias  # (..., 2 K + 1)
-        product = _product(xp, experts, answer[..., :members], log_counts)
-        shares = answer[..., members:]
+        inputs = (features(xp, experts, log_counts) - centre) * scale
+        outputs = _times(xp, xp.tanh(_times(xp, inputs, inward) + hidden), outward) + bias  # (..., 2 K + 1)
+        product = _product(xp, experts, outputs[..., :members], log_counts)
+        shares = outputs[..., members:]
         shares = shares - _log_sum(xp, shares, -1)[..., None]
         return _log_sum(xp, xp.concatenate((product[..., None, :], experts), -2) + shares[..., None], -2)
 
+    @override
     def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
-        """By gradient descent."""
-        seen = features(torch, experts, log_counts)
-        self.centre.copy_(seen.mean(0))
-        self.scale.copy_(1 / (seen.std(0, correction=0) + 0.01))
+        inputs = features(torch, experts, log_counts)
+        self.centre.copy_(inputs.mean(0))
+        self.scale.copy_(1 / (inputs.std(0, correction=0) + 0.01))
         _descend(
             self,
             (math.inf, math.inf, WEIGHT_DECAY_NATS, WEIGHT_DECAY_NATS, WEIGHT_DECAY_NATS, 0),
@@ -159,37 +162,37 @@ COMBINATIONS: dict[str, type[Combination]] = {"gate": Gate, "log-linear": LogLin
 
 
 def features(xp: Any, experts: Array, log_counts: Array | None) -> Array:
-    """(..., K, A) -> (..., FEATURES_PER_EXPERT K): five statistics of each expert, column by column.
+    """(..., K, A) -> (..., FEATURES_PER_EXPERT K): each of five statistics for all experts.
 
-    Of its surprisal the mean and the variance; its largest log-probability; and the divergences of the expert from the
-    mean of all and of that mean from the expert.
+    They are the entropy, the variance of the surprisal, the largest log-probability, and the Kullback-Leibler
+    divergences of the expert from the mean of all experts and of that mean from the expert.
     """
     p = xp.exp(experts if log_counts is None else experts + log_counts)
     mean = p.mean(-2)[..., None, :]
     log_mean = (_log_sum(xp, experts, -2) - math.log(experts.shape[-2]))[..., None, :]
     entropy = -(p * experts).sum(-1)
-    apart = -(p * log_mean).sum(-1) - entropy
-    off = (mean * (log_mean - experts)).sum(-1)
+    from_mean = -(p * log_mean).sum(-1) - entropy
+    of_mean = (mean * (log_mean - experts)).sum(-1)
     variance = (p * experts**2).sum(-1) - entropy**2
-    return xp.concatenate((entropy, variance, xp.amax(experts, -1), apart, off), -1)
+    return xp.concatenate((entropy, variance, xp.amax(experts, -1), from_mean, of_mean), -1)
 
 
 def _log_sum(xp: Any, x: Array, axis: int) -> Array:
-    """The logarithm of the sum of the exponentials along an axis, which goes."""
+    """The logarithm of the sum of the exponentials along an axis, which is removed."""
     if xp is torch:
         total: Array = x.logsumexp(axis)
         return total
-    most = x.max(axis, keepdims=True)
-    return np.log(np.exp(x - most).sum(axis)) + most.squeeze(axis)
+    maximum = x.max(axis, keepdims=True)
+    return np.log(np.exp(x - maximum).sum(axis)) + maximum.squeeze(axis)
 
 
 def _times(xp: Any, x: Array, W: Array) -> Array:
-    """(..., N) by (N, M); of arrays, added up in one order however many rows there are, which BLAS does not."""
+    """(..., N) by (N, M). For arrays, unlike in BLAS, the order of summation does not depend on the number of rows."""
     return x @ W if xp is torch else (x[..., None] * W).sum(-2)
 
 
 def _product(xp: Any, experts: Array, exponents: Array, log_counts: Array | None) -> Array:
-    """(..., K, A) and (..., K) -> (..., A)."""
+    """The normalised weighted product of (..., K, A) with exponents (..., K) -> (..., A)."""
     product = (experts * exponents[..., None]).sum(-2)
     total = product if log_counts is None else product + log_counts
     return product - _log_sum(xp, total, -1)[..., None]
@@ -207,9 +210,11 @@ def _descend(
     log_counts: Tensor,
     tell: Tell,
 ) -> None:
-    def probability(at: Tensor) -> Tensor:
-        log_probs: Tensor = combination(experts[at], log_counts).gather(-1, targets[at].unsqueeze(-1)).squeeze(-1)
-        return log_probs.exp()
+    """Fit the parameters with finite `decays` by `descend`."""
+
+    def probability(sample: Tensor) -> Tensor:
+        log_probs: Tensor = combination(experts[sample], log_counts)  # (N, A)
+        return log_probs.gather(-1, targets[sample].unsqueeze(-1)).squeeze(-1).exp()
 
     pairs = zip(combination.parameters(), decays, strict=True)
     decaying = [(weight, decay) for weight, decay in pairs if decay < math.inf]

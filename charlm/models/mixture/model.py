@@ -1,8 +1,7 @@
-"""A mixture: several trained models as one, which predicts what they predict together.
+"""A mixture: several trained models combined into one.
 
-Models that make different mistakes predict better together: counts remember what was written, a network guesses what
-could be. The mixture asks nothing of its members but the laws of the interface, and obeys them itself, so a mixture can
-be a member too.
+Models that make different mistakes predict better together: counts remember what occurred, a network generalises. The
+mixture relies on the laws of the interface only, and obeys them itself, so a mixture can be a member too.
 
 Shapes: B streams, T time steps, K members, V vocabulary.
 """
@@ -17,19 +16,17 @@ from typing_extensions import override
 
 from charlm.config import Settings, setting
 from charlm.errors import CharlmError, UsageError
-from charlm.models.base import UNFIT, LanguageModel, State
+from charlm.models.base import WEIGHTS_DO_NOT_FIT, LanguageModel, State
 from charlm.models.mixture.combining import COMBINATIONS, Combination
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import LSTM
 
 MAX_MEMBERS = 16
 MAX_DEPTH = 4  # mixtures of mixtures of ...
-CACHE_TOKENS = (
-    1 << 15
-)  # tokens that the usual n-gram remembers: more than alone, since the network reads no faster than it
-MAX_NUMBERS_PER_MEMBER_CALL = 1 << 20
-MAX_NUMBERS_COMBINED = 1 << 17  # log-probabilities; as many as stay in a processor's cache
-MEMBER, COMBINATION = "members.{}.", "combination."  # what the names of their tensors begin with
+CACHE_TOKENS = 1 << 15  # of the default n-gram; larger than without a network, which takes longer to read anyway
+MAX_NUMBERS_PER_MEMBER_CALL = 1 << 20  # log-probabilities
+MAX_NUMBERS_COMBINED = 1 << 17  # log-probabilities, few enough for a processor's cache
+MEMBER_PREFIX, COMBINATION_PREFIX = "members.{}.", "combination."  # of the names of their tensors
 
 T = TypeVar("T")
 
@@ -48,7 +45,7 @@ class Member:
 
     @classmethod
     def from_json(cls, data: Any, where: str, error: type[CharlmError]) -> "Member":
-        """What `to_json` of the mixture's settings made of it."""
+        """Inverse of `to_json` for one member of the settings."""
         if not isinstance(data, Mapping) or set(data) != {"architecture", "config"}:
             raise error(f"{where}: a member of the mixture is not described as one; the file is damaged")
         name = data["architecture"]
@@ -58,25 +55,25 @@ class Member:
 
 
 def _architectures() -> Mapping[str, type[LanguageModel]]:
-    from charlm.models import ALL_ARCHITECTURES  # which lists this one too
+    from charlm.models import ALL_ARCHITECTURES  # imported late: it contains the mixture itself
 
     return ALL_ARCHITECTURES
 
 
 def usual_members(network: Settings = LSTM.Config(width=384)) -> tuple[Member, ...]:  # noqa: B008
-    """What counts, and the settings of an LSTM, which learns best beside it."""
+    """An n-gram and an LSTM, the network with the best results beside an n-gram."""
     return Member("ngram", NGram.Config(cache=CACHE_TOKENS)), Member("lstm", network)
 
 
 @dataclass(frozen=True)
 class MixtureConfig(Settings):
-    """What a mixture can be told, and what it is made of."""
+    """The settings of a mixture, and its members."""
 
     combine: str = setting("gate", "how the members' probabilities become one", choices=tuple(COMBINATIONS))
     members: tuple[Member, ...] = field(default_factory=usual_members)
 
     def __post_init__(self) -> None:
-        """A mixture of something, and not of too much."""
+        """Raises UsageError for too few or too many members, and for mixtures nested too deeply."""
         super().__post_init__()
         if not 2 <= len(self.members) <= MAX_MEMBERS:
             raise UsageError(f"a mixture has 2 to {MAX_MEMBERS} members, not {len(self.members)}")
@@ -90,13 +87,14 @@ class MixtureConfig(Settings):
 
     @classmethod
     def names(cls) -> list[str]:
-        """Its own settings, and those of the members that are trained with it."""
+        """The names of its own settings, and of those of the members that are trained with it."""
         return list(
             dict.fromkeys([*super().names(), *(name for m in usual_members() for name in type(m.config).names())])
         )
 
+    @override
     def changed(self, options: Mapping[str, Any]) -> "MixtureConfig":
-        """Each option goes to all who have it."""
+        """Each option changes the mixture and every member that has it."""
 
         def those_of(names: Sequence[str]) -> dict[str, Any]:
             return {name: value for name, value in options.items() if name in names}
@@ -105,8 +103,8 @@ class MixtureConfig(Settings):
         return replace(self, members=tuple(members), **those_of(super().names()))
 
     @classmethod
+    @override
     def from_json(cls, data: Any, where: str, error: type[CharlmError] = UsageError) -> "MixtureConfig":
-        """As `Settings` says, member by member."""
         if isinstance(data, Mapping) and isinstance(members := data.get("members"), list):
             if len(members) > MAX_MEMBERS:
                 raise error(f"{where}: a mixture has 2 to {MAX_MEMBERS} members, not {len(members)}")
@@ -117,14 +115,14 @@ class MixtureConfig(Settings):
 
 
 class Mixture(LanguageModel):
-    """Several models over the same ids, weighed by a `Combination`. The state is theirs, one after the other."""
+    """Several models over the same ids, combined by a `Combination`. Its state is the concatenation of theirs."""
 
     Config = MixtureConfig
     config: MixtureConfig
     by_gradient = False
 
     def __init__(self, config: MixtureConfig, vocab_size: int, members: Sequence[LanguageModel] = ()) -> None:
-        """`members`, if they are there already, are what `config` says."""
+        """`members`: the models that `config` describes; by default new ones."""
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         new = (member.kind(member.config, vocab_size) for member in config.members)
@@ -132,30 +130,31 @@ class Mixture(LanguageModel):
         self.combination: Combination = COMBINATIONS[config.combine](len(self.members))
 
     @property
+    @override
     def chosen(self) -> Mapping[str, Any]:
-        """What each member has chosen."""
         return {"members": [dict(member.chosen) for member in self.each()]}
 
     @property
+    @override
     def parameters_count(self) -> int:
-        """What the members have learned, and how to weigh them."""
         own = sum(weight.numel() for weight in self.combination.parameters())
         return own + sum(member.parameters_count for member in self.each())
 
     @property
+    @override
     def adapts(self) -> bool:
-        """Whether a member does."""
         return any(member.adapts for member in self.each())
 
+    @override
     def frozen(self) -> "Mixture":
-        """The mixture of the frozen members, weighed as when they adapted."""
+        """The mixture of the frozen members, with unchanged mixture weights."""
         if not self.adapts:
             return self
         members = [member.frozen() for member in self.each()]
-        described = (
-            Member(was.architecture, member.config) for was, member in zip(self.config.members, members, strict=True)
+        configs = (
+            Member(old.architecture, member.config) for old, member in zip(self.config.members, members, strict=True)
         )
-        model = Mixture(replace(self.config, members=tuple(described)), self.vocab_size, members)
+        model = Mixture(replace(self.config, members=tuple(configs)), self.vocab_size, members)
         model.combination = self.combination
         return model.train(self.training)
 
@@ -167,13 +166,11 @@ class Mixture(LanguageModel):
 
     @override
     def read_vocabulary(self, pieces: Sequence[str]) -> None:
-        """Each member is told."""
         for member in self.each():
             member.read_vocabulary(pieces)
 
     @override
     def seen_ids(self) -> Tensor:
-        """What any member was shown."""
         return torch.stack([member.seen_ids() for member in self.each()]).any(0)
 
     @override
@@ -191,7 +188,7 @@ class Mixture(LanguageModel):
         return torch.cat([self.combined(piece) for piece in pieces]).view(*tokens.shape, -1), state
 
     def combined(self, expert_log_probs: Tensor, log_counts: Tensor | None = None) -> Tensor:
-        """(..., K, A) -> (..., A): as `Combination` says."""
+        """(..., K, A) -> (..., A), see `Combination`."""
         log_probs: Tensor = self.combination(expert_log_probs, log_counts)
         return log_probs
 
@@ -204,7 +201,7 @@ class Mixture(LanguageModel):
 
     @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """From the members' scores alone where they are enough."""
+        """Uses the members' scores only, if the combination does."""
         if self.combination.by_score:
             parts = zip(self.each(), self._parts(state), strict=True)
             scored = [member.score(tokens, targets, part) for member, part in parts]
@@ -219,14 +216,13 @@ class Mixture(LanguageModel):
     @classmethod
     @override
     def check_shapes(cls, config: Settings, vocab_size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Member by member."""
         assert isinstance(config, MixtureConfig)
         members, own = _divided(shapes, len(config.members))
         for member, part in zip(config.members, members, strict=True):
             member.kind.check_shapes(member.config, vocab_size, part)
         expected = COMBINATIONS[config.combine](len(members)).state_dict()
         if {name: tuple(tensor.shape) for name, tensor in expected.items()} != own:
-            raise ValueError(UNFIT)
+            raise ValueError(WEIGHTS_DO_NOT_FIT)
 
     @classmethod
     @override
@@ -240,7 +236,7 @@ class Mixture(LanguageModel):
         model = cls(config, vocab_size, members)
         expected = model.combination.state_dict()
         if any(own[name].dtype != tensor.dtype for name, tensor in expected.items()):
-            raise ValueError(UNFIT)
+            raise ValueError(WEIGHTS_DO_NOT_FIT)
         model.combination.load_state_dict(own)
         return model
 
@@ -255,9 +251,9 @@ def _cut(state: State, sizes: Sequence[int]) -> list[State]:
 
 
 def _divided(named: Mapping[str, T], members: int) -> tuple[list[dict[str, T]], dict[str, T]]:
-    """What belongs to each of the members, and what to the combination. Raises ValueError for anything else."""
-    prefixes = [*(MEMBER.format(number) for number in range(members)), COMBINATION]
+    """The tensors of each member, and of the combination. Raises ValueError for names of neither."""
+    prefixes = [*(MEMBER_PREFIX.format(number) for number in range(members)), COMBINATION_PREFIX]
     parts = [{name.removeprefix(p): one for name, one in named.items() if name.startswith(p)} for p in prefixes]
     if sum(map(len, parts)) != len(named):
-        raise ValueError(UNFIT)
+        raise ValueError(WEIGHTS_DO_NOT_FIT)
     return parts[:-1], parts[-1]

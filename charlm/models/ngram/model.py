@@ -151,7 +151,7 @@ class NGram(CountingModel):
     def _estimate(self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, progress: Listener) -> None:
         """Count these symbols, of which s stands for ids[s], and take over the table estimated from them."""
         tensors, discounts = estimate_table(self.config, self.vocab_size, ids, symbols, estimator, order, progress)
-        self.found = {"discounts": discounts}
+        self.fit_results = {"discounts": discounts}
         self._install(tensors)
         progress("estimating", 1.0)
 
