@@ -1,7 +1,9 @@
 """The laws of engines, for every kind of model and both backends; and the kernels against their equations."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -240,3 +242,10 @@ def test_the_output_layer(size):
     for bad in (np.nan, np.inf):  # whoever draws must see it
         x[1] = bad
         assert np.isnan(found()).all(1).tolist() == [False, True]
+
+
+def test_a_kernel_stays_compiled_when_only_the_dates_of_its_files_change() -> None:
+    kernel = arithmetic.load(recurrent.product)
+    for index in Path(kernel._cache.cache_path).glob("recurrent.product-*.nbi"):
+        os.utime(index, (0, 0))  # as if the kernel's file had been checked out or installed again
+    assert arithmetic.is_compiled(kernel)

@@ -1,4 +1,4 @@
-"""Reading token by token: engines, which every reader of a model that no longer changes stands on."""
+"""Engines, which read a trained model token by token."""
 
 from charlm.inference.background import compile_in_background
 from charlm.inference.eager import EagerEngine

@@ -1,4 +1,4 @@
-"""Compiling kernels while something else is done, so that nobody waits for them afterwards."""
+"""Compiling kernels in the background, so that nobody has to wait for them later."""
 
 import os
 import subprocess
@@ -13,14 +13,14 @@ from charlm.models.base import LanguageModel
 
 
 def compile_in_background(kind: type[LanguageModel], config: Settings) -> None:
-    """Start a process of the lowest priority that compiles what `open_engine` will want for such a model."""
+    """Start a process of the lowest priority that compiles the kernels `open_engine` loads for such a model."""
     if names := uncompiled(kind, config):
         _start(tuple(names))
 
 
 @cache
 def _start(names: tuple[str, ...]) -> None:
-    """Once for each set of kernels; the process may outlive this one."""
+    """Start it once for each set of kernels; the process may outlive this one."""
     command, nothing = [sys.executable, "-m", "charlm.inference.kernels", *names], subprocess.DEVNULL
     with suppress(OSError):
         process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)

@@ -1,4 +1,4 @@
-"""The engine of every architecture: `model.forward` for one token of each stream, on any device.
+"""The engine that works for every architecture, on any device: `model.forward` with one token of each stream.
 
 Shapes: B streams, N tokens, V vocabulary.
 """
@@ -13,12 +13,12 @@ from typing_extensions import override
 from charlm.inference.engine import Engine, LogProbs, Tokens, reading
 from charlm.models.base import State, device_of, select
 
-CHUNK = 1024
-"""Tokens of a prompt that are read in one call."""
+TOKENS_PER_CALL = 1024
+"""A longer prompt is read in several calls."""
 
 
 class Group(NamedTuple):
-    """Streams whose states have equal shapes, so that one call reads them all."""
+    """Streams whose states have equal shapes, so that one call steps them all."""
 
     streams: Tokens  # ascending
     state: State
@@ -28,7 +28,7 @@ Groups = tuple[Group, ...]
 
 
 class EagerEngine(Engine):
-    """Its state is one group, or several where streams have read texts of different lengths."""
+    """The state is one group, or several if streams have read texts of different lengths."""
 
     backend = "eager"
 
@@ -42,8 +42,8 @@ class EagerEngine(Engine):
         ((streams, leaves),) = state
         stream = torch.from_numpy(np.array(tokens, np.int64)).to(device_of(self.model)).unsqueeze(0)  # (1, N)
         with reading(self.model):
-            for begin in range(0, stream.shape[1] - 1, CHUNK):
-                window = stream[:, begin : begin + CHUNK + 1]
+            for begin in range(0, stream.shape[1] - 1, TOKENS_PER_CALL):
+                window = stream[:, begin : begin + TOKENS_PER_CALL + 1]
                 _, leaves = self.model.score(window[:, :-1], window[:, 1:], leaves)
             log_probs, leaves = self.model(stream[:, -1:], leaves)
             return log_probs[:, -1].cpu().numpy(), (Group(streams, leaves),)
@@ -69,26 +69,26 @@ class EagerEngine(Engine):
 
     @override
     def select(self, state: Groups, streams: Sequence[int] | Tokens) -> Groups:
-        wanted, device, groups = np.asarray(streams, np.int64), device_of(self.model), []
+        selected, device, groups = np.asarray(streams, np.int64), device_of(self.model), []
         for members, leaves in state:
-            here = np.flatnonzero(np.isin(wanted, members))
-            if len(here):
-                rows = torch.from_numpy(np.searchsorted(members, wanted[here])).to(device)
-                groups.append(Group(here, select(leaves, rows)))
+            new_streams = np.flatnonzero(np.isin(selected, members))
+            if len(new_streams):
+                rows = torch.from_numpy(np.searchsorted(members, selected[new_streams])).to(device)
+                groups.append(Group(new_streams, select(leaves, rows)))
         return tuple(groups)
 
 
 def _merged(groups: Iterable[Group]) -> Groups:
-    """The same streams, those of equal shapes in one group."""
+    """The same streams with groups of equal shapes merged."""
     by_shape: dict[tuple[torch.Size, ...], list[Group]] = {}
     for group in groups:
         by_shape.setdefault(tuple(leaf.shape[1:] for leaf in group.state), []).append(group)
     merged = []
-    for alike in by_shape.values():
-        streams = np.concatenate([group.streams for group in alike])
+    for equal in by_shape.values():
+        streams = np.concatenate([group.streams for group in equal])
         order = streams.argsort()
-        state = tuple(torch.cat(leaves) for leaves in zip(*(group.state for group in alike), strict=True))
-        if len(alike) > 1:
+        state = tuple(torch.cat(leaves) for leaves in zip(*(group.state for group in equal), strict=True))
+        if len(equal) > 1:
             state = select(state, torch.from_numpy(order).to(state[0].device if state else "cpu"))
         merged.append(Group(streams[order], state))
     return tuple(merged)

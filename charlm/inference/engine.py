@@ -1,4 +1,4 @@
-"""Reading one token after another with a model that no longer changes: the base of decoding, compressing and serving.
+"""The interface of engines, which read a model token by token for decoding, compressing and serving.
 
 Shapes: B streams, V vocabulary.
 """
@@ -17,15 +17,15 @@ from charlm.models.base import LanguageModel, evaluating
 Tokens = npt.NDArray[np.int64]
 LogProbs = npt.NDArray[np.float32]
 EngineState = Any
-"""What an engine remembers of B streams: a value, never changed once it was returned, readable by its engine only."""
+"""The state of B streams: a value, never mutated after it was returned. Only its own engine can use it."""
 
 
 class Engine(ABC):
     """A model with its weights laid out for reading; `open_engine` makes one.
 
-    The same calls give the same bits, whatever else the process computed before, as long as `backend` and `threads`
-    are the same. Compiled code says the same bits of a stream whatever streams are beside it; what torch multiplies
-    depends on the number of rows. Streams of one state may have read texts of different lengths.
+    With the same `backend` and `threads`, the same calls give the same bits, whatever the process computed before.
+    Compiled engines also give the same bits of a stream whatever other streams are in the batch; torch does not,
+    because its products depend on the number of rows. Streams of one state may have read texts of different lengths.
     """
 
     backend: str
@@ -36,33 +36,33 @@ class Engine(ABC):
 
     @property
     def vocab_size(self) -> int:
-        """V."""
+        """The number of ids, V."""
         return self.model.vocab_size
 
     @abstractmethod
     def start(self, streams: int) -> EngineState:
-        """The state of B streams before anything has been read. Texts begin with `charlm.config.BOUNDARY`."""
+        """The state of B streams before any token. Texts begin with `charlm.config.BOUNDARY`."""
 
     @abstractmethod
     def read(self, tokens: Sequence[int] | Tokens, state: EngineState) -> tuple[LogProbs, EngineState]:
-        """Read one or more tokens of a single stream: (1, V), ln P of what comes next, and the state after them."""
+        """Read one or more tokens of a single stream: ln P of the next id, (1, V), and the state after them."""
 
     @abstractmethod
     def step(self, tokens: Tokens, state: EngineState) -> tuple[LogProbs, EngineState]:
-        """Read one token of each stream, (B,) int64: (B, V), ln P of what comes next, and the state after them."""
+        """Read one token of each stream, (B,) int64: ln P of the next ids, (B, V), and the state after them."""
 
     @abstractmethod
     def join(self, states: Sequence[EngineState]) -> EngineState:
-        """One state of all the streams of several, in order."""
+        """Concatenate the streams of several states, in order."""
 
     @abstractmethod
     def select(self, state: EngineState, streams: Sequence[int] | Tokens) -> EngineState:
-        """The state of the given streams, in that order; may drop, repeat and re-order them."""
+        """The state of the given streams, in that order; they may be dropped, repeated and re-ordered."""
 
 
 @contextmanager
 def reading(model: LanguageModel) -> Iterator[None]:
-    """No gradients and no dropout; the model is left as it was."""
+    """Disable gradients and dropout for a while."""
     with torch.inference_mode():
         if model.training:
             with evaluating(model):

@@ -1,4 +1,4 @@
-"""The engine of mixtures: an engine for each member, and the combination of what they say.
+"""The engine of mixtures: an engine for each member, and the combination of their log-probabilities.
 
 Shapes: B streams, K members, V vocabulary.
 """
@@ -13,10 +13,10 @@ from charlm.models.mixture import Mixture
 
 
 class MixtureEngine(Engine):
-    """Its state is that of each member."""
+    """The state is a list of the members' states."""
 
     def __init__(self, model: Mixture, open_member: Callable[..., Engine]) -> None:
-        """`open_member` opens a member's engine."""
+        """`open_member` opens the engine of a member."""
         super().__init__(model)
         self.members = [open_member(member) for member in model.each()]
         compiled = any(member.backend == "compiled" for member in self.members)
@@ -37,7 +37,7 @@ class MixtureEngine(Engine):
 
     def _combined(self, results: list[tuple[LogProbs, EngineState]]) -> tuple[LogProbs, list[EngineState]]:
         stacked = np.stack([log_probs for log_probs, _ in results], 1)  # (B, K, V)
-        with np.errstate(over="ignore", invalid="ignore"):  # whoever draws looks for what is not a number
+        with np.errstate(over="ignore", invalid="ignore"):  # callers check for NaN
             return self.combine(stacked), [state for _, state in results]
 
     @override

@@ -1,4 +1,4 @@
-"""The compiled engine of n-gram models.
+"""The compiled engine of n-gram models, with and without a cache.
 
 Shapes: B streams, K contexts, V vocabulary, W window of the cache.
 """
@@ -20,7 +20,7 @@ from charlm.models.ngram.cache import MAX_MATCH, MAX_TRUST, RANK_OF_LENGTH
 
 
 class NGramState(NamedTuple):
-    """The table's contexts and what the cache remembers, see `kernels.ngram`; without a cache W is 0."""
+    """The contexts in the table and the state of the cache, see `kernels.ngram`; without a cache W is 0."""
 
     contexts: Array  # (B, K) int64
     history: Array  # (B, W + 1) int32
@@ -28,7 +28,7 @@ class NGramState(NamedTuple):
 
 
 class NGramEngine(Engine):
-    """The table and the cache, each a loop over what was found."""
+    """Walks the table, then mixes in the cache."""
 
     backend = "compiled"
 
@@ -63,7 +63,7 @@ class NGramEngine(Engine):
         return self._read(tokens[None], state)
 
     def _read(self, tokens: Tokens, state: NGramState) -> tuple[LogProbs, NGramState]:
-        """Tokens (N, B), one row after the other."""
+        """Read tokens (N, B), row by row."""
         state = NGramState(*(array.copy() for array in state))
         log_probs = np.empty((tokens.shape[1], self.vocab_size), np.float32)
 
@@ -75,7 +75,7 @@ class NGramEngine(Engine):
             if self.cache:
                 self.remember(part, history, lengths, MAX_MATCH)
                 self.add_matches(contexts, self.backoff, history, lengths, RANK_OF_LENGTH, self.weights, MAX_TRUST, p)
-            with np.errstate(divide="ignore", invalid="ignore"):  # whoever draws looks for what is not a number
+            with np.errstate(divide="ignore", invalid="ignore"):  # callers check for NaN
                 np.log(p, p)
 
         self.sharing.run(tokens.shape[1], work)
@@ -91,5 +91,5 @@ class NGramEngine(Engine):
 
 
 def kernels_of(_kind: type[LanguageModel], _config: Settings) -> list[Kernel]:
-    """What `NGramEngine` loads, the last two for a cache."""
+    """The kernels that `NGramEngine` loads, the last two for a cache."""
     return [kernels.walk, kernels.probabilities, kernels.remember, kernels.add_matches]

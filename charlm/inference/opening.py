@@ -1,4 +1,4 @@
-"""Which engine reads a model: decided once, by the model and the machine alone."""
+"""Opening an engine. Model and machine alone decide which one."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,9 +30,9 @@ COMPILED: dict[type[LanguageModel], tuple[str, str]] = {
 def open_engine(model: LanguageModel, backend: str = "auto") -> Engine:
     """The engine for a model, whose weights must not change while it is used.
 
-    auto is "compiled" where the architecture has kernels, numba is installed and can keep what it compiles, and the
-    model is on the CPU; otherwise "eager". A mixture opens its members so. Raises UsageError for a backend that this
-    model or this machine cannot have.
+    "auto" is "compiled" if the architecture has kernels, numba is installed and has a place for its cache, and the
+    model is on the CPU; otherwise "eager". A mixture opens an engine for each member. Raises UsageError if the backend
+    is not available for this model on this machine.
     """
     if backend not in BACKENDS:
         raise UsageError(f"must be one of {', '.join(BACKENDS)}, not {backend!r}", "backend")
@@ -45,7 +45,7 @@ def open_engine(model: LanguageModel, backend: str = "auto") -> Engine:
 
 
 def backend_of(model: LanguageModel) -> str:
-    """What auto is for a model, where numba works as it should: "compiled" or "eager"."""
+    """The backend that "auto" chooses, "compiled" or "eager", if numba works."""
     return "compiled" if _has_kernels(model) else "eager"
 
 
@@ -55,7 +55,7 @@ def as_engine(model: LanguageModel | Engine) -> Engine:
 
 
 def uncompiled(kind: type[LanguageModel], config: Settings) -> list[str]:
-    """The kernels that `open_engine` would have to compile on this machine, by their names in `kernels`."""
+    """The names in `kernels` of those that `open_engine` would have to compile on this machine."""
     if not find_spec("numba"):
         return []
     from charlm.inference.kernels.arithmetic import is_compiled
@@ -92,6 +92,6 @@ def _compiled(model: LanguageModel) -> Engine | None:
     kind = type(model)
     try:
         engine: Engine = getattr(_file(kind), COMPILED[kind][1])(model)
-    except (ImportError, RuntimeError, OSError):  # numba does not load, or has nowhere to keep what it compiles
+    except (ImportError, RuntimeError, OSError):  # numba does not load, or has no place for its cache
         return None
     return engine

@@ -1,6 +1,6 @@
 """The output layer of a network, laid out for its kernel.
 
-Shapes: B streams, D features, V vocabulary, K ids that training had to tell apart.
+Shapes: B streams, D features, V vocabulary, K ids with trained logits.
 """
 
 from typing import ClassVar
@@ -15,14 +15,14 @@ from charlm.inference.kernels.arithmetic import Array, Kernel, load
 from charlm.models.base import Network
 
 
-def numbers(tensor: Tensor) -> Array:
-    """A tensor as contiguous float32 numbers."""
+def as_array(tensor: Tensor) -> Array:
+    """A tensor as a contiguous float32 array."""
     array: Array = tensor.detach().float().contiguous().numpy()
     return array
 
 
 class Output:
-    """Features to log-probabilities. Ids that training never told apart (zero weights) cost no product."""
+    """Features to log-probabilities. Ids that did not occur have weights 0 and take no part in the product."""
 
     kernels: ClassVar[list[Kernel]] = [kernels.log_softmax]
 
@@ -31,13 +31,13 @@ class Output:
         weight, bias = model.output.weight.detach(), model.output.bias.detach()
         learned = weight.any(1).nonzero().squeeze(1)  # (K,)
         floor = torch.where(model.known, model.FLOOR, model.FLOOR_AFTER_UNKNOWN)
-        self.ids, self.floor = learned.numpy(), numbers(floor)
-        self.matrix, self.offset, self.bias = numbers(weight[learned]), numbers(bias[learned]), numbers(bias)
+        self.ids, self.floor = learned.numpy(), as_array(floor)
+        self.matrix, self.offset, self.bias = as_array(weight[learned]), as_array(bias[learned]), as_array(bias)
 
     def empty(self, streams: int) -> LogProbs:
-        """(B, V), to be written by `write`."""
+        """An array (B, V) for `write`."""
         return np.empty((streams, len(self.bias)), np.float32)
 
     def write(self, tokens: Tokens, features: Array, log_probs: LogProbs) -> None:
-        """Into log_probs (B, V): those after the ids last read, tokens (B,), which led to features (B, D)."""
+        """Write log_probs (B, V), given the features (B, D) after reading the tokens (B,)."""
         self.log_softmax(tokens, features, self.matrix, self.offset, self.ids, self.bias, self.floor, log_probs)

@@ -11,11 +11,11 @@ import torch
 from typing_extensions import override
 
 from charlm.config import Settings
-from charlm.inference.eager import CHUNK
+from charlm.inference.eager import TOKENS_PER_CALL
 from charlm.inference.engine import Engine, LogProbs, Tokens, reading
 from charlm.inference.kernels import recurrent as kernels
 from charlm.inference.kernels.arithmetic import Array, Kernel, load
-from charlm.inference.output import Output, numbers
+from charlm.inference.output import Output, as_array
 from charlm.inference.sharing import Sharing
 from charlm.models.base import LanguageModel
 from charlm.models.recurrent import GRU, LSTM, RNN, Recurrent, RNNConfig
@@ -29,7 +29,7 @@ SIGMOIDS: dict[type[Recurrent], tuple[int, ...]] = {RNN: (), GRU: (0, 1), LSTM: 
 
 
 class Layer(NamedTuple):
-    """Weights as the kernels want them: W, U (G, H), b, c (G,)."""
+    """The weights of a layer as the kernels read them: W, U (G, H), b, c (G,)."""
 
     W: Array
     b: Array
@@ -38,7 +38,7 @@ class Layer(NamedTuple):
 
 
 class RecurrentEngine(Engine):
-    """Its state is an array (L, C, B, H)."""
+    """The state is an array (L, C, B, H)."""
 
     backend = "compiled"
 
@@ -47,21 +47,23 @@ class RecurrentEngine(Engine):
         self.recurrent = model
         self.sharing, self.output = Sharing(self.threads), Output(model)
         self.product, self.cell = load(kernels.product), load(_cell(type(model), model.config))
-        self.embedding = numbers(model.embedding.weight)  # (V, H)
+        self.embedding = as_array(model.embedding.weight)  # (V, H)
         self.layers = [self._layer(*layer.parameters()) for layer in model.layers]
-        self.inputs: Array | None = None  # (V, G): what the first layer makes of each id
+        self.inputs: Array | None = None  # (V, G): W x + b of the first layer for each id
         if self.vocab_size <= MAX_TABULATED_IDS:
             W, b, *_ = self.layers[0]
             self.inputs = np.repeat(b[None], self.vocab_size, 0)
             self.product(self.embedding, W, self.inputs)
 
     def _layer(self, W: torch.Tensor, U: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> Layer:
-        """With the rows of sigmoid gates halved; only the GRU keeps c apart from b, with which it is not added."""
+        """The weights with the rows of sigmoid gates halved. c is added to b, except for a GRU."""
         scale = torch.ones(len(b)).view(-1, self.recurrent.config.width)
         scale[list(SIGMOIDS[type(self.recurrent)])] = 0.5
         scale = scale.flatten()
         b = b if isinstance(self.recurrent, GRU) else b + c
-        return Layer(numbers(W * scale[:, None]), numbers(b * scale), numbers(U * scale[:, None]), numbers(c * scale))
+        return Layer(
+            as_array(W * scale[:, None]), as_array(b * scale), as_array(U * scale[:, None]), as_array(c * scale)
+        )
 
     @override
     def start(self, streams: int) -> Array:
@@ -74,8 +76,8 @@ class RecurrentEngine(Engine):
             ids = torch.from_numpy(stream[:-1]).unsqueeze(0)  # (1, N)
             leaves = tuple(torch.from_numpy(state.reshape(-1, 1, state.shape[-1])).unbind())
             with reading(self.model):
-                for begin in range(0, ids.shape[1], CHUNK):
-                    _, leaves = self.recurrent.features(ids[:, begin : begin + CHUNK], leaves)
+                for begin in range(0, ids.shape[1], TOKENS_PER_CALL):
+                    _, leaves = self.recurrent.features(ids[:, begin : begin + TOKENS_PER_CALL], leaves)
             state = torch.stack(leaves).numpy().reshape(state.shape)
         return self.step(stream[-1:], state)
 
@@ -112,7 +114,7 @@ class RecurrentEngine(Engine):
 
 
 def kernels_of(kind: type[LanguageModel], config: Settings) -> list[Kernel]:
-    """What `RecurrentEngine` loads for such a model."""
+    """The kernels that `RecurrentEngine` loads for such a model."""
     return [*Output.kernels, kernels.product, _cell(kind, config)]
 
 

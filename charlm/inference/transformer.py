@@ -1,8 +1,8 @@
-"""The compiled engine of Transformers: the layers in one call, and a cache whose streams have lengths of their own.
+"""The compiled engine of Transformers: all layers in one call, and a cache in which streams have different lengths.
 
-The mean that a normalisation takes out of its input is taken out of whatever is written there instead.
+Layer norms subtract the mean of their input; here it is subtracted once, from the weights that produce this input.
 
-Shapes: B streams, T tokens, L layers, N heads of d numbers, D = N d width, G heads of keys and values, P places,
+Shapes: B streams, T tokens, L layers, N heads of d numbers, D = N d width, G heads of keys and values, P rows,
 S slots, W attention window, V vocabulary.
 """
 
@@ -19,7 +19,7 @@ from charlm.inference.engine import Engine, LogProbs, Tokens
 from charlm.inference.kernels import transformer as kernels
 from charlm.inference.kernels.arithmetic import Array, Kernel, load
 from charlm.inference.kernels.transformer import END, FIRST, LAST, POSITION, ROW
-from charlm.inference.output import Output, numbers
+from charlm.inference.output import Output, as_array
 from charlm.inference.sharing import Sharing
 from charlm.models.base import LanguageModel
 from charlm.models.positions import frequencies, sinusoids
@@ -28,49 +28,49 @@ from charlm.models.transformer import Transformer, TransformerConfig
 ACTIVATIONS = {"relu": kernels.RELU, "relu2": kernels.RELU2, "gelu": kernels.GELU, "swiglu": kernels.SWIGLU}
 
 MAX_CHUNK = 256
-"""Tokens of a prompt that are read in one call, at most; no more than the slots that a stream has after a move."""
+"""Tokens of a prompt that are read in one call; never more than the free slots of a stream that moved to a new row."""
 
-FREE = 1
-"""Slots of a place beyond the window, as a multiple of it: the steps until a stream moves to another place."""
+FREE_WINDOWS = 1
+"""Slots of a row beyond the window, as a multiple of it: the steps until a stream moves to another row."""
 
 
-class Place:
-    """Slots for the keys and values of one stream, given back when no state shows them any more."""
+class Row:
+    """The number of a row of slots for keys and values, freed when no state refers to it any more."""
 
-    def __init__(self, row: int, free: list[int]) -> None:
-        self.row, self._free = row, free
+    def __init__(self, number: int, free: list[int]) -> None:
+        self.number, self._free = number, free
 
     def __del__(self) -> None:
-        self._free.append(self.row)
+        self._free.append(self.number)
 
 
 class CacheState(NamedTuple):
-    """Which slots each stream sees: what is written there never changes while a state shows it."""
+    """The slots that each stream sees. Their contents never change while a state refers to them."""
 
-    held: tuple[Place, ...]  # one for each stream
-    places: Array  # (B, 5) int64, see `kernels.transformer`
+    rows: tuple[Row, ...]  # one for each stream
+    views: Array  # (B, 5) int64, see ROW, FIRST, ... in `kernels.transformer`
 
 
 class Slots:
-    """All places, in one array that grows."""
+    """All rows of slots, in one array that grows."""
 
     def __init__(self, layers: int, heads: int, size: int, width: int) -> None:
         self.array = np.zeros((layers, 1, 2, heads, size, width), np.float32)  # (L, P, 2, G, S, d)
         self.filled = np.zeros(1, np.int64)  # (P,) slots in use
         self._free = [0]
 
-    def take(self) -> Place:
-        """A place that no state shows."""
+    def take(self) -> Row:
+        """A row that no state refers to."""
         if not self._free:
             count = len(self.filled)
             self.array = np.concatenate([self.array, np.zeros_like(self.array)], 1)
             self.filled = np.concatenate([self.filled, np.zeros_like(self.filled)])
             self._free += range(count, 2 * count)
-        return Place(self._free.pop(), self._free)
+        return Row(self._free.pop(), self._free)
 
 
 class TransformerEngine(Engine):
-    """Texts go on in the slots behind those that their state shows; two that go on from one state part there."""
+    """A stream appends to the slots that its state sees; if two streams continue one state, one moves to a new row."""
 
     backend = "compiled"
 
@@ -79,18 +79,18 @@ class TransformerEngine(Engine):
         config = model.config
         self.sharing, self.output = Sharing(self.threads), Output(model)
         self.add_layers, self.claim = load(kernels.add_layers), load(kernels.claim)
-        self.reach, self.size = config.window - 1, (1 + FREE) * config.window - 1
-        self.chunk = min(MAX_CHUNK, FREE * config.window)
+        self.reach, self.size = config.window - 1, (1 + FREE_WINDOWS) * config.window - 1
+        self.chunk = min(MAX_CHUNK, FREE_WINDOWS * config.window)
         self.slots = Slots(config.layers, config.cached_heads, self.size, config.width // config.heads)
-        self.embedding = numbers(_centred(model, model.embedding.weight))
-        self.previous = numbers(_centred(model, model.previous.weight)) if config.previous else None
+        self.embedding = as_array(_centred(model, model.embedding.weight))
+        self.previous = as_array(_centred(model, model.previous.weight)) if config.previous else None
         self.sinusoids: Array | None = None
         if config.positions == "sinusoidal":
             period = torch.arange(4 * config.window)
-            self.sinusoids = numbers(_centred(model, sinusoids(period, config.width, 4 * config.window)))
+            self.sinusoids = as_array(_centred(model, sinusoids(period, config.width, 4 * config.window)))
         matrices = zip(*(_laid_out(model, block) for block in model.blocks), strict=True)
         self.weights = (
-            *(numbers(torch.stack(matrix)) for matrix in matrices),
+            *(as_array(torch.stack(matrix)) for matrix in matrices),
             _frequencies(config),
             ACTIVATIONS[config.activation],
             float(model.norm.eps or torch.finfo(torch.float32).eps),
@@ -98,58 +98,58 @@ class TransformerEngine(Engine):
 
     @override
     def start(self, streams: int) -> CacheState:
-        places = np.zeros((streams, 5), np.int64)
-        held = tuple(self._take(places[b]) for b in range(streams))
-        places[:, LAST] = BOUNDARY
-        return CacheState(held, places)
+        views = np.zeros((streams, 5), np.int64)
+        rows = tuple(self._take(views[b]) for b in range(streams))
+        views[:, LAST] = BOUNDARY
+        return CacheState(rows, views)
 
-    def _take(self, place: Array) -> Place:
-        """Give a stream, place (5,), empty slots."""
-        taken = self.slots.take()
-        self.slots.filled[taken.row] = 0
-        place[ROW], place[FIRST], place[END] = taken.row, 0, 0
-        return taken
+    def _take(self, view: Array) -> Row:
+        """Give a stream with this view (5,) an empty row."""
+        row = self.slots.take()
+        self.slots.filled[row.number] = 0
+        view[ROW], view[FIRST], view[END] = row.number, 0, 0
+        return row
 
-    def _claimed(self, state: CacheState, room: int = 1) -> CacheState:
-        """The same streams, each with a slot of its own to go on in, and room for so many tokens from there."""
-        held, places = state
-        refused = np.empty(len(places), np.bool_)
-        if not self.claim(places, self.slots.filled, self.size - room + 1, refused):
+    def _claimed(self, state: CacheState, tokens: int = 1) -> CacheState:
+        """The same streams, each with its next slot reserved for it and enough slots for so many tokens from there."""
+        rows, views = state
+        refused = np.empty(len(views), np.bool_)
+        if not self.claim(views, self.slots.filled, self.size - tokens + 1, refused):
             return state
-        moved, places = list(held), places.copy()
+        new_rows, views = list(rows), views.copy()
         for b in refused.nonzero()[0].tolist():
-            row, first, end = places[b, :3].tolist()
-            moved[b] = self._take(places[b])
-            array, shown = self.slots.array, end - first
-            array[:, moved[b].row, ..., :shown, :] = array[:, row, ..., first:end, :]
-            places[b, END], self.slots.filled[moved[b].row] = shown, shown + 1
-        return CacheState(tuple(moved), places)
+            old, first, end = views[b, :3].tolist()
+            new_rows[b] = self._take(views[b])
+            array, new, size = self.slots.array, new_rows[b].number, end - first
+            array[:, new, ..., :size, :] = array[:, old, ..., first:end, :]
+            views[b, END], self.slots.filled[new] = size, size + 1
+        return CacheState(tuple(new_rows), views)
 
     @override
     def step(self, tokens: Tokens, state: CacheState) -> tuple[LogProbs, CacheState]:
-        held, places = self._claimed(state)
+        rows, views = self._claimed(state)
         log_probs = self.output.empty(len(tokens))
 
         def work(begin: int, end: int) -> None:
-            part = places[begin:end]
+            part = views[begin:end]
             x = self._embedded(tokens[begin:end], part[:, LAST], part[:, POSITION])
             self.add_layers(x, *self.weights, part, self.slots.array)
             self.output.write(tokens[begin:end], x, log_probs[begin:end])
 
         self.sharing.run(len(tokens), work)
-        return log_probs, CacheState(held, self._after(places, tokens))
+        return log_probs, CacheState(rows, self._after(views, tokens))
 
-    def _after(self, places: Array, tokens: Tokens) -> Array:
-        """`places` once each stream has read its token."""
-        places = places.copy()
-        places[:, END] += 1
-        places[:, POSITION] += 1
-        np.maximum(places[:, FIRST], places[:, END] - self.reach, out=places[:, FIRST])
-        places[:, LAST] = tokens
-        return places
+    def _after(self, views: Array, tokens: Tokens) -> Array:
+        """The views after each stream has read its token."""
+        views = views.copy()
+        views[:, END] += 1
+        views[:, POSITION] += 1
+        np.maximum(views[:, FIRST], views[:, END] - self.reach, out=views[:, FIRST])
+        views[:, LAST] = tokens
+        return views
 
     def _embedded(self, tokens: Tokens, last: Tokens, positions: Array) -> Array:
-        """(B, D): what the first layer reads."""
+        """(B, D): the input of the first layer."""
         x = self.embedding.take(tokens, 0)
         if self.previous is not None:
             x += self.previous.take(last, 0)
@@ -160,37 +160,39 @@ class TransformerEngine(Engine):
     @override
     def read(self, tokens: Sequence[int] | Tokens, state: CacheState) -> tuple[LogProbs, CacheState]:
         stream, log_probs = np.array(tokens, np.int64), self.output.empty(1)
-        for begin in range(0, len(stream), self.chunk):  # never as many as there happen to be slots: see law 9
+        for begin in range(
+            0, len(stream), self.chunk
+        ):  # whatever slots are free: the same calls give the same bits
             chunk = stream[begin : begin + self.chunk]
             x, state = self._read(chunk, self._claimed(state, len(chunk)))
         self.output.write(stream[-1:], x[-1:], log_probs)
         return log_probs, state
 
     def _read(self, chunk: Tokens, state: CacheState) -> tuple[Array, CacheState]:
-        """Tokens of one stream, whose first slot is claimed: the features (N, D), and the state after them."""
-        places = state.places.repeat(len(chunk) + 1, 0)  # (N + 1, 5): before each token, and after the last
-        places[:, END] += np.arange(len(places))
-        places[:, POSITION] += np.arange(len(places))
-        np.maximum(places[:, FIRST], places[:, END] - self.reach, out=places[:, FIRST])
-        places[1:, LAST] = chunk
-        places, after = places[:-1], places[-1:]
-        x = self._embedded(chunk, places[:, LAST], places[:, POSITION])
-        self.add_layers(x, *self.weights, places, self.slots.array)
-        self.slots.filled[places[0, ROW]] += len(chunk) - 1
-        return x, CacheState(state.held, after)
+        """Read tokens (N,) of one stream, whose first slot is claimed: the features (N, D), and the state after."""
+        views = state.views.repeat(len(chunk) + 1, 0)  # (N + 1, 5): before each token, and after the last
+        views[:, END] += np.arange(len(views))
+        views[:, POSITION] += np.arange(len(views))
+        np.maximum(views[:, FIRST], views[:, END] - self.reach, out=views[:, FIRST])
+        views[1:, LAST] = chunk
+        views, after = views[:-1], views[-1:]
+        x = self._embedded(chunk, views[:, LAST], views[:, POSITION])
+        self.add_layers(x, *self.weights, views, self.slots.array)
+        self.slots.filled[views[0, ROW]] += len(chunk) - 1
+        return x, CacheState(state.rows, after)
 
     @override
     def join(self, states: Sequence[CacheState]) -> CacheState:
-        held = tuple(place for state in states for place in state.held)
-        return CacheState(held, np.concatenate([state.places for state in states]))
+        rows = tuple(row for state in states for row in state.rows)
+        return CacheState(rows, np.concatenate([state.views for state in states]))
 
     @override
     def select(self, state: CacheState, streams: Sequence[int] | Tokens) -> CacheState:
-        return CacheState(tuple(state.held[b] for b in streams), state.places.take(streams, 0))
+        return CacheState(tuple(state.rows[b] for b in streams), state.views.take(streams, 0))
 
 
 def _frequencies(config: TransformerConfig) -> Array:
-    """(d/2,) float64: the angles by which keys and queries turn with each position."""
+    """(d/2,) float64: the angles by which keys and queries rotate with each position."""
     size = config.width // config.heads
     if config.positions != "rotary":
         return np.zeros(size // 2)
@@ -199,7 +201,7 @@ def _frequencies(config: TransformerConfig) -> Array:
 
 
 def kernels_of(_kind: type[LanguageModel], _config: Settings) -> list[Kernel]:
-    """What `TransformerEngine` loads."""
+    """The kernels that `TransformerEngine` loads."""
     return [*Output.kernels, kernels.add_layers, kernels.claim]
 
 
@@ -216,6 +218,6 @@ def _laid_out(model: Transformer, block: Any) -> tuple[Tensor, ...]:
 
 
 def _centred(model: Transformer, rows: Tensor) -> Tensor:
-    """Rows (…, D) that are added to the stream, without their mean if every reader takes it out."""
+    """Rows (…, D) that are added to the residual stream, without their mean if the model has layer norms."""
     rows = rows.detach().float()
     return rows - rows.mean(-1, keepdim=True) if isinstance(model.norm, nn.LayerNorm) else rows

@@ -1,7 +1,7 @@
-"""Loops compiled by numba, a file for each family of architectures; `arithmetic.load` compiles what is needed, once.
+"""Kernels compiled by numba, one file for each family of architectures; `arithmetic.load` compiles or loads them.
 
-numba compiles a file anew when that file changes, but not when `arithmetic` does: delete __pycache__ after that.
+numba compiles a file again when that file changes, but not when `arithmetic` changes: delete __pycache__ then.
 
-They hold no lock of Python, so that threads can share the streams. Matrices are laid out as `nn.Linear` keeps them,
+Kernels release the global interpreter lock, so threads can share the streams. Matrices have the layout of `nn.Linear`,
 (outputs, inputs).
 """

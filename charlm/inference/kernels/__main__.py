@@ -1,4 +1,4 @@
-"""`python -m charlm.inference.kernels recurrent.lstm …` compiles kernels, for whoever needs them next."""
+"""`python -m charlm.inference.kernels recurrent.lstm …` compiles kernels into the cache of numba."""
 
 import sys
 from importlib import import_module

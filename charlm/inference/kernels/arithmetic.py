@@ -5,7 +5,6 @@ Shapes: B streams, D inputs, H outputs.
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -27,28 +26,28 @@ SQRT_HALF_BITS = np.float32(math.sqrt(0.5)).view(np.int32)
 
 njit: Any = numba.njit
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
-"""Sums may be taken in any order, which vector instructions need; NaN and infinity keep their meaning."""
+"""Sums may be computed in any order, which vector instructions need; NaN and infinity keep their meaning."""
 
 
 def inner(function: F) -> F:
-    """A function that only kernels call, and that becomes part of each.
+    """A function that only kernels call, inlined into each of them by LLVM.
 
-    Were it called, whichever kernel is loaded first would bring the copy that all use, and copies are optimised
-    differently: the last bits would depend on what was loaded, or compiled, before.
+    Otherwise all kernels would call the copy of the kernel that is loaded first, and copies are optimised differently:
+    the last bits would depend on which kernels were loaded or compiled before.
     """
     without_wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
     return cast(F, njit(**OPTIONS, **without_wrappers)(function))
 
 
 def inlined(function: F) -> F:
-    """A function that becomes part of the one kernel that calls it, which compiles faster than a call does."""
+    """A function that a single kernel calls, inlined by numba, which compiles faster than a call."""
     return cast(F, njit(inline="always", **OPTIONS)(function))
 
 
 def kernel(signature: str) -> Callable[[Kernel], Kernel]:
     """A function that Python calls; `load` compiles it.
 
-    No kernel assigns an array to a slice: numba would first compile the text of an error, for five seconds.
+    Kernels never assign an array to a slice: numba would spend five seconds on compiling the message of an error.
     """
 
     def wrap(function: Kernel) -> Kernel:
@@ -60,30 +59,27 @@ def kernel(signature: str) -> Callable[[Kernel], Kernel]:
 
 
 def load(function: Kernel) -> Kernel:
-    """The kernel, compiled now or earlier on this machine. Raises RuntimeError or OSError where nothing can be kept."""
+    """The kernel, compiled or loaded from numba's cache. Raises RuntimeError or OSError if nothing can be cached."""
     dispatcher: Any = function
     dispatcher.compile(dispatcher.signature)
     return function
 
 
 def is_compiled(function: Kernel) -> bool:
-    """Whether this machine keeps the kernel compiled, as its file is now."""
+    """Whether this machine has the kernel compiled from the present contents of its file."""
     dispatcher: Any = function
-    source = Path(dispatcher.py_func.__code__.co_filename)
-    names = f"{source.stem}.{dispatcher.__name__}-*.nbi"
     try:
-        kept = max(path.stat().st_mtime for path in Path(dispatcher._cache.cache_path).glob(names))
-        return kept >= source.stat().st_mtime
-    except (ValueError, OSError, AttributeError):
+        return bool(dispatcher._cache._cache_file._load_index())  # empty if numba would compile it again
+    except (OSError, AttributeError):  # there is no place for a cache
         return False
 
 
 @inner
 def exp_sum(x: Array, largest: np.float32) -> np.float32:
-    """Replace x by exp(x - largest), none above 1; returns the sum.
+    """Replace x by exp(x - largest), where no x is above `largest`; returns the sum.
 
-    2^(n + f) with f in [-1/2, 1/2]: 2^f by its series, n added to the exponent's bits. Vector instructions have no
-    exponential, and round towards zero.
+    exp is computed as 2^(n + f) with f in [-1/2, 1/2]: 2^f by its series, and n is added to the bits of the exponent,
+    because vector instructions have no exponential. Their conversion to integers rounds towards zero.
     """
     c1, c2, c3, c4, c5, c6 = EXP2_SERIES
     bits, total = x.view(np.int32), ZERO
@@ -108,7 +104,7 @@ def maximum(x: Array) -> np.float32:
 
 @inner
 def log(x: Array) -> None:
-    """Replace x, finite numbers above 0, by ln(x): of the power of two, and a series of the rest, which is near 1."""
+    """Replace x, finite and above 0, by ln(x) = n ln 2 + ln(m), with m near 1 by a series."""
     c1, c3, c5, c7, c9 = LOG_SERIES
     bits = x.view(np.int32)
     for i in range(len(x)):
@@ -132,23 +128,15 @@ def tanh(x: Array) -> None:
 
 @inner
 def fill_rows(x: Array, y: Array) -> None:
-    """Every row of y (B, H) becomes x (H,)."""
+    """Set every row of y (B, H) to x (H,)."""
     for b in range(len(y)):
         for i in range(len(x)):
             y[b, i] = x[i]
 
 
 @inner
-def take_rows(table: Array, rows: Array, y: Array) -> None:
-    """y (B, H) becomes those rows (B,) of a table (V, H)."""
-    for b in range(len(rows)):
-        for i in range(table.shape[1]):
-            y[b, i] = table[rows[b], i]
-
-
-@inner
 def dot(x: Array, y: Array) -> np.float32:
-    """The sum of products."""
+    """The dot product."""
     total = ZERO
     for k in range(len(x)):
         total += x[k] * y[k]
@@ -159,8 +147,8 @@ def dot(x: Array, y: Array) -> np.float32:
 def add_product(x: Array, matrix: Array, y: Array) -> None:
     """y (B, H) += x (B, D) matrix^T, the matrix (H, D).
 
-    Two rows by four are summed together: as many sums as there are registers for, with six loads for eight products.
-    A last row without another is its own partner, so that each row is added up in one order whatever stands beside it.
+    Blocks of two rows by four columns are summed together: their sums fit into registers, and six loads serve eight
+    products. An odd last row is paired with itself, so the order of summation of a row does not depend on the others.
     """
     (B, H), D = y.shape, x.shape[1]
     fours = H // 4 * 4

@@ -13,13 +13,13 @@ import numpy as np
 
 from charlm.inference.kernels.arithmetic import ONE, ZERO, Array, inner, kernel
 
-PAIRS = np.int64(-0x101010101010102)
-"""Eight bytes of which one is above 1 have a bit in common with it."""
+ABOVE_1 = np.int64(-0x101010101010102)
+"""A mask for eight bytes: the result is not 0 if one of them is above 1."""
 
 
 @inner
 def _child(first: Array, symbol: Array, node: int, code: int) -> int:
-    """The node reached from a node by a symbol; -1 where there is none."""
+    """The child of a node for a symbol; -1 if there is none."""
     low, high = first[node], first[node + 1]
     while low < high:
         middle = (low + high) >> 1
@@ -75,8 +75,8 @@ def probabilities(
 def remember(tokens: Array, history: Array, lengths: Array, longest: int) -> None:
     """Read tokens (N, B) into the cache, in place.
 
-    history (B, W + 1): the last tokens, -1 before the first. lengths (B, W): of each but the last, how many tokens up
-    to it, `longest` at most, are also the last ones.
+    history (B, W + 1): the last tokens, -1 before the first. lengths (B, W): for each of them but the last, how many
+    tokens up to it equal the last tokens of the text, at most `longest`.
     """
     for n in range(len(tokens)):
         for b in range(len(history)):
@@ -90,11 +90,11 @@ def remember(tokens: Array, history: Array, lengths: Array, longest: int) -> Non
 
 @inner
 def _matches(lengths: Array, places: Array) -> int:
-    """The places of lengths (W,) above 1, into places (W,); how many there are. Eight are looked at together."""
+    """Write the indices of lengths (W,) above 1 into places (W,); returns their number. Tests eight at a time."""
     count, eights = 0, len(lengths) // 8
     words = lengths[: 8 * eights].view(np.int64)
     for word in range(eights):
-        if words[word] & PAIRS:
+        if words[word] & ABOVE_1:
             for i in range(8 * word, 8 * word + 8):
                 if lengths[i] > 1:
                     places[count] = i
@@ -107,29 +107,29 @@ def _matches(lengths: Array, places: Array) -> int:
 
 
 @inner
-def _trust(
-    counts: Array, matched: int, left: float, weights: tuple[Array, ...], most: float, given: Array
+def _match_weights(
+    counts: Array, context_length: int, backoff: float, weights: tuple[Array, ...], max_trust: float, by_length: Array
 ) -> np.float32:
-    """What each match is given by the lengths it reaches, given (L,), and what is left to the counts; see `Cache`."""
-    inward, of_left, of_length, of_matched, outward, bias = weights
+    """Write the weight of a match of each length into by_length (L,); returns the weight of the table. See `Cache`."""
+    inward, of_backoff, of_length, of_context, outward, bias = weights
     L, H = of_length.shape
     rest = 1.0
     for length in range(L):
-        often = counts[length + 1, 0] + counts[length + 1, 1]
-        given[length] = ZERO
-        if not often:
+        matches = counts[length + 1, 0] + counts[length + 1, 1]
+        by_length[length] = ZERO
+        if not matches:
             continue
         total = bias[length]
         for h in range(H):
-            x = of_length[length, h] + of_matched[min(matched, len(of_matched) - 1), h] + left * of_left[h]
+            x = of_length[length, h] + of_context[min(context_length, len(of_context) - 1), h] + backoff * of_backoff[h]
             for f in range(4):  # repetitions and kinds, of the next longer length and of this
                 x += np.float32(math.log1p(counts[length + f // 2, f % 2])) * inward[f, h]
             total += np.float32(math.tanh(x)) * outward[h]
-        trust = (1 + math.tanh(total)) * (most / 2)
-        given[length] = np.float32(trust * rest / often)
+        trust = (1 + math.tanh(total)) * (max_trust / 2)
+        by_length[length] = np.float32(trust * rest / matches)
         rest *= 1 - trust
     for length in range(L - 2, -1, -1):
-        given[length] += given[length + 1]
+        by_length[length] += by_length[length + 1]
     return np.float32(rest)
 
 
@@ -144,16 +144,13 @@ def add_matches(
     lengths: Array,
     ranks: Array,
     weights: tuple[Array, ...],
-    most: float,
+    max_trust: float,
     p: Array,
 ) -> None:
-    """Mix what followed the matches of the cache into the probabilities p (B, V) of the counts.
-
-    ranks: of a match of so many tokens, 1 + how many of the cache's lengths are longer.
-    """
+    """Mix the matches of the cache into the probabilities p (B, V) of the table; ranks is `RANK_OF_LENGTH`."""
     (B, V), (W, L) = p.shape, (lengths.shape[1], len(weights[2]))
     places, best = np.empty(W, np.int64), np.zeros(V, np.int64)
-    counts, given = np.empty((L + 1, 2), np.int64), np.empty(L, np.float32)
+    counts, by_length = np.empty((L + 1, 2), np.int64), np.empty(L, np.float32)
     for b in range(B):
         count = _matches(lengths[b], places)
         for rank in range(L + 1):
@@ -163,7 +160,7 @@ def add_matches(
             if best[follower] == 0 or rank < best[follower]:
                 best[follower] = rank
             counts[rank, 0] += 1
-        for n in range(count):  # the longest match of each follower counts as a kind, not as a repetition
+        for n in range(count):  # the longest match of each following token counts as a kind, not as a repetition
             follower = history[b, places[n] + 1]
             if best[follower]:
                 counts[best[follower], 0] -= 1
@@ -172,12 +169,12 @@ def add_matches(
         for rank in range(1, L + 1):
             counts[rank, 0] += counts[rank - 1, 0]
             counts[rank, 1] += counts[rank - 1, 1]
-        matched, longest = 0, 0
+        context_length, longest = 0, 0
         for k in range(contexts.shape[1]):
             if contexts[b, k] >= 0:
-                matched, longest = matched + 1, max(longest, contexts[b, k])
-        rest = _trust(counts, matched, backoff[longest], weights, most, given)
+                context_length, longest = context_length + 1, max(longest, contexts[b, k])
+        of_table = _match_weights(counts, context_length, backoff[longest], weights, max_trust, by_length)
         for v in range(V):
-            p[b, v] *= rest
+            p[b, v] *= of_table
         for n in range(count):
-            p[b, history[b, places[n] + 1]] += given[ranks[lengths[b, places[n]]] - 1]
+            p[b, history[b, places[n] + 1]] += by_length[ranks[lengths[b, places[n]]] - 1]

@@ -1,6 +1,6 @@
 """The output layer of a network: features to log-probabilities.
 
-Shapes: B streams, D features, V vocabulary, K ids that training had to tell apart.
+Shapes: B streams, D features, V vocabulary, K ids with trained logits.
 """
 
 import math
@@ -14,9 +14,9 @@ from charlm.inference.kernels.arithmetic import ONE, Array, add_product, exp_sum
 def log_softmax(
     tokens: Array, x: Array, matrix: Array, offset: Array, ids: Array, bias: Array, floor: Array, y: Array
 ) -> None:
-    """y (B, V): ln((1 - floor) softmax(logits) + floor / V), the share floor (V,) of each id last read, tokens (B,).
+    """y (B, V): ln((1 - floor) softmax(logits) + floor / V), with floor (V,) taken at the last ids, tokens (B,).
 
-    The logits of the ids (K,) are those of x (B, D) by a matrix (K, D) and an offset (K,); of the rest, the bias (V,).
+    The logits of the ids (K,) are x (B, D) matrix^T (K, D) + offset (K,); those of the other ids are the bias (V,).
     """
     B, V = y.shape
     logits = np.empty((B, len(ids)), np.float32)
@@ -27,10 +27,10 @@ def log_softmax(
         p, share = y[b], floor[tokens[b]]
         for k in range(len(ids)):
             p[ids[k]] = logits[b, k]
-        scale, least = (ONE - share) / exp_sum(p, maximum(p)), share / np.float32(V)
+        scale, uniform = (ONE - share) / exp_sum(p, maximum(p)), share / np.float32(V)
         for v in range(V):
-            p[v] = p[v] * scale + least
-        if math.isnan(scale):  # whoever draws must see it
+            p[v] = p[v] * scale + uniform
+        if math.isnan(scale):  # `log` would hide it
             for v in range(V):
                 p[v] = scale
         else:

@@ -1,7 +1,7 @@
-"""Recurrent layers, one token of each stream: what becomes of h (and c) in place.
+"""Recurrent layers, one token of each stream; h (and c) are updated in place.
 
-Rows of W, U, b and c that belong to sigmoid gates are halved beforehand, since sigmoid(x) = (1 + tanh(x / 2)) / 2: one
-tanh then serves all gates.
+Rows of W, U, b and c that belong to sigmoid gates are halved beforehand, because sigmoid(x) = (1 + tanh(x / 2)) / 2: so
+one tanh serves all gates.
 
 Shapes: B streams, H hidden width.
 """
@@ -43,15 +43,15 @@ def gru(x: Array, U: Array, c: Array, h: Array) -> None:
     fill_rows(c, recurrent)
     add_product(h, U, recurrent)
     for b in range(len(h)):
-        gates, new, read, after = x[b, : 2 * H], x[b, 2 * H :], recurrent[b], h[b]
+        gates, n, u, h_b = x[b, : 2 * H], x[b, 2 * H :], recurrent[b], h[b]
         for i in range(2 * H):
-            gates[i] += read[i]
+            gates[i] += u[i]
         tanh(gates)
         for i in range(H):
-            new[i] += (gates[i] + ONE) * read[2 * H + i] * HALF
-        tanh(new)
+            n[i] += (gates[i] + ONE) * u[2 * H + i] * HALF
+        tanh(n)
         for i in range(H):
-            after[i] = new[i] + (gates[H + i] + ONE) * (after[i] - new[i]) * HALF
+            h_b[i] = n[i] + (gates[H + i] + ONE) * (h_b[i] - n[i]) * HALF
 
 
 @kernel("void(f4[:, ::1], f4[:, ::1], f4[::1], f4[:, ::1], f4[:, ::1])")
@@ -60,11 +60,11 @@ def lstm(x: Array, U: Array, _c: Array, h: Array, cells: Array) -> None:
     H = h.shape[1]
     add_product(h, U, x)
     for b in range(len(h)):
-        gates, after, cell = x[b], h[b], cells[b]
+        gates, h_b, cell = x[b], h[b], cells[b]
         tanh(gates)
         for i in range(H):
             cell[i] = ((gates[H + i] + ONE) * cell[i] + (gates[i] + ONE) * gates[2 * H + i]) * HALF
-            after[i] = cell[i]
-        tanh(after)
+            h_b[i] = cell[i]
+        tanh(h_b)
         for i in range(H):
-            after[i] *= (gates[3 * H + i] + ONE) * HALF
+            h_b[i] *= (gates[3 * H + i] + ONE) * HALF

@@ -1,6 +1,6 @@
-"""Drawing from log-probabilities.
+"""Sampling from log-probabilities.
 
-Shapes: B streams, K ids that may be drawn.
+Shapes: B streams, K ids that may be drawn, V vocabulary.
 """
 
 import numpy as np
@@ -10,9 +10,9 @@ from charlm.inference.kernels.arithmetic import ZERO, Array, exp_sum, kernel, ma
 
 @kernel("i8[::1](f4[:, :], i8[::1], f8[::1], f8)")
 def draw(log_probs: Array, ids: Array, uniforms: Array, temperature: float) -> Array:
-    """(B,): one of the ids (K,) for each row of log_probs (B, V) at a temperature, as uniforms (B,) in [0, 1) decide.
+    """Draw one of the ids (K,) for each row of log_probs (B, V) at a temperature, by uniforms (B,) in [0, 1): (B,).
 
-    -1 for rows that are not numbers.
+    Rows with NaN give -1.
     """
     tokens, p = np.empty(len(log_probs), np.int64), np.empty(len(ids), np.float32)
     for b in range(len(tokens)):
@@ -28,7 +28,7 @@ def draw(log_probs: Array, ids: Array, uniforms: Array, temperature: float) -> A
         if not total > 0:
             continue
         for k in range(len(ids)):
-            if p[k] > ZERO:  # the last of these where rounding keeps the sum below all
+            if p[k] > ZERO:  # if rounding keeps the sum below the total, the last of these is drawn
                 tokens[b] = ids[k]
             so_far += p[k]
             if so_far > uniforms[b] * total:

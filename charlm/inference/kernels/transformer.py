@@ -1,10 +1,10 @@
-"""The layers of a Transformer, one token a row: rows are streams that each read one, or one stream that reads several.
+"""The layers of a Transformer for B tokens: one token of each of B streams, or B tokens of one stream.
 
-Keys and values lie in slots, a range of which each row may see. Keys are turned by their position when they are written
-(rotary: Su et al. 2021), queries when they are used, so that scores depend on distances alone.
+Keys and values lie in slots, and each token sees a range of them. Keys are rotated by their position (rotary: Su et al.
+2021) when they are written, queries when they are used, so scores depend on distances only.
 
-Shapes: B rows, L layers, D width, N heads of d = D / N, G heads of keys and values, R = N / G, H hidden, P places,
-S slots, E = D + 2 G d, C positions seen, V vocabulary.
+Shapes: B tokens, L layers, D width, N heads of d = D / N, G heads of keys and values, R = N / G, H hidden, P rows of
+slots, S slots, E = D + 2 G d, C positions seen, V vocabulary.
 """
 
 import math
@@ -29,8 +29,8 @@ RELU, RELU2, GELU, SWIGLU = range(4)
 SQRT_HALF = math.sqrt(0.5)
 
 ROW, FIRST, END, POSITION, LAST = range(5)
-"""Columns of `places`: where a stream's slots lie, the first that it sees, one past the last, how many tokens it has
-read, and the id of the last of them."""
+"""Columns of `views`: the row of a stream's slots, the first slot that it sees, one past the last slot, the number of
+tokens it has read, and the last of their ids."""
 
 
 @inner
@@ -60,7 +60,7 @@ def _attend(q: Array, keys: Array, values: Array, y: Array) -> None:
 
 @inlined
 def _rotate(row: Array, heads: int, cosine: Array, sine: Array) -> None:
-    """Turn the pairs of neighbours of each head in row (heads d, or more) by the angles of cosine and sine (d/2,)."""
+    """Rotate the pairs of neighbours of each head in row (heads d, or more) by angles with cosine and sine (d/2,)."""
     size = 2 * len(cosine)
     for n in range(heads):
         for i in range(len(cosine)):
@@ -72,7 +72,7 @@ def _rotate(row: Array, heads: int, cosine: Array, sine: Array) -> None:
 
 @inlined
 def _add_attention(
-    x: Array, norm: Array, project: Array, out: Array, angles: Array, places: Array, slots: Array
+    x: Array, norm: Array, project: Array, out: Array, angles: Array, views: Array, slots: Array
 ) -> None:
     """x (B, D) += attention of norm (B, D); slots (P, 2, G, S, d), angles (B, 2, d/2)."""
     (B, D), (G, _, d) = x.shape, slots.shape[2:]
@@ -80,19 +80,19 @@ def _add_attention(
     qkv, mixed = np.zeros((B, len(project)), np.float32), np.zeros((B, D), np.float32)
     add_product(norm, project, qkv)
     for b in range(B):
-        row, end = qkv[b], places[b, END]
+        row, end = qkv[b], views[b, END]
         _rotate(row, (R + 1) * G, angles[b, 0], angles[b, 1])
         for g in range(G):
-            keys, values = slots[places[b, ROW], 0, g], slots[places[b, ROW], 1, g]
+            keys, values = slots[views[b, ROW], 0, g], slots[views[b, ROW], 1, g]
             for i in range(d):
                 keys[end, i] = row[D + g * d + i]
                 values[end, i] = row[D + (G + g) * d + i]
     for b in range(B):
-        first, end = places[b, FIRST], places[b, END] + 1
+        first, end = views[b, FIRST], views[b, END] + 1
         for g in range(G):
             q = qkv[b, g * R * d : (g + 1) * R * d].reshape(R, d)
             y = mixed[b, g * R * d : (g + 1) * R * d].reshape(R, d)
-            keys, values = slots[places[b, ROW], 0, g], slots[places[b, ROW], 1, g]
+            keys, values = slots[views[b, ROW], 0, g], slots[views[b, ROW], 1, g]
             _attend(q, keys[first:end], values[first:end], y)
     add_product(mixed, out, x)
 
@@ -128,24 +128,24 @@ def add_layers(
     frequencies: Array,
     activation: int,
     epsilon: float,
-    places: Array,
+    views: Array,
     slots: Array,
 ) -> None:
-    """Add to x (B, D) what the layers add, attention then feed-forward, and normalise it.
+    """Apply all layers, attention then feed-forward, to the residual stream x (B, D), and normalise it, in place.
 
-    project (L, E, D), out (L, D, D), hidden (L, H or 2 H, D), last (L, D, H), frequencies (d/2,) of the angles; places
+    project (L, E, D), out (L, D, D), hidden (L, H or 2 H, D), last (L, D, H), frequencies (d/2,) of the angles; views
     (B, 5). The slots (L, P, 2, G, S, d): that at END is written, those from FIRST to END are seen.
     """
     B, pairs = len(x), len(frequencies)
     angles, norm = np.empty((B, 2, pairs), np.float32), np.empty_like(x)
     for b in range(B):
         for i in range(pairs):
-            angle = places[b, POSITION] * frequencies[i]
+            angle = views[b, POSITION] * frequencies[i]
             angles[b, 0, i], angles[b, 1, i] = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     h, activated = np.empty((B, hidden.shape[1]), np.float32), np.empty((B, last.shape[2]), np.float32)
     for layer in range(len(project)):
         rms_norm(x, epsilon, norm)
-        _add_attention(x, norm, project[layer], out[layer], angles, places, slots[layer])
+        _add_attention(x, norm, project[layer], out[layer], angles, views, slots[layer])
         rms_norm(x, epsilon, norm)
         for b in range(B):
             for k in range(h.shape[1]):
@@ -161,14 +161,14 @@ def add_layers(
 
 
 @kernel("i8(i8[:, ::1], i8[::1], i8, b1[::1])")
-def claim(places: Array, filled: Array, size: int, refused: Array) -> int:
-    """How many streams must move to other slots: theirs are full, or another text has gone on in them.
+def claim(views: Array, filled: Array, size: int, refused: Array) -> int:
+    """The number of streams that must move to another row: theirs is full, or another stream has appended to it.
 
-    For the rest the next slot is theirs from now on, in filled (P,), how many slots of each place are in use.
+    The others reserve their next slot in filled (P,), the number of slots in use in each row.
     """
     count = 0
-    for b in range(len(places)):
-        row, end = places[b, ROW], places[b, END]
+    for b in range(len(views)):
+        row, end = views[b, ROW], views[b, END]
         refused[b] = end >= size or filled[row] != end
         if refused[b]:
             count += 1
