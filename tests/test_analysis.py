@@ -133,7 +133,7 @@ class TestLens:
     def test_an_excerpt_is_what_it_is_within_the_whole(self, tokenizer, architecture, monkeypatch):
         model = network(architecture, tokenizer.vocab_size)
         monkeypatch.setattr(type(model), "chunk", 100)
-        monkeypatch.setattr("charlm.analysis.surprisal.CELLS", 30 * tokenizer.vocab_size)
+        monkeypatch.setattr("charlm.analysis.surprisal.MAX_LOG_PROBS", 30 * tokenizer.vocab_size)
         whole = list(lens(model, tokenizer, SAID))
         spans = [(0, 3), (3, 4), (250, 330), (899, 900)]
         for a, b in zip(

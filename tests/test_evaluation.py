@@ -97,11 +97,11 @@ def test_a_long_text_has_longer_blocks_not_more():
     assert found.bits == pytest.approx(2_400_000, rel=1e-6)
 
 
-@pytest.mark.parametrize("segment", [scoring.SEGMENT, 13])
+@pytest.mark.parametrize("segment", [scoring.TARGETS_PER_SEGMENT, 13])
 @pytest.mark.parametrize("context", [1, 2, 5, 1000])
 @pytest.mark.parametrize("tokenizer", [characters("abcd "), Words("ab", "cd é", "\na", "漢")])
 def test_context_windows_equal_brute_force(tokenizer, context, segment, monkeypatch):
-    monkeypatch.setattr(scoring, "SEGMENT", segment)
+    monkeypatch.setattr(scoring, "TARGETS_PER_SEGMENT", segment)
     text = varied(150)
     ids, pieces, model = tokenizer.encode(text), tokenizer.pieces(), History(tokenizer.vocab_size)
     first, byte = [], 0  # the character that each token begins in

@@ -19,7 +19,7 @@ from charlm.models.base import LanguageModel, device_of
 from charlm.models.transformer import Attention, Transformer
 from charlm.tokenizers.base import Tokenizer
 
-LONGEST = 512
+MAX_TOKENS = 512
 """Tokens that a map may have."""
 
 
@@ -41,8 +41,8 @@ def attention_maps(model: LanguageModel, tokenizer: Tokenizer, text: str) -> Att
     if not isinstance(model, Transformer):
         raise UsageError(f"{type(model).__name__} has no attention; inspect a transformer run")
     ids = np.concatenate([[BOUNDARY], tokenizer.encode(text)], dtype=np.int64)
-    if len(ids) > LONGEST:
-        raise UsageError(f"has {len(ids):,} tokens, too many for a map of attention; {LONGEST} are the most", "text")
+    if len(ids) > MAX_TOKENS:
+        raise UsageError(f"has {len(ids):,} tokens, too many for a map of attention; {MAX_TOKENS} are the most", "text")
     maps, shape = [], (model.config.heads, len(ids), len(ids))
 
     def watch(attention: nn.Module, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""How much of the text before a character a model makes use of: its bits when it may see only the last few."""
+"""How much context a model uses: bits per character when it sees only the last few characters."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,9 +15,9 @@ CONTEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class ContextPoint(NamedTuple):
-    """What a text costs a model that sees only the last `context` characters, as told by a sample of `characters`.
+    """Bits per character of a model that sees only the last `context` characters, from a sample of `characters`.
 
-    `error` is the standard error of that, in bits per character; 0 where the sample is all of the text.
+    `error` is its standard error; 0 if the sample is the whole text.
     """
 
     context: int
@@ -37,24 +37,24 @@ def context_curve(
 ) -> tuple[ContextPoint, ...]:
     """`evaluate(context=C)` for several C below the text's length, each from a sample for which `tokens` are read.
 
-    The sample is spread evenly over the text and asked how much more it costs at this context than with all of it; that
+    The sample is spread evenly over the text. The mean difference between its bits at this context and with all of it
     is added to the figure of the whole text (a difference estimator: Cochran 1977, "Sampling Techniques", 7.8, with
-    slope 1). So the curve ends in the reported figure, and where the sample is all of the text it is the evaluation's.
-    By default 65,536 tokens are read, and four times as many by a model that counts, which is quicker. Raises
-    UsageError for a context below 1, TrainingFault as `evaluate` does.
+    slope 1). So the curve ends at the reported figure, and a sample of the whole text gives the figure of `evaluate`.
+    By default 65,536 tokens are read, or four times as many by a counting model, which is faster. Raises UsageError
+    for a context below 1, TrainingFault as `evaluate` does.
     """
     tokens = tokens or (1 << 18 if isinstance(model, CountingModel) else 1 << 16)
     begun, _ = characters_of(tokenizer)
     K, N = len(reading.ids), reading.text.characters
-    found = []
+    points = []
     contexts = [context for context in contexts if context < N or context == contexts[0]]
     for number, context in enumerate(contexts):
         size = min(K, max(1, tokens // max(1, context * K // N)))
-        asked = (2 * np.arange(size) + 1) * K // (2 * size)
-        bits = np.concatenate(list(windowed_token_bits(model, tokenizer, reading.ids, context, asked)))
-        more = bits - reading.token_bits[asked]
-        figure = (reading.bits + float(more.mean()) * K) / N
-        error = float(more.std()) * K / N * ((1 / size - 1 / K) ** 0.5)
-        found.append(ContextPoint(context, figure, int(begun[reading.ids[asked]].sum()), error))
+        sampled = (2 * np.arange(size) + 1) * K // (2 * size)
+        bits = np.concatenate(list(windowed_token_bits(model, tokenizer, reading.ids, context, sampled)))
+        extra = bits - reading.token_bits[sampled]
+        bits_per_character = (reading.bits + float(extra.mean()) * K) / N
+        error = float(extra.std()) * K / N * ((1 / size - 1 / K) ** 0.5)
+        points.append(ContextPoint(context, bits_per_character, int(begun[reading.ids[sampled]].sum()), error))
         progress("context", (number + 1) / len(contexts))
-    return tuple(found)
+    return tuple(points)

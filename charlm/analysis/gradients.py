@@ -21,7 +21,7 @@ from charlm.evaluation.walk import ids_of
 from charlm.models.base import LanguageModel, detach, device_of, evaluating
 from charlm.tokenizers.base import Tokenizer
 
-CELLS = 1 << 22
+MAX_LOGITS = 1 << 22
 """Logits held at a time."""
 
 
@@ -54,7 +54,7 @@ def gradients_through_time(
     windows = torch.from_numpy(stream[ends[:, None] + np.arange(1 - 2 * reach, 2)])  # (B, 2 R + 1)
     total = np.zeros(reach)
     with evaluating(model), torch.backends.cudnn.flags(enabled=False):  # which learns in training mode only
-        for batch in torch.split(windows.to(device_of(model)), max(1, CELLS // (reach * model.vocab_size))):
+        for batch in torch.split(windows.to(device_of(model)), max(1, MAX_LOGITS // (reach * model.vocab_size))):
             total += _norms(model, batch, reach).sum(0).double().cpu().numpy()
     if not np.isfinite(total).all():
         raise TrainingFault(

@@ -29,9 +29,9 @@ from charlm.tokenizers.base import FIRST_BYTE, Tokenizer
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-CELLS = 1 << 22
+MAX_LOG_PROBS = 1 << 22
 """Log-probabilities held at a time."""
-CONTINUATIONS = range(FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
+CONTINUATION_IDS = range(FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
 """The ids of the bytes that go on with a character."""
 
 
@@ -171,7 +171,7 @@ def spelled(data: bytes, probability: float) -> Prediction:
 
 def _guesses(model: LanguageModel, ids: Stream, wanted: Integers, top: int) -> Iterator[_Guess]:
     """What the model says of the `wanted` tokens, which ascend. The bits are those of `token_bits`."""
-    most, done = max(1, CELLS // model.vocab_size), 0
+    most, done = max(1, MAX_LOG_PROBS // model.vocab_size), 0
     for stream, state, bits in passes(model, ids, model.chunk):
         here = wanted[slice(*np.searchsorted(wanted, [done, done + len(bits)]))] - done
         at = 0  # how much of the stream the state has read
@@ -220,7 +220,7 @@ def predict(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
         cost, _, token, begun, state = heapq.heappop(waiting)
         if _unfinished(begun):
             log_probs, state = engine.step(np.array([token]), state)
-            for id, log_prob in zip(CONTINUATIONS, log_probs[0, CONTINUATIONS].tolist(), strict=True):
+            for id, log_prob in zip(CONTINUATION_IDS, log_probs[0, CONTINUATION_IDS].tolist(), strict=True):
                 heapq.heappush(waiting, (cost - log_prob, next(order), id, begun + pieces[id], state))
         else:
             found.append(spelled(begun, math.exp(-cost)))

@@ -1,4 +1,4 @@
-"""Text out of a model: sampling and beam search, the same for every architecture and tokenizer."""
+"""Generating text: sampling and beam search, for every architecture and tokenizer."""
 
 from charlm.decoding.allowed import AllowedIds
 from charlm.decoding.beam import Hypothesis, beam_search

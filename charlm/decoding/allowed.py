@@ -1,8 +1,8 @@
-"""Which ids may be drawn: those that training showed, and of the bytes only those that make a character of its text.
+"""Which ids may be drawn: those that occurred in training, and bytes only where they spell a character of its text.
 
-A model gives every id some probability, so that any text has a score. To draw from that floor would be to write noise:
-characters that the training text never had, and bytes that are no character at all. So decoding draws only from what
-is allowed here; the log-probabilities, and with them every score, stay what the model says.
+A model gives every id some probability, so that any text has a score. Drawing the others would write noise: characters
+that the training text does not have, and bytes that are no character at all. Decoding draws from the allowed ids only;
+log-probabilities and scores are not changed by this.
 
 Shapes: B streams, V vocabulary, P prefixes (the bytes of an unfinished character; prefix 0: none), K ids allowed.
 """
@@ -21,10 +21,10 @@ from charlm.tokenizers.base import FIRST_BYTE, FIRST_PIECE, Tokenizer
 
 Indices = npt.NDArray[np.int64]
 Automaton = list[dict[int, int]]
-"""For each prefix, the prefix that each byte leads to; 0 where the byte completes a character."""
+"""For each prefix, the prefix that each byte leads to; 0 if the byte completes a character."""
 
-CONTINUATIONS = np.arange(FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
-"""The ids of the bytes that go on with a character, (64,)."""
+CONTINUATION_IDS = np.arange(FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
+"""The ids of UTF-8 continuation bytes, (64,)."""
 
 _ANY = range(0x80, 0xC0)
 _WELL_FORMED = (  # lead bytes, and which bytes may follow (The Unicode Standard, table 3-7)
@@ -40,19 +40,19 @@ _WELL_FORMED = (  # lead bytes, and which bytes may follow (The Unicode Standard
 
 
 class AllowedIds:
-    """What a model may draw next, whatever it gives to the rest. Raises TrainingFault where that is nothing.
+    """The ids that may be drawn next. Raises TrainingFault if there are none.
 
-    Between characters: the pieces that training showed, and the first bytes of the characters that it showed in bytes.
-    Within a character: the bytes that go on with one of these. Where the model was shown bytes that no character known
-    to the tokenizer has (an imported table, a fine-tuned network), any well-formed UTF-8 of these bytes.
+    Between characters: the pieces that occurred in training, and the first bytes of the characters that occurred
+    spelled in bytes. Within a character: the bytes that continue one of these. If bytes occurred that are in no
+    character known to the tokenizer (an imported table, a fine-tuned network), any well-formed UTF-8 of these bytes.
     """
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer) -> None:
         self.seen = model.seen_ids().cpu().numpy().copy()  # (V,)
         self.seen[BOUNDARY] = False
         self.every_id = np.arange(BOUNDARY + 1, len(self.seen))
-        shown = np.flatnonzero(self.seen[FIRST_BYTE:FIRST_PIECE])
-        automaton = _of_characters(tokenizer, shown.tolist()) or _of_bytes(shown.tolist())
+        occurring = np.flatnonzero(self.seen[FIRST_BYTE:FIRST_PIECE])
+        automaton = _of_characters(tokenizer, occurring.tolist()) or _of_bytes(occurring.tolist())
         self.next_prefix = np.zeros((len(automaton), FIRST_PIECE + 1), np.int64)  # (P, byte id; last: any piece)
         for prefix, steps in enumerate(automaton):
             for byte, after in steps.items():
@@ -63,33 +63,33 @@ class AllowedIds:
         if not starts.any():
             raise TrainingFault("this model knows no character that it may write; its weights are broken")
         within = [np.array(sorted(steps), np.int64) + FIRST_BYTE for steps in automaton[1:]]
-        self.ids = [np.flatnonzero(starts), *within]  # of each prefix, (K,) ascending
-        self.masks = np.zeros((len(automaton), len(CONTINUATIONS)), np.bool_)  # (P, 64), of prefixes but 0
+        self.ids = [np.flatnonzero(starts), *within]  # for each prefix, (K,) ascending
+        self.masks = np.zeros((len(automaton), len(CONTINUATION_IDS)), np.bool_)  # (P, 64); row 0 is not used
         for prefix, ids in enumerate(within, 1):
-            self.masks[prefix, ids - CONTINUATIONS[0]] = True
+            self.masks[prefix, ids - CONTINUATION_IDS[0]] = True
         self._starts = starts
         self.spells = len(automaton) > 1  # whether any character takes several ids
 
     def after(self, prefixes: Indices, tokens: Indices) -> Indices:
-        """The prefixes (B,) once these tokens (B,) have been drawn."""
+        """The prefixes (B,) after these tokens (B,) have been drawn."""
         return self.next_prefix[prefixes, np.minimum(tokens, FIRST_PIECE)]
 
     def masked(self, log_probs: LogProbs, prefixes: Indices) -> LogProbs:
-        """(B, V): -inf for what is not allowed after the prefixes (B,)."""
+        """(B, V) with -inf for ids that are not allowed after the prefixes (B,)."""
         mask = np.broadcast_to(self._starts, log_probs.shape)
         within = prefixes.nonzero()[0]
         if len(within):
             mask = mask.copy()
             mask[within] = False
-            mask[within[:, None], CONTINUATIONS] = self.masks[prefixes[within]]
-        found: LogProbs = np.where(mask, log_probs, np.float32(-np.inf))
-        return found
+            mask[within[:, None], CONTINUATION_IDS] = self.masks[prefixes[within]]
+        masked_log_probs: LogProbs = np.where(mask, log_probs, np.float32(-np.inf))
+        return masked_log_probs
 
     def without_floor(self, log_probs: LogProbs, last: int) -> LogProbs:
-        """(B, V) after the id `last`: where training never showed it, less the probability that unseen ids have there.
+        """(B, V) after the id `last`: if it did not occur in training, minus the largest probability of such an id.
 
-        After an id of which it knows nothing, a network spreads half of the probability evenly over the vocabulary
-        (`Network`). A score needs that; a draw would take a letter at random.
+        After an id that did not occur, a network spreads half of the probability evenly over the vocabulary
+        (`Network`). Scores need that, but a draw would be a random letter.
         """
         if last == BOUNDARY or self.seen[last]:
             return log_probs
@@ -99,8 +99,8 @@ class AllowedIds:
         left = np.maximum(probs - probs[:, unseen].max(1, keepdims=True), 0)
         rows = (left[:, self._starts] > 0).any(1, keepdims=True)
         with np.errstate(divide="ignore"):
-            found: LogProbs = np.where(rows, np.log(left), log_probs)
-        return found
+            reduced: LogProbs = np.where(rows, np.log(left), log_probs)
+        return reduced
 
     def can_write(self, character: str) -> bool:
         """Whether the bytes of this character may be drawn."""
@@ -112,14 +112,15 @@ class AllowedIds:
         return True
 
 
-def _of_characters(tokenizer: Tokenizer, shown: list[int]) -> Automaton | None:
-    """The characters of the training text that are spelled in several bytes, all of them `shown` to the model.
+def _of_characters(tokenizer: Tokenizer, occurring: list[int]) -> Automaton | None:
+    """The characters of the training text that are spelled in several bytes, all of them `occurring` in training.
 
-    None where the model was shown bytes that none of them has.
+    None if other bytes occurred, which are in none of these characters.
     """
-    known, spelled = set(shown), map(partial(str.encode, encoding="utf-8", errors="surrogatepass"), tokenizer.spelled())
-    characters = [data for data in spelled if len(data) > 1 and known.issuperset(data)]
-    if not set().union(*characters) >= {byte for byte in shown if byte >= 0x80}:
+    occurring_bytes = set(occurring)
+    spelled = map(partial(str.encode, encoding="utf-8", errors="surrogatepass"), tokenizer.spelled())
+    characters = [data for data in spelled if len(data) > 1 and occurring_bytes.issuperset(data)]
+    if not set().union(*characters) >= {byte for byte in occurring if byte >= 0x80}:
         return None
     automaton: Automaton = [{}]
     for data in characters:
@@ -132,17 +133,17 @@ def _of_characters(tokenizer: Tokenizer, shown: list[int]) -> Automaton | None:
     return automaton
 
 
-def _of_bytes(shown: Iterable[int]) -> Automaton:
-    """Any well-formed character of several bytes, all of them `shown`."""
-    known = set(shown)
+def _of_bytes(occurring: Iterable[int]) -> Automaton:
+    """All well-formed characters of several bytes, all of them `occurring` in training."""
+    occurring_bytes = set(occurring)
     automaton: Automaton = [{}]
     states: dict[tuple[range, ...], int] = {(): 0}
 
     def state(expected: tuple[range, ...]) -> int | None:
-        """The prefix after which these bytes are expected; None where one of them was never shown."""
+        """The prefix after which these ranges of bytes are expected; None if no byte of one of them occurred."""
         if expected not in states:
             after = state(expected[1:])
-            follow = known.intersection(expected[0])
+            follow = occurring_bytes.intersection(expected[0])
             if after is None or not follow:
                 return None
             states[expected] = len(automaton)
@@ -151,5 +152,5 @@ def _of_bytes(shown: Iterable[int]) -> Automaton:
 
     for leads, expected in _WELL_FORMED:
         if (begun := state(expected)) is not None:
-            automaton[0].update(dict.fromkeys(known.intersection(leads), begun))
+            automaton[0].update(dict.fromkeys(occurring_bytes.intersection(leads), begun))
     return automaton

@@ -1,4 +1,4 @@
-"""What sampling and beam search share: the prompt is read, and the text that follows is put together and ended.
+"""Reading a prompt, and decoding the ids that follow into text until it ends; shared by sampling and beam search.
 
 Shapes: N tokens, V vocabulary.
 """
@@ -19,13 +19,13 @@ Indices = npt.NDArray[np.int64]
 
 NEWLINE = "\n"
 MIN_SKIPPED, MAX_SKIPPED = 16, 500
-"""Ids that are drawn before a text that begins: as many as the longest n-gram has, and then to the end of the line."""
+"""Ids that are drawn and dropped before a text without a prompt: at least the longest n-gram, then up to a line end."""
 
 
 def opening(tokenizer: Tokenizer) -> str:
-    """What is read where there is no prompt: the end of a line, or nothing (just the boundary) where a text has none.
+    """What is read if there is no prompt: a line feed, or nothing but the boundary if the training text has no lines.
 
-    A single line feed, which has no id of its own, is at most the end of the text.
+    A line feed without an id of its own occurs at most at the end of the training text.
     """
     line_feed = int(tokenizer.encode(NEWLINE)[0])
     learned = line_feed >= FIRST_PIECE or tokenizer.vocab_size == FIRST_PIECE
@@ -33,10 +33,7 @@ def opening(tokenizer: Tokenizer) -> str:
 
 
 def read(engine: Engine, tokenizer: Tokenizer, prompt: str | None) -> tuple[LogProbs, EngineState]:
-    """The log-probabilities (1, V) of what follows the boundary and the prompt, and the state after both.
-
-    Without a prompt (None) the `opening` is read.
-    """
+    """ln P (1, V) of the id after the boundary and the prompt, and the state; without a prompt, after the `opening`."""
     text = opening(tokenizer) if prompt is None else prompt
     return engine.read(np.concatenate([[BOUNDARY], tokenizer.encode(text)], dtype=np.int64), engine.start(1))
 
@@ -50,17 +47,16 @@ def broken() -> TrainingFault:
 
 
 class Continuation:
-    """The text of one continuation, id by id: whole characters, until there are `length` or a stop string is complete.
+    """Decodes the text of one continuation id by id, until it has `length` characters or contains a stop string.
 
-    With `opens` the first lines are left out: MIN_SKIPPED ids, and on to the end of a line. What follows them was
-    drawn by a model that has read lines, as it has in training. After the boundary and one line feed an n-gram knows
-    no more than in how many contexts a character came after a line feed, not how often, and began up to 280 of 1,000
-    names with a letter that begins none. `line_due` says that the line is too long to wait for its end.
+    With `opens` the first lines are dropped: MIN_SKIPPED ids, and the rest of the line. The model has then read whole
+    lines, as in training. After the boundary and one line feed, an n-gram with Kneser-Ney counts knows only the number
+    of contexts in which a character followed a line feed: it started up to 280 of 1,000 names with a letter that no
+    name starts with. `line_due`: the line is too long to wait for its end.
 
-    `push` returns the characters that are certain by now. The end of the text is held back while it may be the
-    beginning of a stop string, which is itself never part of the text; of several stop strings the one that is
-    complete first counts, and of those the one that began first. Raises UsageError for a negative length or an empty
-    stop string.
+    `push` returns the characters that are certain. The end of the text is held back while it may be the beginning of a
+    stop string, which is never part of the text. If several stop strings are complete, the one that ends first counts,
+    then the one that starts first. Raises UsageError for a negative length or an empty stop string.
     """
 
     def __init__(self, decoder: StreamDecoder, length: int, stop: Sequence[str], opens: bool = False) -> None:
@@ -80,7 +76,7 @@ class Continuation:
         return self.skipping and self.skipped >= MAX_SKIPPED
 
     def push(self, id: int) -> str:
-        """The characters that this id makes certain; sets `finish_reason` when they are the last."""
+        """The characters that become certain with this id; sets `finish_reason` if they are the last."""
         text = self.decoder.push(id)
         if self.skipping:
             text = self._after_lines(text)
@@ -92,13 +88,13 @@ class Continuation:
         return text
 
     def _before_stop(self, text: str) -> str:
-        """What of a text is certain, as far as stop strings go."""
+        """The part of a text that cannot belong to a stop string."""
         text, self.held = text[: self.left], ""
         if len(text) == self.left:
             self.finish_reason = "length"
-        found = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
-        if found:
-            self.finish_reason, text = "stop", text[: min(found)[1]]
+        stops = [(at + len(stop), at) for stop in self.stop if (at := text.find(stop)) >= 0]
+        if stops:
+            self.finish_reason, text = "stop", text[: min(stops)[1]]
         elif not self.finish_reason:
             certain = len(text) - self._undecided(text)
             text, self.held = text[:certain], text[certain:]
@@ -106,13 +102,13 @@ class Continuation:
         return text
 
     def fork(self) -> "Continuation":
-        """One that goes on from here on its own."""
+        """An independent copy."""
         other = copy(self)
         other.decoder = copy(self.decoder)
         return other
 
     def _after_lines(self, text: str) -> str:
-        """What of the text comes after the lines that are left out."""
+        """The part of the text after the dropped lines."""
         self.skipped += 1
         if self.skipped < MIN_SKIPPED or NEWLINE not in text:
             return ""
@@ -120,6 +116,6 @@ class Continuation:
         return text.rpartition(NEWLINE)[2]
 
     def _undecided(self, text: str) -> int:
-        """How long the longest end of the text is with which a stop string begins."""
+        """The length of the longest end of the text that is the beginning of a stop string."""
         longest = min(len(text), max(map(len, self.stop)) - 1)
         return next((n for n in range(longest, 0, -1) if any(stop.startswith(text[-n:]) for stop in self.stop)), 0)

@@ -1,4 +1,4 @@
-"""Drawing the next id of each stream of a batch, from those that are allowed there.
+"""Drawing the next id of each stream of a batch from its allowed ids.
 
 Shapes: B streams, V vocabulary.
 """
@@ -18,7 +18,7 @@ Kernel = Callable[[LogProbs, Indices, Floats, float], Indices]
 
 
 class Drawing:
-    """The draws of several streams; each keeps its place in a character spelled in bytes."""
+    """Draws ids for several streams, and keeps track of characters that are spelled in bytes."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class Drawing:
     ) -> None:
         self.allowed, self.settings = AllowedIds(engine.model, tokenizer), settings
         self.uniforms, self.newline = uniform_rows(streams, generator), int(tokenizer.encode(NEWLINE)[0])
-        self.prefixes = np.zeros(streams, np.int64)  # what has begun of a character
+        self.prefixes = np.zeros(streams, np.int64)  # (B,) see `AllowedIds`
         plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0) and settings.temperature > 0
         self.kernel = _kernel() if plain and engine.backend == "compiled" else None
 
@@ -52,7 +52,7 @@ class Drawing:
         return ids
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Go on with these rows alone."""
+        """Keep only these rows."""
         self.prefixes = self.prefixes[rows]
 
     def _draw(self, log_probs: LogProbs, uniforms: Floats, allowed: Indices) -> Indices:
@@ -72,7 +72,7 @@ def _kernel() -> Kernel:
 
 
 def uniform_rows(streams: int, generator: torch.Generator | None) -> Iterator[Floats]:
-    """Rows of one number in [0, 1) a stream, for ever; made many at a time because making one is slow."""
+    """Endless rows of one number in [0, 1) for each stream, generated many at a time, which is faster."""
     if generator is None:
         generator = torch.Generator()
         generator.seed()

@@ -1,4 +1,4 @@
-"""Texts as they grow, token by token: what every way of showing a text reads.
+"""Generation token by token, the basis of every command that samples.
 
 Shapes: B streams, V vocabulary.
 """
@@ -18,7 +18,7 @@ from charlm.inference import Engine, as_engine
 from charlm.models.base import LanguageModel
 from charlm.tokenizers.base import StreamDecoder, Tokenizer
 
-PLAIN = Sampling()
+DEFAULT_SAMPLING = Sampling()
 
 
 class Token(NamedTuple):
@@ -27,13 +27,13 @@ class Token(NamedTuple):
     stream: int
     id: int
     text: str
-    """The characters that became certain with it: none within a character or what may be a stop string."""
+    """The characters that became certain with it: none within a character or a possible stop string."""
     log_prob: float
-    """ln P given all before it, as the model says, before temperature and filters."""
+    """ln P given all tokens before, before temperature and filters."""
     top: tuple[tuple[int, float], ...]
-    """The likeliest ids in its place but the boundary and their ln P, likeliest first."""
+    """The most probable ids at its place, without the boundary, and their ln P, most probable first."""
     finish_reason: str | None
-    """Of the last token of a stream: "length" or "stop"."""
+    """"length" or "stop" for the last token of a stream."""
 
 
 def generate(
@@ -42,7 +42,7 @@ def generate(
     prompt: str | None,
     *,
     length: int,
-    settings: Sampling = PLAIN,
+    settings: Sampling = DEFAULT_SAMPLING,
     streams: int = 1,
     stop: Sequence[str] = (),
     generator: torch.Generator | None = None,
@@ -50,12 +50,12 @@ def generate(
 ) -> Iterator[Token]:
     """Continue a prompt by `streams` texts, each of `length` characters or up to a stop string; yields their tokens.
 
-    All streams read together, so their tokens alternate; one that ends leaves the batch. Close the generator to cancel.
-    Without a prompt (None) a line begins, see `opening`; what is drawn before a line begins is not shown, see
-    `Continuation`. Only ids that training showed are drawn, see `AllowedIds`. A token of several characters is cut
-    where the length ends. The draws come from `generator`, on the CPU whatever the model's device (None: a new one with
-    a seed of its own); stream b uses the same draws whenever the others end. Raises UsageError for a length, stream
-    count or stop string that makes no sense, TrainingFault for probabilities that are not numbers.
+    Streams step together, so their tokens alternate; a finished one leaves the batch. Close the generator to cancel.
+    Without a prompt (None) texts start at the beginning of a line, see `opening`; the lines drawn before are not
+    yielded, see `Continuation`. Only `AllowedIds` are drawn. A token of several characters is cut at the length.
+    The random numbers come from `generator`, on the CPU whatever the model's device (None: a new one with a random
+    seed); those of a stream do not depend on when the others end. Raises UsageError for a length, stream count or stop
+    string out of range, TrainingFault for probabilities that are not numbers.
     """
     if streams < 1:
         raise UsageError(f"must be at least 1, not {streams}", "streams")
@@ -71,12 +71,12 @@ def sample(
     prompt: str | None,
     *,
     length: int,
-    settings: Sampling = PLAIN,
+    settings: Sampling = DEFAULT_SAMPLING,
     streams: int = 1,
     stop: Sequence[str] = (),
     generator: torch.Generator | None = None,
 ) -> list[str]:
-    """The texts that `generate` writes, one for each stream, without prompt and stop string."""
+    """The texts of `generate`, one for each stream, without prompt and stop string."""
     parts: list[list[str]] = [[] for _ in range(streams)]
     for token in generate(
         as_engine(model), tokenizer, prompt, length=length, settings=settings, streams=streams, stop=stop,
@@ -100,27 +100,27 @@ def _tokens(
     log_probs, state = read(engine, tokenizer, prompt)
     log_probs, state = log_probs.repeat(len(alive), 0), engine.select(state, [0] * len(alive))
     last = int(tokenizer.encode(prompt[-1:])[-1]) if prompt else BOUNDARY
-    drawn_from = drawing.allowed.without_floor(log_probs, last)
+    draw_log_probs = drawing.allowed.without_floor(log_probs, last)
     skipping = any(text.skipping for text in texts)
     while True:
         line_due = [row for row, stream in enumerate(alive) if texts[stream].line_due] if skipping else ()
-        ids = drawing(drawn_from, alive, line_due)
-        costs = log_probs[np.arange(len(ids)), ids].tolist()
-        going = []
+        ids = drawing(draw_log_probs, alive, line_due)
+        id_log_probs = log_probs[np.arange(len(ids)), ids].tolist()
+        unfinished = []
         for row, (stream, id) in enumerate(zip(alive, ids.tolist(), strict=True)):
             continuation = texts[stream]
             hidden = continuation.skipping
             text = continuation.push(id)
             if not hidden or text or continuation.finish_reason:
                 others = tuple(likeliest(log_probs[row], top)) if top else ()
-                yield Token(stream, id, text, costs[row], others, continuation.finish_reason)
+                yield Token(stream, id, text, id_log_probs[row], others, continuation.finish_reason)
             if not continuation.finish_reason:
-                going.append(row)
-        if not going:
+                unfinished.append(row)
+        if not unfinished:
             return
         skipping = skipping and any(texts[stream].skipping for stream in alive)
-        if len(going) < len(alive):
-            alive, ids, state = [alive[row] for row in going], ids[going], engine.select(state, going)
-            drawing.keep(going)
+        if len(unfinished) < len(alive):
+            alive, ids, state = [alive[row] for row in unfinished], ids[unfinished], engine.select(state, unfinished)
+            drawing.keep(unfinished)
         log_probs, state = engine.step(ids, state)
-        drawn_from = log_probs
+        draw_log_probs = log_probs

@@ -1,4 +1,4 @@
-"""The distribution that a token is drawn from, and one draw.
+"""Temperature, top-k, top-p and min-p, and drawing from the result.
 
 Shapes: B rows, V vocabulary, K ids that may be drawn.
 """
@@ -20,7 +20,7 @@ Numbers = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Sampling(Settings):
-    """How the next token is drawn. Applied in this order: temperature, then top-k, top-p, min-p."""
+    """How the next token is drawn. Filters apply in this order: temperature, top-k, top-p, min-p."""
 
     temperature: float = setting(
         1.0, "below 1 keeps to the likely, above 1 dares more; 0 always takes the likeliest", min=0.0
@@ -33,10 +33,10 @@ class Sampling(Settings):
 
 
 def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats, allowed: Indices | None = None) -> Indices:
-    """One id for each row of log_probs (B, V); uniforms (B,) in [0, 1) decide which.
+    """Draw one id for each row of log_probs (B, V), by uniforms (B,) in [0, 1).
 
-    It is one of the ids `allowed` (K,), which ascend; by default any but the boundary. Raises TrainingFault for rows
-    that are not numbers.
+    It is one of the ids `allowed` (K,), ascending; by default any but the boundary. Raises TrainingFault for rows
+    with NaN.
     """
     if allowed is None:
         return _drawn_columns(log_probs[:, BOUNDARY + 1 :], settings, uniforms) + BOUNDARY + 1
@@ -44,7 +44,7 @@ def draw(log_probs: LogProbs, settings: Sampling, uniforms: Floats, allowed: Ind
 
 
 def _drawn_columns(scores: Numbers, settings: Sampling, uniforms: Floats) -> Indices:
-    """As `draw`, from all columns of (B, K)."""
+    """Draw a column of each row of (B, K)."""
     plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0)
     if not plain:
         scores = _filtered(scores, settings)
@@ -54,7 +54,7 @@ def _drawn_columns(scores: Numbers, settings: Sampling, uniforms: Floats) -> Ind
             raise broken()
         return best
     if plain and settings.temperature != 1:
-        scores = _cooled(scores, scores.max(1, keepdims=True), settings.temperature)
+        scores = _tempered(scores, scores.max(1, keepdims=True), settings.temperature)
     weights = np.exp(scores)
     if len(weights) == 1:
         return np.array([_drawn(weights[0], uniforms.item())])
@@ -63,12 +63,12 @@ def _drawn_columns(scores: Numbers, settings: Sampling, uniforms: Floats) -> Ind
     if not (totals > 0).all():
         raise broken()
     targets = np.minimum(uniforms * totals, np.nextafter(totals, 0))  # below the total, which rounding may reach
-    found: Indices = (sums > targets[:, None]).argmax(1)
-    return found
+    columns: Indices = (sums > targets[:, None]).argmax(1)
+    return columns
 
 
 def _drawn(weights: Numbers, uniform: float) -> int:
-    """As `_drawn_columns` does it for a single row, which takes a third of the time."""
+    """`_drawn_columns` for the weights (K,) of a single row, three times as fast."""
     sums = np.add.accumulate(weights, dtype=np.float64)
     total = sums.item(-1)
     if not total > 0:
@@ -77,52 +77,52 @@ def _drawn(weights: Numbers, uniform: float) -> int:
 
 
 def filter_log_probs(log_probs: LogProbs, settings: Sampling) -> LogProbs:
-    """(B, V) -> (B, V): the normalised distribution that is drawn from, -inf for the boundary and all that is left out.
+    """(B, V) -> (B, V): ln of the normalised distribution to draw from, -inf for the boundary and ids filtered out.
 
-    Temperature divides the log-probabilities (0: the likeliest has them all); top-k keeps the k likeliest (Fan et al.
-    2018); top-p the fewest whose sum reaches p (Holtzman et al. 2020); min-p those of at least p times the likeliest
-    (Nguyen et al. 2024). Of equals the lower id goes first.
+    Temperature divides the log-probabilities (0: only the most probable id remains); top-k keeps the k most probable
+    ids (Fan et al. 2018); top-p the fewest whose sum reaches p (Holtzman et al. 2020); min-p those with at least p
+    times the highest probability (Nguyen et al. 2024). Of equal ids the lower comes first.
     """
-    found = np.full_like(log_probs, -np.inf)
-    found[:, BOUNDARY + 1 :] = _filtered(log_probs[:, BOUNDARY + 1 :], settings)
-    return found
+    filtered = np.full_like(log_probs, -np.inf)
+    filtered[:, BOUNDARY + 1 :] = _filtered(log_probs[:, BOUNDARY + 1 :], settings)
+    return filtered
 
 
 def _filtered(log_probs: Numbers, settings: Sampling) -> Numbers:
-    """As `filter_log_probs`, all columns of (B, K)."""
+    """`filter_log_probs` for all columns of (B, K)."""
     order = np.argsort(-log_probs, axis=1, kind="stable")
     ranked: Numbers = np.take_along_axis(log_probs, order, 1)
     if settings.temperature == 0:
         ranked[:, 1:] = -np.inf
     else:
-        ranked = _cooled(ranked, ranked[:, :1], settings.temperature)
+        ranked = _tempered(ranked, ranked[:, :1], settings.temperature)
     if settings.top_k:
         ranked[:, settings.top_k :] = -np.inf
     probabilities = _normalised(np.exp(ranked - ranked[:, :1]))
     dropped = probabilities < settings.min_p * probabilities[:, :1]
     if settings.top_p < 1:
         dropped |= probabilities.cumsum(1) - probabilities >= settings.top_p
-    kept = np.zeros_like(log_probs)
-    np.put_along_axis(kept, order, _normalised(np.where(dropped, 0, probabilities)), 1)
+    filtered = np.zeros_like(log_probs)
+    np.put_along_axis(filtered, order, _normalised(np.where(dropped, 0, probabilities)), 1)
     with np.errstate(divide="ignore"):
-        found: Numbers = np.log(kept)
-    return found
+        filtered_log_probs: Numbers = np.log(filtered)
+    return filtered_log_probs
 
 
-def _cooled(scores: Numbers, best: Numbers, temperature: float) -> Floats:
-    """What is left of log-probabilities (B, V), the greatest of each row being `best`, at a temperature."""
+def _tempered(scores: Numbers, best: Numbers, temperature: float) -> Floats:
+    """Log-probabilities (B, V) minus their row's largest, `best`, divided by the temperature."""
     with np.errstate(over="ignore", invalid="ignore"):
-        cooled: Floats = (scores - best).astype(np.float64) / temperature
-    return cooled
+        tempered: Floats = (scores - best).astype(np.float64) / temperature
+    return tempered
 
 
 def _normalised(weights: Floats) -> Floats:
-    sums: Floats = weights / weights.sum(1, keepdims=True)
-    return sums
+    probabilities: Floats = weights / weights.sum(1, keepdims=True)
+    return probabilities
 
 
 def likeliest(log_probs: LogProbs, count: int) -> list[tuple[int, float]]:
-    """The ids with the highest log-probabilities (V,) but the boundary, which is never read; the lower of equals."""
+    """The `count` most probable ids of log_probs (V,) without the boundary; of equal ones the lower first."""
     pieces = log_probs[BOUNDARY + 1 :]
     count = min(count, len(pieces))
     if not count:
@@ -130,7 +130,7 @@ def likeliest(log_probs: LogProbs, count: int) -> list[tuple[int, float]]:
     if count == 1:
         best: Indices = np.array([pieces.argmax()])
     else:
-        least = np.partition(pieces, -count)[-count]
-        above = np.flatnonzero(pieces >= least)
-        best = above[np.argsort(-pieces[above], kind="stable")][:count]
+        threshold = np.partition(pieces, -count)[-count]
+        candidates = np.flatnonzero(pieces >= threshold)
+        best = candidates[np.argsort(-pieces[candidates], kind="stable")][:count]
     return list(zip((best + BOUNDARY + 1).tolist(), pieces[best].tolist(), strict=True))

@@ -1,13 +1,13 @@
-"""How good a model is on a text: the numbers of the whole house, defined once.
+"""Evaluation of a model on a text; all of charlm's metrics are defined here.
 
 scoring    bits of each token, with all context or the last few characters
-dynamic    bits of each token, by a model that goes on learning
-walk       one walk over a text
-result     the figures, and the difference of two
-bootstrap  how sure they are
-reference  what needs no model
-learned    how much of a text was learned from
-recording  a figure into the card of its run
+dynamic    bits of each token by dynamic evaluation
+walk       `evaluate`: one pass over a text
+result     the metrics, and the difference of two evaluations
+bootstrap  confidence intervals
+reference  baselines without a model: compressors, uniform
+learned    the share of a text that is in the training text
+recording  storing a result in the card of its run
 """
 
 from charlm.evaluation.bootstrap import with_seeds

@@ -1,7 +1,7 @@
-"""How sure a measured figure is: bootstrap over blocks of the held-out text, and the spread over training seeds.
+"""Confidence intervals: a bootstrap over blocks of the held-out text, and the variance over training seeds.
 
-The blocks of a text are drawn again with replacement, many times; how the figure moves shows how much it owes to this
-text. How much it owes to the seed, several trainings show.
+Resampling the blocks of a text shows how much a figure depends on this text; several trainings show how much it depends
+on the seed.
 """
 
 import math
@@ -15,17 +15,17 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-FEWEST_BLOCKS = 5
-"""Fewer blocks than this say nothing about how blocks differ."""
+MIN_BLOCKS = 5
+"""With fewer blocks their variance is not known well enough."""
 
 CONFIDENCE = 0.95
 
 QUANTILE_STEPS = 1 << 12
-"""Of the integral that Student's t is taken from."""
+"""Steps of the numerical integral in `student_quantile`."""
 
 
 def ratio_interval(bits: Floats, characters: Indices, *, resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of sum(bits) / sum(characters), both (N,) per block; infinite for too few blocks to tell.
+    """The 95 % interval of sum(bits) / sum(characters), both (N,) per block; infinite for too few blocks.
 
     The expanded percentile interval of Hesterberg (2015, "What Teachers Should Know About the Bootstrap", section 5):
     plain percentiles of N blocks are too narrow by about sqrt((N-1)/N) z/t, so that they cover 93 % at N = 20.
@@ -35,9 +35,9 @@ def ratio_interval(bits: Floats, characters: Indices, *, resamples: int = 2000, 
 
 
 def ratio_intervals(bits: Floats, characters: Indices, *, resamples: int = 2000, seed: int = 0) -> Floats:
-    """The same of many texts in the same blocks: bits (D, N), characters (N,) -> (D, 2), low and high."""
+    """`ratio_interval` for D rows of bits over the same blocks: (D, N), characters (N,) -> (D, 2), low and high."""
     D, N = bits.shape
-    if N < FEWEST_BLOCKS:
+    if N < MIN_BLOCKS:
         return np.tile([-np.inf, np.inf], (D, 1))
     weights = np.random.default_rng(seed).multinomial(N, np.full(N, 1 / N), resamples)  # (resamples, N)
     ratios = (bits @ weights.T) / (weights @ characters)  # (D, resamples)
@@ -52,25 +52,28 @@ def with_seeds(
 ) -> tuple[float, float]:
     """The 95 % interval of an estimate that depends on the text and on the training seeds.
 
-    `interval` is that of the text alone, from a bootstrap over so many `blocks`; each of `seeds` holds the figures of
-    one model's trainings, whose mean went into the estimate. A single training shows no spread and adds nothing.
+    `interval` is that of the text alone, from a bootstrap over `blocks` blocks; each of `seeds` holds the figures of
+    one model's trainings, whose mean is part of the estimate. A single training has no variance and adds nothing.
 
     The two sources of error are independent, so their variances add up: the text's is recovered from its interval
     (Zou & Donner 2008, Statistics in Medicine 27, 1693), that of a mean over S seeds is s^2 / S. The sum has Student's
-    t with Satterthwaite's degrees of freedom (1946, Biometrics Bulletin 2, 110), from blocks - 1 of the text's and
-    S - 1 of each model's seeds. With no text error this is Welch's interval, with no seed error the bootstrap's. What
-    one seed does differently on one block counts in both variances, so it covers 95 % or somewhat more (simulated in
-    the tests; the bootstrap alone covers 50 to 90 % there).
+    t distribution with Satterthwaite's degrees of freedom (1946, Biometrics Bulletin 2, 110), computed from blocks - 1
+    of the text and S - 1 of each model's seeds. Without text error this is Welch's interval, without seed error the
+    bootstrap's. The interaction of seed and block counts in both variances, so the interval covers 95 % or slightly
+    more (simulated in the tests; the bootstrap alone covers 50 to 90 % there).
     """
     spreads = [(variance(figures) / len(figures), len(figures) - 1) for figures in seeds if len(figures) > 1]
     if not spreads or not all(map(math.isfinite, interval)):
         return interval
-    low, high = (_half(estimate - interval[0], blocks - 1, spreads), _half(interval[1] - estimate, blocks - 1, spreads))
+    low, high = (
+        _half_width(estimate - interval[0], blocks - 1, spreads),
+        _half_width(interval[1] - estimate, blocks - 1, spreads),
+    )
     return estimate - low, estimate + high
 
 
-def _half(distance: float, degrees: int, spreads: Sequence[tuple[float, int]]) -> float:
-    """From the estimate to an end of its interval: `distance` for the text alone; `spreads` are (variance, degrees)."""
+def _half_width(distance: float, degrees: int, spreads: Sequence[tuple[float, int]]) -> float:
+    """The half-width of an interval whose half-width is `distance` for the text alone; (variance, degrees) of seeds."""
     probability = 0.5 + CONFIDENCE / 2
     parts = [((distance / student_quantile(probability, degrees)) ** 2, degrees), *spreads]
     total = math.fsum(part for part, _ in parts)
@@ -82,9 +85,9 @@ def _half(distance: float, degrees: int, spreads: Sequence[tuple[float, int]]) -
 
 @cache
 def student_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t for 1 to 1,000 degrees, to four digits.
+    """The quantile of Student's t distribution for 1 to 1,000 degrees of freedom, to four digits.
 
-    With t = sqrt(degrees) tan(angle) the density is proportional to cos(angle)^(degrees - 1), which is integrated.
+    Substituting t = sqrt(degrees) tan(angle), the density is proportional to cos(angle)^(degrees - 1).
     """
     angles = (np.arange(QUANTILE_STEPS) + 0.5) * (math.pi / QUANTILE_STEPS) - math.pi / 2
     below = (np.cos(angles) ** (degrees - 1)).cumsum()  # up to the upper edge of each step

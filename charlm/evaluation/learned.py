@@ -1,4 +1,4 @@
-"""How much of a text a run has learned from: what tells a figure of prediction from one of memory."""
+"""How much of a text occurs in the training text of a run: a high share means that its figure measures memory."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -10,24 +10,24 @@ from charlm.progress import Listener, silent
 
 
 class LearnedShare(NamedTuple):
-    """The share of a text that stands in what a run learned from; a lower bound where that cannot all be read again."""
+    """The share of a text that occurs in the training texts of a run; a lower bound unless all could be read."""
 
     share: float
     complete: bool
 
     @property
     def known(self) -> float | None:
-        """The share, or None where nothing can be said."""
+        """The share; None if nothing is known."""
         return self.share if self.complete or self.share else None
 
 
 def learned_share(
     text: Text, history: History, own: Reopened | None = None, progress: Listener = silent
 ) -> LearnedShare:
-    """How much of a text stands word for word (see `share_in`) in the training text of a run and of its parents.
+    """The share of a text that occurs literally (see `share_in`) in the training text of a run or of its parents.
 
-    `own` is the run's corpus where it has been opened already. A text that a run learned from and that
-    is not there any more is known by its SHA-256 where the whole of it stands at the beginning.
+    `own` is the run's corpus, if it is open already. A training text that no longer exists is recognised by its SHA-256
+    if the text begins with the whole of it.
     """
     corpora = [history.corpus, *(parent.get("corpus") for parent in history.parents)]
     texts, complete = [], True
@@ -43,7 +43,7 @@ def learned_share(
 
 
 def _sizes(history: History, corpora: list[Any]) -> Iterator[tuple[int, str]]:
-    """Characters and SHA-256 of each text that was learned from, as far as the card has them."""
+    """The length in characters and the SHA-256 of each training text, if the card has them."""
     for described in corpora:
         try:
             yield int(described["characters"]["training"]), str(described["sha256"]["training"])

@@ -1,4 +1,4 @@
-"""An evaluation, noted in the card of the run that it is about."""
+"""Recording an evaluation in the card of its run."""
 
 import math
 from pathlib import Path
@@ -8,9 +8,9 @@ from charlm.evaluation.result import Evaluation
 
 
 def record(path: Path, weights: str, evaluation: Evaluation) -> None:
-    """Note what the run's `weights` (their digest) cost if this is the figure by which runs are compared.
+    """Record the figure of the run's `weights` (a digest) if it is comparable between runs.
 
-    That is: of the whole text that the run held out, with all context, and by a model that learned nothing meanwhile.
+    It is comparable if the text is the whole held-out text of the run, read with all context, without learning.
     """
     if evaluation.context is None and evaluation.dynamic is None:
         low, high = evaluation.interval

@@ -1,4 +1,4 @@
-"""What no model at all achieves: the numbers that a trained model has to beat."""
+"""Baselines without a model, which a trained model should beat."""
 
 import lzma
 import math
@@ -10,12 +10,12 @@ from typing import Protocol
 
 from charlm.corpus import Text
 
-UNICODE = 0x110000 - 0x800
-"""Characters there are: all code points but the surrogates."""
+UNICODE_CHARACTERS = 0x110000 - 0x800
+"""All code points but the surrogates."""
 
 
 class Compressor(Protocol):
-    """What zlib's and lzma's compressors share."""
+    """The interface of the compressors of zlib and lzma."""
 
     def compress(self, data: bytes, /) -> bytes: ...  # noqa: D102
     def flush(self) -> bytes: ...  # noqa: D102
@@ -25,14 +25,14 @@ COMPRESSORS: dict[str, tuple[Callable[[], Compressor], int]] = {
     "gzip -9": (lambda: zlib.compressobj(9, zlib.DEFLATED, 31), 2**20),
     "xz -9": (lambda: lzma.LZMACompressor(preset=9), 2**26),
 }
-"""How each is started, and how many bytes of the training text it is given first: no fewer than it can look back on."""
+"""How to create each, and the bytes of the training text that it reads first: at least its window."""
 
 
 def baselines(training: Text, held_out: Text) -> dict[str, float]:
-    """Bits per character of the held-out text without a model, by the name that a table shows.
+    """Bits per character of the held-out text without a model, by the name in tables.
 
-    A compressor costs compressed(training + held out) - compressed(training); of a very long training text it gets the
-    end. Both texts are read as streams.
+    For a compressor this is compressed(training + held out) - compressed(training); it reads only the end of a long
+    training text. Both texts are read as streams.
     """
     bits = {"uniform": uniform_bits(training, held_out)}
     for name, (start, reach) in COMPRESSORS.items():
@@ -43,13 +43,16 @@ def baselines(training: Text, held_out: Text) -> dict[str, float]:
 
 
 def uniform_bits(training: Text, held_out: Text) -> float:
-    """Bits of the held-out text when every character of the training text's alphabet is equally likely.
+    """Bits of the held-out text if all characters of the training text are equally likely.
 
-    Where the held-out text has others, the alphabet gets an escape sign, after which all the rest of Unicode is.
+    If the held-out text has other characters, an escape symbol is added, after which all others of Unicode are equally
+    likely.
     """
     alphabet = _counts(training).keys()
     unseen = sum(count for character, count in _counts(held_out).items() if character not in alphabet)
-    return held_out.characters * math.log2(len(alphabet) + (unseen > 0)) + unseen * math.log2(UNICODE - len(alphabet))
+    return held_out.characters * math.log2(len(alphabet) + (unseen > 0)) + unseen * math.log2(
+        UNICODE_CHARACTERS - len(alphabet)
+    )
 
 
 def _counts(text: Text) -> Counter[str]:
@@ -65,14 +68,14 @@ def _bytes(text: Text) -> Iterator[bytes]:
 
 def _tail(text: Text, size: int) -> bytes:
     """The last `size` bytes of a text, or all of it."""
-    kept: deque[bytes] = deque()
-    excess = -size  # bytes held beyond the size
+    chunks: deque[bytes] = deque()
+    excess = -size  # bytes in `chunks` beyond the size
     for chunk in _bytes(text):
-        kept.append(chunk)
+        chunks.append(chunk)
         excess += len(chunk)
-        while excess >= len(kept[0]):
-            excess -= len(kept.popleft())
-    return b"".join(kept)[-size:]
+        while excess >= len(chunks[0]):
+            excess -= len(chunks.popleft())
+    return b"".join(chunks)[-size:]
 
 
 def _compressed(compressor: Compressor, chunks: Iterable[bytes]) -> int:

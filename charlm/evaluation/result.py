@@ -1,4 +1,4 @@
-"""What an evaluation found, in the words of the field, and how two of them are told apart."""
+"""The result of an evaluation, and the difference of two."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from charlm.evaluation.bootstrap import Floats, Indices, ratio_interval, with_se
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one text: the bits that its tokens cost, summed in float64, and the text's own size.
+    """One model on one text: the bits of its tokens, summed in float64, and the size of the text.
 
     `block_bits` and `block_characters` (K,) split both sums into consecutive blocks of at least 1 KiB of the text's
-    UTF-8; a token's bits go to the block of its last byte, a character to that of its first. `context` is how many
-    characters the model was allowed to see; None: as many as it can use. `dynamic` says how the model went on learning
-    meanwhile; None: it did not. `adapt` says what changed while the text was read: "none", "counts" (of a model that
-    counts on, such as an n-gram with a cache) or "all" (dynamic evaluation); figures of different kinds do not compare.
+    UTF-8; a token's bits belong to the block of its last byte, a character to that of its first. `context`: how many
+    characters the model saw; None: as many as it can use. `dynamic`: the settings of dynamic evaluation; None: the
+    model did not learn. `adapt`: what changed while the text was read: "none", "counts" (of a counting model that
+    adapts, such as an n-gram with a cache) or "all" (dynamic evaluation); only equal kinds are comparable.
     """
 
     tokens: int
@@ -36,46 +36,46 @@ class Evaluation:
 
     @property
     def bits(self) -> float:
-        """- sum of log2 P(token | everything before it) over the whole text."""
+        """The sum of -log2 P(token | all tokens before it) over the whole text."""
         return float(self.block_bits.sum())
 
     @property
     def nats(self) -> float:
-        """The same sum in nats."""
+        """`bits` in nats."""
         return self.bits * math.log(2)
 
     @property
     def bits_per_character(self) -> float:
-        """The headline."""
+        """The main metric: bits divided by the characters of the text."""
         return self.bits / self.characters
 
     @property
     def bits_per_byte(self) -> float:
-        """Comparable with compressors."""
+        """Bits divided by the bytes of the text, comparable with compressors."""
         return self.bits / self.bytes
 
     @property
     def nats_per_character(self) -> float:
-        """What most training logs print."""
+        """Nats divided by the characters of the text."""
         return self.nats / self.characters
 
     @property
     def perplexity(self) -> float:
-        """Per character."""
+        """Perplexity per character."""
         return math.pow(2, self.bits_per_character)
 
     @property
     def perplexity_per_token(self) -> float:
-        """Per token; only for the same tokenizer."""
+        """Perplexity per token; only comparable for the same tokenizer."""
         return math.pow(2, self.bits / self.tokens)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % block-bootstrap interval of bits per character; infinite for a text too short to tell."""
+        """The 95 % block-bootstrap interval of bits per character; infinite for a text that is too short."""
         return ratio_interval(self.block_bits, self.block_characters)
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure by its name, without the blocks; the interval is null where it is infinite."""
+        """Every metric by its name, without the blocks; an infinite end of the interval is null."""
         sums = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("block_")}
         interval = [end if math.isfinite(end) else None for end in self.interval]
         return {**{name: getattr(self, name) for name in FIGURES}, "interval": interval, **sums}
@@ -94,7 +94,7 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Difference:
-    """How many bits per character one evaluation costs more than another: on this text, and where 95 % would lie."""
+    """The difference of two evaluations in bits per character: on this text, and its 95 % interval."""
 
     mean: float
     low: float
@@ -111,10 +111,9 @@ def paired_difference(
 ) -> Difference:
     """Bits per character of `a` minus those of `b`, with the interval of the difference itself.
 
-    The same blocks of the text are drawn for both, so what makes a passage hard for both cancels out (Koehn 2004).
-    Where the evaluations are means over several trainings, `seeds` has the bits per character of each training of `a`
-    and of `b`: their spread then belongs to the interval (see `with_seeds`). Raises UsageError if the two did not read
-    the same text.
+    The same blocks of the text are resampled for both, so passages that are hard for both cancel out (Koehn 2004).
+    If the evaluations are means over several trainings, `seeds` has the bits per character of each training of `a`
+    and of `b`: their variance is then part of the interval (see `with_seeds`). Raises UsageError if the texts differ.
     """
     if a.text_sha256 != b.text_sha256:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""The bits that a model pays for each token of a text: given all before it, or given only the last few characters.
+"""The bits of each token of a text, given all tokens before it or only the last few characters.
 
 Shapes: B windows, N tokens, V vocabulary.
 """
@@ -19,21 +19,21 @@ from charlm.models.base import LanguageModel, State, device_of, evaluating
 from charlm.threads import ThreadTuner
 from charlm.tokenizers.base import Tokenizer
 
-SEGMENT = 2**15
-"""Targets whose windows are cut out and grouped together."""
+TARGETS_PER_SEGMENT = 2**15
+"""Targets whose windows are collected and batched together."""
 
 
 def token_bits(model: LanguageModel, ids: Stream, *, chunk: int | None = None) -> Iterator[Floats]:
     """Bits of every id, given the boundary and all ids before it; (N,) float64 in all, `chunk` at a time.
 
-    The state is carried from chunk to chunk, so the chunk changes the speed, never the numbers. Raises TrainingFault
-    for a probability that is zero or not a number.
+    The state is carried from chunk to chunk, so the chunk affects only the speed. Raises TrainingFault for a
+    probability that is zero or not a number.
     """
     return (bits for _, _, bits in passes(model, ids, chunk or model.chunk))
 
 
 def passes(model: LanguageModel, ids: Stream, chunk: int) -> Iterator[tuple[Indices, State, Floats]]:
-    """The walk of `token_bits`, `chunk` tokens at a time: the id before them and they, the state before, their bits."""
+    """Score a text `chunk` tokens at a time: yields the ids with the one before them, the state before, the bits."""
     state, last = model.initial_state(1), BOUNDARY
     with ThreadTuner() as tuner:
         for begin in range(0, len(ids), chunk):
@@ -52,13 +52,13 @@ def windowed_token_bits(
 ) -> Iterator[Floats]:
     """Bits of every id, given only the tokens that lie wholly within the last `context` characters before it.
 
-    Bytes of a character that is not yet complete are always seen. The boundary is seen where the window reaches the
-    start of the text, or has no token in it at all. (N,) float64 in all, in order; with `places`, which ascend, those
-    of the ids there and no others. Raises UsageError for a context below 1, TrainingFault as `token_bits` does.
+    Bytes of an incomplete character are always included. The boundary is included if the window reaches the start of
+    the text or contains no token. (N,) float64 in all, in order; with `places`, ascending, only the bits of the ids
+    there. Raises UsageError for a context below 1, TrainingFault as `token_bits` does.
     """
     if context < 1:
         raise UsageError(f"must be at least 1 character, not {context}", "context")
-    tokens = min(2**15, max(1, 2**25 // model.vocab_size))  # what one batch may hold, all windows together
+    tokens = min(2**15, max(1, 2**25 // model.vocab_size))  # of all windows in a batch
     with evaluating(model):
         for begin, stream, starts, targets in _windows(tokenizer, ids, context):
             if places is None:
@@ -81,13 +81,13 @@ def windowed_token_bits(
 
 
 def _windows(tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[tuple[int, Indices, Indices, Indices]]:
-    """(position of the first target, a stream, where each window starts in it, where its target is), a segment each."""
+    """For each segment: the position of its first target, a stream, and the start and target of each window in it."""
     begun, within = characters_of(tokenizer)
     reach = 4 * (context + 1)  # no character takes more than four tokens
-    for begin in range(0, len(ids), SEGMENT):
+    for begin in range(0, len(ids), TARGETS_PER_SEGMENT):
         first = max(0, begin - reach)
-        segment = ids[first : begin + SEGMENT]
-        character = np.cumsum(begun[segment]) - begun[segment] - within[segment]  # the one that each token begins in
+        segment = ids[first : begin + TARGETS_PER_SEGMENT]
+        character = np.cumsum(begun[segment]) - begun[segment] - within[segment]  # the character each token begins in
         oldest = character[begin - first :] - context
         starts = np.searchsorted(character, oldest) + 1
         if first == 0:
@@ -97,7 +97,7 @@ def _windows(tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[tuple[
 
 
 def characters_of(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
-    """How many characters begin in each id's bytes, and 1 if its first byte lies within one; both (V,)."""
+    """The number of characters that begin in each id's bytes, and 1 if its first byte continues one; both (V,)."""
     continued = [[byte & 0xC0 == 0x80 for byte in piece] for piece in tokenizer.pieces()]
     begun = [len(piece) - sum(piece) for piece in continued]
     within = [int(piece[:1] == [True]) for piece in continued]
@@ -106,7 +106,7 @@ def characters_of(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
 
 @torch.inference_mode()
 def score(model: LanguageModel, windows: Indices, state: State) -> tuple[Floats, State]:
-    """(B, T + 1) ids -> (B, T) bits of all but the first, after `state`; and the state after all but the last."""
+    """(B, T + 1) ids -> (B, T) bits of all but the first, and the state after all but the last."""
     ids = torch.from_numpy(windows).to(device_of(model))
     log_probs, state = model.score(ids[:, :-1], ids[:, 1:], state)
     return bits_of(log_probs), state
@@ -119,7 +119,7 @@ def bits_of(log_probs: Tensor) -> Floats:
 
 
 def check_finite(bits: Floats, begin: int | Indices) -> None:
-    """Raises TrainingFault for bits that are not numbers, of the tokens from `begin` on or at each place in it."""
+    """Raises TrainingFault for bits that are not finite. `begin`: the number of the first token, or of each token."""
     bad = np.flatnonzero(~np.isfinite(bits))
     if len(bad):
         place = begin + bad[0] if isinstance(begin, int) else begin[bad[0]]

@@ -1,4 +1,4 @@
-"""One walk over a text, every token scored once.
+"""`evaluate`: one pass over a text that scores every token once.
 
 Shapes: N tokens, K blocks, U unseen characters.
 """
@@ -20,12 +20,10 @@ from charlm.models.base import LanguageModel
 from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
 
-LEAST_BLOCK = 1024
-"""Bytes of a block, at least."""
-
-MOST_BLOCKS = 32
-"""A longer text is cut into longer blocks, not into more of them: a scene or a file suits one model or another for some
-kilobytes, and blocks should be independent (tests/benchmarks/NOTES.md: those of 1 KB made intervals half as wide)."""
+MIN_BLOCK_BYTES = 1024
+MAX_BLOCKS = 32
+"""Long texts have longer blocks, not more of them: blocks should be independent, but a scene or a file favours one
+model for some kilobytes (tests/benchmarks/NOTES.md: blocks of 1 KB made intervals half as wide)."""
 
 
 def evaluate(
@@ -37,20 +35,16 @@ def evaluate(
     dynamic: Dynamic | None = None,
     progress: Listener = silent,
 ) -> Evaluation:
-    """What the model pays for the whole text: one stream, the boundary first, each token once, sums in float64.
+    """Score the whole text as one stream that starts with the boundary; sums are float64.
 
-    With `context` the model sees only the last so many characters before each token. With `dynamic` a copy of it
-    goes on learning from what it has been asked (see `dynamic_token_bits`), which is another figure. `progress` is told
-    (what is being done, fraction done); `seconds` are those of scoring alone. Raises DataError for an empty text,
+    With `context` the model sees only the last `context` characters before each token. With `dynamic` a copy of the
+    model continues to learn (see `dynamic_token_bits`), which is a figure of another kind. `progress` is called with
+    (activity, fraction done); `seconds` is the time of scoring alone. Raises DataError for an empty text,
     CheckpointError for a tokenizer that is not the model's, UsageError for a context below 1 or a `dynamic` that does
     not fit, TrainingFault for a probability that is zero or not a number.
     """
-    if dynamic is not None and context is not None:
-        raise UsageError("learns from all of the text before each character: it goes with no `context`", "dynamic")
-    if dynamic is not None and not model.by_gradient:
-        raise UsageError(
-            f"is for networks: {type(model).__name__} has no gradients of its own to learn by; leave it out", "dynamic"
-        )
+    if dynamic is not None:
+        _check_dynamic(model, context)
     ids = ids_of(model, tokenizer, text, progress)
     unseen = tokenizer.unseen(ids)
     of_unseen, lengths, block_characters = _marked(unseen, len(ids)), tokenizer.byte_lengths(), _block_characters(text)
@@ -81,6 +75,15 @@ def evaluate(
     )
 
 
+def _check_dynamic(model: LanguageModel, context: int | None) -> None:
+    if context is not None:
+        raise UsageError("learns from all of the text before each character: it goes with no `context`", "dynamic")
+    if not model.by_gradient:
+        raise UsageError(
+            f"is for networks: {type(model).__name__} has no gradients of its own to learn by; leave it out", "dynamic"
+        )
+
+
 def ids_of(model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Listener = silent) -> Stream:
     """The ids of a text for a model to read; raises DataError and CheckpointError as `evaluate` does."""
     if not text.characters:
@@ -90,7 +93,7 @@ def ids_of(model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Lis
 
 
 def check_vocabulary(model: LanguageModel, tokenizer: Tokenizer) -> None:
-    """Raises CheckpointError for a tokenizer that has more or fewer ids than the model."""
+    """Raises CheckpointError for a tokenizer with another number of ids than the model."""
     if tokenizer.vocab_size != model.vocab_size:
         raise CheckpointError(
             f"the tokenizer has {tokenizer.vocab_size} ids and the model {model.vocab_size}: they are of different runs"
@@ -106,7 +109,7 @@ def _token_bits(
 
 
 def _marked(spans: Indices, tokens: int) -> npt.NDArray[np.bool_]:
-    """Which of (N,) tokens lie in one of the spans (U, 2), first token and one past the last."""
+    """(N,): whether each token lies in one of the spans (U, 2), each its first token and one past its last."""
     changes = np.zeros(tokens + 1, dtype=np.int8)
     changes[spans[:, 0]] += 1
     changes[spans[:, 1]] -= 1
@@ -114,7 +117,7 @@ def _marked(spans: Indices, tokens: int) -> npt.NDArray[np.bool_]:
 
 
 def _block_characters(text: Text) -> Indices:
-    """How many characters begin in each block, (K,)."""
+    """The number of characters that begin in each block, (K,)."""
     counts, byte = np.zeros(int(_block(text, np.array(text.bytes))) + 1, dtype=np.int64), 0
     for chunk in text.chunks():
         utf8 = np.frombuffer(chunk.encode(), dtype=np.uint8)
@@ -124,6 +127,6 @@ def _block_characters(text: Text) -> Indices:
 
 
 def _block(text: Text, byte: Indices) -> Indices:
-    """The number of the block that each byte of the text lies in; the last one takes in what is left over."""
-    size = max(LEAST_BLOCK, math.ceil(text.bytes / MOST_BLOCKS))
+    """The number of the block of each byte; the last block includes the remainder."""
+    size = max(MIN_BLOCK_BYTES, math.ceil(text.bytes / MAX_BLOCKS))
     return np.minimum(byte // size, max(0, text.bytes // size - 1))

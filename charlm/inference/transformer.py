@@ -160,9 +160,7 @@ class TransformerEngine(Engine):
     @override
     def read(self, tokens: Sequence[int] | Tokens, state: CacheState) -> tuple[LogProbs, CacheState]:
         stream, log_probs = np.array(tokens, np.int64), self.output.empty(1)
-        for begin in range(
-            0, len(stream), self.chunk
-        ):  # whatever slots are free: the same calls give the same bits
+        for begin in range(0, len(stream), self.chunk):  # whatever slots are free: the same calls give the same bits
             chunk = stream[begin : begin + self.chunk]
             x, state = self._read(chunk, self._claimed(state, len(chunk)))
         self.output.write(stream[-1:], x[-1:], log_probs)

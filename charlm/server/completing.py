@@ -11,7 +11,7 @@ import torch
 from charlm.analysis.surprisal import places
 from charlm.config import BOUNDARY
 from charlm.decoding import likeliest
-from charlm.decoding.beam import Sought
+from charlm.decoding.beam import BeamSettings
 from charlm.inference import EngineState, LogProbs, reading
 from charlm.models.base import device_of
 from charlm.server.errors import ApiError
@@ -100,7 +100,7 @@ def complete_by_beams(
 ) -> Steps:
     """The best texts that beam search finds, as choices in their order."""
     log_probs, state = yield from read_prompt(model, ids)
-    sought = Sought(asked.max_tokens, asked.beams or 1, asked.n, asked.length_penalty, asked.stop)
+    sought = BeamSettings(asked.max_tokens, asked.beams or 1, asked.n, asked.length_penalty, asked.stop)
     found = yield from search(model, log_probs, state, sought)
     echoed = model.decode(ids) if asked.echo else ""
     for index, hypothesis in zip(choices, found, strict=False):

@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from charlm.checkpoint import read_card, result_of
-from charlm.decoding.beam import Node, Sought
+from charlm.decoding.beam import BeamSettings, Node
 from charlm.errors import CheckpointError
 from charlm.server.completing import read_prompt, works
 from charlm.server.errors import ApiError
@@ -154,7 +154,7 @@ class Playground:
         penalty = fields.number("length_penalty", 0.0, 0.0, 10.0)
         stop = ("\n",) if fields.boolean("to_line_end") else ()
         fields.end()
-        sought = Sought(length, beams, beams, penalty, stop)
+        sought = BeamSettings(length, beams, beams, penalty, stop)
         events = self.service.events(request, model, partial(_searched, model, prompt, sought))
         return EventStream(_as_events(await anext(events), events))
 
@@ -181,7 +181,7 @@ class Playground:
         return text
 
 
-def _searched(model: ServedModel, prompt: str, sought: Sought, job: Job) -> list[Work]:
+def _searched(model: ServedModel, prompt: str, sought: BeamSettings, job: Job) -> list[Work]:
     def told(nodes: Sequence[Node]) -> None:
         job.send({"nodes": [{**asdict(node), "token": model.names[node.token]} for node in nodes]})
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator
 
-from charlm.decoding.beam import Hypothesis, Node, Sought
+from charlm.decoding.beam import BeamSettings, Hypothesis, Node
 from charlm.decoding.beam import search as beam_steps
 from charlm.inference import EngineState, LogProbs
 from charlm.server.library import ServedModel
@@ -12,7 +12,7 @@ def search(
     model: ServedModel,
     log_probs: LogProbs,
     state: EngineState,
-    sought: Sought,
+    sought: BeamSettings,
     on_step: Callable[[list[Node]], None] = lambda _: None,
 ) -> Generator[None, None, list[Hypothesis]]:
     """The best texts found, best first, given what comes next (1, V); yields after each step and tells its nodes."""

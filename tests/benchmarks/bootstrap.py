@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from charlm.evaluation.bootstrap import ratio_intervals
-from charlm.evaluation.walk import LEAST_BLOCK, MOST_BLOCKS
+from charlm.evaluation.walk import MIN_BLOCK_BYTES, MAX_BLOCKS
 
 PASSAGE = 64  # characters
 
@@ -31,7 +31,7 @@ def differences(draws: int, blocks: int, size: int, lasting: int, seed: int) -> 
 
 def coverage(draws: int, kilobytes: int, lasting: int, seed: int = 1) -> float:
     """The share of draws whose interval holds 0."""
-    block = max(LEAST_BLOCK, -(-1024 * kilobytes // MOST_BLOCKS))  # bytes
+    block = max(MIN_BLOCK_BYTES, -(-1024 * kilobytes // MAX_BLOCKS))  # bytes
     blocks, size = 1024 * kilobytes // block, block // PASSAGE
     ends = ratio_intervals(differences(draws, blocks, size, lasting, seed), np.full(blocks, PASSAGE * size))
     return float(((ends[:, 0] <= 0) & (ends[:, 1] >= 0)).mean())
