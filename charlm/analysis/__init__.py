@@ -1,14 +1,14 @@
-"""Why a model costs what it costs: analyses of one trained model, to be shown by whoever asks.
+"""Analyses of a trained model.
 
-surprisal   what each character costs, what was expected instead, where two models part
-kinds       letters, spaces, punctuation, digits, newlines
-context     what a model makes of the last 1, 2, 4, ... characters
-quoting     what a sample has from the training text
-gradients   what an input long ago does to the loss now
-attention   where a Transformer looks
-embeddings  where a network has put its characters
-activations what single units of a network follow
-differences where two models differ by more than chance
+surprisal   bits of each character, the predictions at its place, passages where two models differ
+kinds       bits by kind of character: letters, spaces, punctuation, digits, newlines
+context     bits with a context of 1, 2, 4, ... characters
+quoting     the longest quote from the training text in a sample
+gradients   gradients of the loss with respect to earlier inputs
+attention   attention maps of a Transformer
+embeddings  principal components and neighbours of a network's embeddings
+activations units of a network that correlate with properties of the text
+differences passages where two models differ by more than chance
 """
 
 from charlm.analysis.activations import Activations, Unit, activations

@@ -1,4 +1,4 @@
-"""What single units of a network follow in a text (Karpathy et al. 2016; LSTMVis, Strobelt et al. 2018).
+"""Units of a network that correlate with properties of a text (Karpathy et al. 2016; LSTMVis, Strobelt et al. 2018).
 
 Shapes: N characters, T tokens, H units.
 """
@@ -21,29 +21,27 @@ from charlm.models.recurrent import Recurrent
 from charlm.tokenizers.base import Tokenizer
 
 MIN_STD = 1e-6
-"""A unit or a property that varies less than this is constant."""
+"""A unit or a property with a smaller standard deviation is treated as constant."""
 
 VECTORS = ("output of the last layer", "hidden state of the last layer", "memory cell of the last layer")
-"""What is read, by the number of vectors that a layer carries from one token to the next."""
+"""The vector analysed, by the number of vectors in the state of a layer."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit: its number in the vector from 0, the property of the text that it follows best, their correlation, and
-    its value after each character (N,), in standard deviations from its mean.
-    """
+    """One unit, and the property of the text with which it correlates best."""
 
-    number: int
-    follows: str
+    number: int  # its index in the vector
+    follows: str  # the name of the property
     correlation: float
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32]  # (N,): its value after each character, in standard deviations from its mean
 
 
 @dataclass(frozen=True)
 class Activations:
-    """The units of one network that follow a property of the text best, best first, all different.
+    """The different units of one network with the highest correlations, highest first.
 
-    `vector` names what the units are part of, `size` is its length H, `characters` the length of text read.
+    `vector` is the name of the vector of the units, `size` its length H, `characters` the length of the text.
     """
 
     vector: str
@@ -55,8 +53,8 @@ class Activations:
 def activations(model: LanguageModel, tokenizer: Tokenizer, text: Text, *, count: int = 6) -> Activations:
     """The units whose values correlate best with the `properties` of a text: for each property the best unit.
 
-    A recurrent network is read by its state after each token, any other by what its output layer reads. Raises
-    UsageError for a model that is no network, DataError and CheckpointError as `evaluate` does.
+    The units are those of the state of a recurrent network, or of the input of the output layer of any other network.
+    Raises UsageError for a model that is no network, DataError and CheckpointError as `evaluate` does.
     """
     if not isinstance(model, Network):
         raise UsageError(
@@ -83,7 +81,7 @@ def activations(model: LanguageModel, tokenizer: Tokenizer, text: Text, *, count
 
 @torch.inference_mode()
 def _vectors(model: Network, ids: Stream) -> Floats:
-    """(T,) ids -> (T, H): the state or the features after each of them."""
+    """(T,) ids -> (T, H): the state or the features after each id."""
     stream = np.concatenate([[BOUNDARY], ids], dtype=np.int64)
     tokens = torch.from_numpy(stream).to(device_of(model))[None]
     state, rows = model.initial_state(1), list[torch.Tensor]()
@@ -100,16 +98,16 @@ def _vectors(model: Network, ids: Stream) -> Floats:
 
 
 def _standardised(values: Floats) -> Floats:
-    """Columns of mean 0 and standard deviation 1; constant ones are 0."""
+    """Columns scaled to mean 0 and standard deviation 1; constant columns become 0."""
     centred, deviation = values - values.mean(0), values.std(0)
     scaled: Floats = np.where(deviation > MIN_STD, centred / np.maximum(deviation, MIN_STD), 0.0)
     return scaled
 
 
 def properties(text: str) -> dict[str, Floats]:
-    """Simple properties of each character of a text and of what stands before it, by name; each (N,)."""
+    """Simple properties of each character of a text and of its left context, by name; each (N,)."""
     rows = {
-        "the position in the line": _since(text, "\n"),
+        "the position in the line": list(_distances(text, "\n")),
         "the position in the word": [min(n, 12) for n in _run_lengths(text)],
         "text inside brackets": list(_depths(text)),
         'text inside "quotation marks"': list(_quoted(text)),
@@ -122,22 +120,20 @@ def properties(text: str) -> dict[str, Floats]:
     return {name: np.array(row, dtype=np.float64) for name, row in rows.items()}
 
 
-def _since(text: str, mark: str, most: int = 100) -> list[float]:
-    """How many characters ago the mark stood, `most` at most."""
-    found, count = [], 0
-    for character in text:
-        count = 0 if character == mark else min(most, count + 1)
-        found.append(float(count))
-    return found
+def _distances(text: str, character: str, maximum: int = 100) -> Iterator[float]:
+    """The distance from each place back to the last `character`, at most `maximum`."""
+    count = 0
+    for current in text:
+        count = 0 if current == character else min(maximum, count + 1)
+        yield float(count)
 
 
-def _run_lengths(text: str) -> list[float]:
-    """The number of letters and digits without a break up to each character."""
-    found, count = [], 0
+def _run_lengths(text: str) -> Iterator[float]:
+    """The length of the run of letters and digits that ends with each character."""
+    count = 0
     for character in text:
         count = count + 1 if character.isalnum() else 0
-        found.append(float(count))
-    return found
+        yield float(count)
 
 
 def _depths(text: str) -> Iterator[float]:

@@ -1,4 +1,4 @@
-"""Where a Transformer looks: how much each position takes of each, by head.
+"""The attention maps of a Transformer, for each layer and head.
 
 Shapes: L layers, N heads, T tokens.
 """
@@ -19,18 +19,15 @@ from charlm.models.base import LanguageModel, device_of
 from charlm.models.transformer import Attention, Transformer
 from charlm.tokenizers.base import Tokenizer
 
-MAX_TOKENS = 512
-"""Tokens that a map may have."""
+MAX_TOKENS = 512  # in a map
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """tokens (T,): the text of each token read, "" for the boundary, bytes as \\xHH. weights (L, N, T, T): what the
-    position [.., t, :] takes of each position, which adds up to 1 and is 0 for those to come and beyond the window.
-    """
+    """The attention weights of all layers and heads on one text."""
 
-    tokens: tuple[str, ...]
-    weights: npt.NDArray[np.float32]
+    tokens: tuple[str, ...]  # (T,): the text of each token, "" for the boundary, bytes as \\xHH
+    weights: npt.NDArray[np.float32]  # (L, N, T, T): [.., t, s] is the weight of position s at t; they sum to 1 over s
 
 
 def attention_maps(model: LanguageModel, tokenizer: Tokenizer, text: str) -> AttentionMaps:
@@ -45,12 +42,12 @@ def attention_maps(model: LanguageModel, tokenizer: Tokenizer, text: str) -> Att
         raise UsageError(f"has {len(ids):,} tokens, too many for a map of attention; {MAX_TOKENS} are the most", "text")
     maps, shape = [], (model.config.heads, len(ids), len(ids))
 
-    def watch(attention: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def record(attention: nn.Module, arguments: tuple[Any, ...]) -> None:
         assert isinstance(attention, Attention)
         maps.append(attention.attend(*arguments)[0].broadcast_to(1, *shape)[0])
 
-    layers = [part for part in model.modules() if isinstance(part, Attention)]
-    handles = [layer.register_forward_pre_hook(watch) for layer in layers]
+    layers = [module for module in model.modules() if isinstance(module, Attention)]
+    handles = [layer.register_forward_pre_hook(record) for layer in layers]
     try:
         with reading(model):
             model.features(torch.from_numpy(ids)[None].to(device_of(model)), model.initial_state(1))

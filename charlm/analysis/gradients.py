@@ -1,6 +1,6 @@
-"""How far back a network can learn from: what an input long ago still does to the loss now.
+"""Gradients through time: how much earlier inputs still influence the loss.
 
-Shapes: B windows, R tokens looked back over, E width of the embeddings, K tokens of the text.
+Shapes: B windows, R tokens of reach, E width of the embeddings, K tokens of the text.
 """
 
 from collections.abc import Iterator
@@ -21,18 +21,15 @@ from charlm.evaluation.walk import ids_of
 from charlm.models.base import LanguageModel, detach, device_of, evaluating
 from charlm.tokenizers.base import Tokenizer
 
-MAX_LOGITS = 1 << 22
-"""Logits held at a time."""
+MAX_LOGITS = 1 << 22  # computed in one call
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """norms (R,): how long the gradient of the loss (nats) by the embedding of the token k before the last one read is,
-    all its embeddings together where it has several; k = 0 .. R-1, the mean over some positions of a text.
-    """
+    """The norm of the gradient of the loss (nats) with respect to the embeddings of the token k places before."""
 
-    norms: Floats
-    positions: int
+    norms: Floats  # (R,): for k = 0 .. R-1, the mean over some positions of a text
+    positions: int  # their number
 
 
 def gradients_through_time(
@@ -40,20 +37,20 @@ def gradients_through_time(
 ) -> Gradients:
     """The norms of d loss_t / d input_{t-k} (Bengio et al. 1994) at positions spread evenly over a text.
 
-    Up to R tokens before those looked back over are read first, so that the state is one that the model is used to. A
-    text shorter than 2 R is looked back over by half. Raises UsageError for a model without embeddings,
-    TrainingFault for gradients that are not numbers, DataError and CheckpointError as `evaluate` does.
+    The R tokens before these inputs are read first, so that the state is a typical one. In a text shorter than 2 R
+    tokens, R is half of its length. Raises UsageError for a model without embeddings, TrainingFault for gradients that
+    are not finite, DataError and CheckpointError as `evaluate` does.
     """
-    embedding_of(model)  # or why there is none
+    embedding_of(model)  # raises UsageError if there is none
     stream = np.concatenate([[BOUNDARY], ids_of(model, tokenizer, text)], dtype=np.int64)
     if (K := len(stream) - 1) < 2:
         raise DataError(f"{text.name}: one token is too little to look back over; give a longer text")
     reach = min(reach, K // 2)
-    first = 2 * reach - 1  # the last token read that has enough before it
+    first = 2 * reach - 1  # the first position with enough tokens before it
     ends = np.unique(np.linspace(first, K - 1, min(positions, K - first)).astype(np.int64))
     windows = torch.from_numpy(stream[ends[:, None] + np.arange(1 - 2 * reach, 2)])  # (B, 2 R + 1)
     total = np.zeros(reach)
-    with evaluating(model), torch.backends.cudnn.flags(enabled=False):  # which learns in training mode only
+    with evaluating(model), torch.backends.cudnn.flags(enabled=False):  # no gradients in evaluation mode
         for batch in torch.split(windows.to(device_of(model)), max(1, MAX_LOGITS // (reach * model.vocab_size))):
             total += _norms(model, batch, reach).sum(0).double().cpu().numpy()
     if not np.isfinite(total).all():
@@ -65,10 +62,10 @@ def gradients_through_time(
 
 
 def _norms(model: LanguageModel, windows: Tensor, reach: int) -> Tensor:
-    """(B, 2 R + 1) ids -> (B, R): the norms at the last of them, k = 0 first."""
+    """(B, 2 R + 1) ids -> (B, R): the norms for the loss of the last id, k = 0 first."""
     with torch.no_grad():
         _, state = model.score(windows[:, :reach], windows[:, 1 : reach + 1], model.initial_state(len(windows)))
-    with torch.enable_grad(), _watched(model) as outputs:
+    with torch.enable_grad(), _recorded_embeddings(model) as outputs:
         log_probs, _ = model.score(windows[:, reach:-1], windows[:, reach + 1 :], detach(state))
         gradients = torch.autograd.grad(-log_probs[:, -1].sum(), outputs, materialize_grads=True)
     gradient = torch.cat([each[:, -reach:] for each in gradients], -1)
@@ -77,22 +74,22 @@ def _norms(model: LanguageModel, windows: Tensor, reach: int) -> Tensor:
 
 
 def untrained(model: LanguageModel, **changes: Any) -> LanguageModel:
-    """A network like this one, or with some other settings, as it begins: always the same one."""
+    """An untrained network with the same settings but for `changes`, initialised with a fixed seed."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return type(model)(replace(model.config, **changes), model.vocab_size)
 
 
 @contextmanager
-def _watched(model: LanguageModel) -> Iterator[list[Tensor]]:
-    """Meanwhile, what each table of embeddings gives (B, T, E) is kept, and gradients end in it."""
+def _recorded_embeddings(model: LanguageModel) -> Iterator[list[Tensor]]:
+    """Collect the outputs of each embedding layer (B, T, E) as leaves, so that gradients end in them."""
     outputs: list[Tensor] = []
 
-    def watch(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def record(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         outputs.append(output.detach().requires_grad_())
         return outputs[-1]
 
-    handles = [m.register_forward_hook(watch) for m in tables_of(model)]
+    handles = [layer.register_forward_hook(record) for layer in tables_of(model)]
     try:
         yield outputs
     finally:

@@ -1,4 +1,4 @@
-"""What each kind of character costs."""
+"""Bits by kind of character."""
 
 import unicodedata
 from typing import NamedTuple
@@ -15,28 +15,27 @@ APOSTROPHES = "'\u2019"
 
 
 class Kind(NamedTuple):
-    """How many characters of a kind there are and what they cost together."""
+    """The characters of one kind and the sum of their bits."""
 
     characters: int
     bits: float
 
     @property
     def bits_per_character(self) -> float:
-        """Not a number where there is none."""
+        """The mean bits of a character; NaN if there is none."""
         return self.bits / self.characters if self.characters else float("nan")
 
 
 def bits_by_kind(text: str, character_bits: Floats) -> dict[str, Kind]:
-    """The bits (N,) of a text's characters by their kind; each has one, so the kinds add up to the text.
+    """The bits (N,) of a text's characters, summed by kind; each character has one kind.
 
-    A word is letters, their marks and digits, and an apostrophe between letters does not end it. What is no letter,
-    digit or white space is punctuation here: symbols, and whatever else Unicode has.
+    A word consists of letters, combining marks and digits; an apostrophe between letters does not end it. All that is
+    no letter, digit or white space counts as punctuation, symbols included.
     """
-    found, inverse = np.unique(code_points(text), return_inverse=True)
-    alone = np.array([_kind(chr(code)) for code in found.tolist()], dtype=np.int64)
-    kinds = alone[inverse]
-    word = np.concatenate([[False, False], (kinds == INSIDE) | (kinds == DIGIT)])  # [n + 2]: character n is of a word
-    apostrophe = np.isin(found, [ord(sign) for sign in APOSTROPHES])[inverse]
+    codes, inverse = np.unique(code_points(text), return_inverse=True)
+    kinds = np.array([_kind(chr(code)) for code in codes.tolist()], dtype=np.int64)[inverse]
+    word = np.concatenate([[False, False], (kinds == INSIDE) | (kinds == DIGIT)])  # [n + 2]: character n is in a word
+    apostrophe = np.isin(codes, [ord(sign) for sign in APOSTROPHES])[inverse]
     joined = word[1:-1] | np.concatenate([[False], apostrophe[:-1]]) & word[:-2]
     kinds[(kinds == INSIDE) & ~joined] = START
     counts = np.bincount(kinds, minlength=len(KINDS))
@@ -45,7 +44,7 @@ def bits_by_kind(text: str, character_bits: Floats) -> dict[str, Kind]:
 
 
 def _kind(character: str) -> int:
-    """What a character is by itself: a letter, inside a word for now, or what else."""
+    """The kind of a character without its context: letters count as inside a word."""
     if character in NEWLINES:
         return NEWLINE
     if character.isspace():

@@ -1,4 +1,4 @@
-"""Is it quoting? The longest stretch of a sample that stands in the training text word for word."""
+"""The longest passage of a sample that occurs literally in the training text."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from charlm.progress import Listener, silent
 
 @dataclass(frozen=True)
 class Quote:
-    """The longest match: its text, where it begins in the sample, and where in the training text (characters)."""
+    """The longest quote."""
 
     text: str
-    place: int
-    source: int
+    place: int  # its first character in the sample
+    source: int  # its first character in the training text
 
 
 def longest_quote(sample: str, training: Text, *, progress: Listener = silent) -> Quote:
-    """The longest stretch of the sample that occurs in the training text, one of several; "" where none does.
+    """The longest passage of the sample that occurs in the training text, or one of them; "" if there is none.
 
-    The training text is read chunk by chunk. At each place of the sample only a match that is longer than the best so
-    far is looked for, by a search that skips; so one that is found is extended at once. Exact.
+    The training text is read chunk by chunk. At each place of the sample, `str.find` looks for a match that is one
+    character longer than the best so far; if there is one, it is extended as far as possible. The result is exact.
     """
     best, behind, read = Quote("", 0, 0), "", 0
     for chunk in training.chunks():
@@ -35,5 +35,5 @@ def longest_quote(sample: str, training: Text, *, progress: Listener = silent) -
 
 
 def _shared(a: str, b: str) -> int:
-    """How many characters two strings begin with that are the same."""
+    """The length of the common prefix of two strings."""
     return next((n for n, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1]), min(len(a), len(b)))

@@ -1,4 +1,4 @@
-"""What each character of a text costs a model, what the model expected instead, and where two models part.
+"""The bits of each character of a text, the model's predictions at its place, and passages where two models differ.
 
 Shapes: N characters, K tokens, T tokens read in one go, V vocabulary, P predictions.
 """
@@ -29,18 +29,17 @@ from charlm.tokenizers.base import FIRST_BYTE, Tokenizer
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
-MAX_LOG_PROBS = 1 << 22
-"""Log-probabilities held at a time."""
+MAX_LOG_PROBS = 1 << 22  # computed in one call
 CONTINUATION_IDS = range(FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
-"""The ids of the bytes that go on with a character."""
+"""The ids of UTF-8 continuation bytes."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One walk of one model over a text, every token scored once with all before it; other analyses start from it.
+    """The bits of a text by one model, each token scored once with all tokens before it; the basis of other analyses.
 
-    `token_bits` (K,) are the numbers that `evaluate` adds up. `character_bits` (N,) share the bits of a token evenly
-    among the characters that its bytes lie in, and add up those of a character that is spelled in several tokens.
+    `token_bits` (K,) are the numbers that `evaluate` sums. `character_bits` (N,) divide the bits of a token evenly
+    among the characters that its bytes lie in, and sum those of a character that is spelled in several tokens.
     """
 
     text: Text
@@ -50,12 +49,12 @@ class Reading:
 
     @property
     def bits(self) -> float:
-        """Of the whole text, what `evaluate` reports."""
+        """The bits of the whole text, equal to those of `evaluate`."""
         return float(self.token_bits.sum())
 
 
 class Prediction(NamedTuple):
-    """What a model might read next. Where that is not `complete` (no whole characters), `text` has bytes as \\xHH."""
+    """A prediction of the next token. If it is not `complete` (no whole characters), `text` has bytes as \\xHH."""
 
     text: str
     probability: float
@@ -63,10 +62,10 @@ class Prediction(NamedTuple):
 
 
 class Character(NamedTuple):
-    """One character (code point) of a text: its bits, and what was expected, likeliest first.
+    """One character (code point) of a text: its bits, its rank, and the predictions, most probable first.
 
-    Rank 1: what came was the likeliest. Rank and predictions are those of the character's token; of the one that cost
-    most where there are several.
+    Rank 1: the character was the most probable one. Rank and predictions are those of the character's token; if there
+    are several tokens, of the one with the most bits.
     """
 
     text: str
@@ -76,7 +75,7 @@ class Character(NamedTuple):
 
 
 class Passage(NamedTuple):
-    """A stretch of a text, in characters, and what it costs each of two models in bits."""
+    """A passage of a text, in characters, and its bits by each of two models."""
 
     begin: int
     end: int
@@ -105,7 +104,7 @@ def character_bits(tokenizer: Tokenizer, ids: Stream, token_bits: Floats, charac
 
 
 def places(tokenizer: Tokenizer, ids: Stream) -> tuple[Integers, Integers]:
-    """The characters that the first and the last byte of each token lie in, both (K,)."""
+    """The characters that contain the first and the last byte of each token, both (K,)."""
     begun, within = characters_of(tokenizer)
     ends = begun[ids].cumsum()
     return ends - begun[ids] - within[ids], ends - 1
@@ -119,42 +118,42 @@ def lens(
     *,
     top: int = 5,
 ) -> Iterator[Character]:
-    """The characters of some spans of a text, one after another, each with the `top` predictions in its place.
+    """The characters of some spans of a text, in order, each with the `top` predictions at its place.
 
-    A span is the number of its first character and one past its last; they ascend and do not overlap; None: the
-    whole text. All that comes before is read, so an excerpt costs what it costs within the text. Raises as `read` does.
+    A span is its first character and one past its last; spans ascend and do not overlap; None: the whole text. The
+    text before a span is read too, so its bits are those within the text. Raises as `read` does.
     """
     spans = [(0, text.characters)] if spans is None else spans
     ids = ids_of(model, tokenizer, text)
     first, last = places(tokenizer, ids)
     ranges = [np.arange(np.searchsorted(last, begin), np.searchsorted(first, end)) for begin, end in spans]
-    wanted = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *ranges]))
+    tokens = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *ranges]))
     numbers = chain.from_iterable(range(*span) for span in spans)
     characters = chain.from_iterable(chain.from_iterable(text.slice(*span).chunks()) for span in spans)
-    pieces, guesses, met, here = tokenizer.pieces(), _guesses(model, ids, wanted, top), 0, list[_Guess]()
+    pieces, scored, used, here = tokenizer.pieces(), _scored_tokens(model, ids, tokens, top), 0, list[_ScoredToken]()
     for number, character in zip(numbers, characters, strict=True):
-        here = [guess for guess in here if last[guess.token] >= number]
-        while met < len(wanted) and first[wanted[met]] <= number:
-            here.append(next(guesses))
-            met += 1
-        dearest = max(here, key=lambda guess: guess.bits)
-        begun = b"".join(pieces[ids[guess.token]] for guess in here[: here.index(dearest)])
-        bits = sum(guess.bits / (last[guess.token] - first[guess.token] + 1) for guess in here)
-        yield Character(character, float(bits), dearest.rank, dearest.predictions(begun, pieces))
+        here = [token for token in here if last[token.index] >= number]
+        while used < len(tokens) and first[tokens[used]] <= number:
+            here.append(next(scored))
+            used += 1
+        costliest = max(here, key=lambda token: token.bits)
+        begun = b"".join(pieces[ids[token.index]] for token in here[: here.index(costliest)])
+        bits = sum(token.bits / (last[token.index] - first[token.index] + 1) for token in here)
+        yield Character(character, float(bits), costliest.rank, costliest.predictions(begun, pieces))
 
 
 @dataclass(frozen=True, eq=False)
-class _Guess:
-    """What a model said of one token of a text: the bits and the rank of what came, and the likeliest."""
+class _ScoredToken:
+    """One token of a text: its index, bits and rank, and the most probable ids at its place."""
 
-    token: int
+    index: int
     bits: float
     rank: int
     ids: list[int]
     probabilities: list[float]
 
     def predictions(self, begun: bytes, pieces: Sequence[bytes]) -> tuple[Prediction, ...]:
-        """As text, after the bytes that have begun the character."""
+        """The ids as text, after the bytes `begun` of an incomplete character."""
         return tuple(
             spelled(begun + pieces[id], probability)
             for id, probability in zip(self.ids, self.probabilities, strict=True)
@@ -162,73 +161,73 @@ class _Guess:
 
 
 def spelled(data: bytes, probability: float) -> Prediction:
-    """Bytes as a prediction: text, or where they are no whole characters, each of them as \\xHH."""
+    """Bytes as a prediction: text, or if they are no whole characters, each byte as \\xHH."""
     try:
         return Prediction(data.decode(), probability)
     except UnicodeDecodeError:
         return Prediction("".join(f"\\x{byte:02x}" for byte in data), probability, complete=False)
 
 
-def _guesses(model: LanguageModel, ids: Stream, wanted: Integers, top: int) -> Iterator[_Guess]:
-    """What the model says of the `wanted` tokens, which ascend. The bits are those of `token_bits`."""
-    most, done = max(1, MAX_LOG_PROBS // model.vocab_size), 0
+def _scored_tokens(model: LanguageModel, ids: Stream, indices: Integers, top: int) -> Iterator[_ScoredToken]:
+    """The tokens at the given indices, ascending. The bits are those of `token_bits`."""
+    max_tokens, done = max(1, MAX_LOG_PROBS // model.vocab_size), 0
     for stream, state, bits in passes(model, ids, model.chunk):
-        here = wanted[slice(*np.searchsorted(wanted, [done, done + len(bits)]))] - done
-        at = 0  # how much of the stream the state has read
-        for stretch in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1):
-            for part in np.split(stretch, range(most, len(stretch), most)) if len(stretch) else []:
+        here = indices[slice(*np.searchsorted(indices, [done, done + len(bits)]))] - done
+        at = 0  # tokens of the stream that the state has read
+        for span in np.split(here, np.flatnonzero(np.diff(here) > 1) + 1):
+            for part in np.split(span, range(max_tokens, len(span), max_tokens)) if len(span) else []:
                 begin, end = int(part[0]), int(part[-1]) + 1
                 if at < begin:
                     with reading(model):
                         _, state = score(model, stream[None, at : begin + 1], state)
-                ranks, likely, probabilities, state = _expected(model, stream[begin : end + 1], state, top)
-                yield from map(_Guess, (part + done).tolist(), bits[part].tolist(), ranks, likely, probabilities)
+                ranks, top_ids, probabilities, state = _ranked(model, stream[begin : end + 1], state, top)
+                yield from map(_ScoredToken, (part + done).tolist(), bits[part].tolist(), ranks, top_ids, probabilities)
                 at = end
         done += len(bits)
-        if not len(wanted) or done > wanted[-1]:
+        if not len(indices) or done > indices[-1]:
             return
 
 
-def _expected(
+def _ranked(
     model: LanguageModel, stream: Integers, state: State, top: int
 ) -> tuple[list[int], list[list[int]], list[list[float]], State]:
-    """(T + 1,) ids -> of all but the first: the rank, the likeliest ids and their probabilities; and the state."""
+    """(T + 1,) ids -> for all but the first: ranks, the most probable ids and their probabilities; and the state."""
     tokens = torch.from_numpy(stream).to(device_of(model))
     with reading(model):
         log_probs, state = model(tokens[None, :-1], state)
-        log_probs = log_probs[0, :, BOUNDARY + 1 :]  # which is never read, whatever its probability
-        came = log_probs.gather(1, tokens[1:, None] - BOUNDARY - 1)
-        ranks = 1 + (log_probs > came).sum(1)
+        log_probs = log_probs[0, :, BOUNDARY + 1 :]  # the boundary is never a target, whatever its probability
+        target_log_probs = log_probs.gather(1, tokens[1:, None] - BOUNDARY - 1)
+        ranks = 1 + (log_probs > target_log_probs).sum(1)
         best = log_probs.topk(min(top, model.vocab_size - 1))
     return ranks.tolist(), (best.indices + BOUNDARY + 1).tolist(), best.values.exp().tolist(), state
 
 
 def predict(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int = 10) -> tuple[Prediction, ...]:
-    """What may come after a text, likeliest first: one token each, or the bytes that make a whole character.
+    """The most probable continuations of a text: one token each, or the bytes of a whole character.
 
     Raises TrainingFault for probabilities that are not numbers.
     """
-    pieces, order, found = tokenizer.pieces(), count(), list[Prediction]()
+    pieces, order, predictions = tokenizer.pieces(), count(), list[Prediction]()
     engine = open_engine(model, "eager")
     log_probs, state = read_prompt(engine, tokenizer, text)
     if not np.isfinite(log_probs).all():
         raise broken()
-    likely = list(enumerate(log_probs[0].tolist()))[BOUNDARY + 1 :]  # the boundary is never read
-    waiting = [(-log_prob, next(order), id, pieces[id], state) for id, log_prob in likely]
-    heapq.heapify(waiting)
-    while waiting and len(found) < top:
-        cost, _, token, begun, state = heapq.heappop(waiting)
-        if _unfinished(begun):
+    candidates = list(enumerate(log_probs[0].tolist()))[BOUNDARY + 1 :]  # the boundary is never a target
+    heap = [(-log_prob, next(order), id, pieces[id], state) for id, log_prob in candidates]
+    heapq.heapify(heap)
+    while heap and len(predictions) < top:
+        nats, _, token, begun, state = heapq.heappop(heap)
+        if _is_incomplete(begun):
             log_probs, state = engine.step(np.array([token]), state)
             for id, log_prob in zip(CONTINUATION_IDS, log_probs[0, CONTINUATION_IDS].tolist(), strict=True):
-                heapq.heappush(waiting, (cost - log_prob, next(order), id, begun + pieces[id], state))
+                heapq.heappush(heap, (nats - log_prob, next(order), id, begun + pieces[id], state))
         else:
-            found.append(spelled(begun, math.exp(-cost)))
-    return tuple(found)
+            predictions.append(spelled(begun, math.exp(-nats)))
+    return tuple(predictions)
 
 
-def _unfinished(data: bytes) -> bool:
-    """Whether these bytes begin a character and need more."""
+def _is_incomplete(data: bytes) -> bool:
+    """Whether these bytes end within a character."""
     try:
         return codecs.utf_8_decode(data, "strict", False)[1] < len(data)
     except UnicodeDecodeError:
@@ -236,16 +235,16 @@ def _unfinished(data: bytes) -> bool:
 
 
 def gains(bits: Floats, other_bits: Floats, *, length: int = 80, count: int = 3) -> tuple[Passage, ...]:
-    """Where the first model saves most against the other: passages of `length` characters, most first, all apart.
+    """The passages of `length` characters in which the first model saves most bits, most first, without overlap.
 
     bits and other_bits are the `character_bits` (N,) of two readings of one text.
     """
     length = min(length, len(bits))
     saved = np.concatenate([[0.0], (other_bits - bits).cumsum()])
-    saved = saved[length:] - saved[:-length]  # by the passage that begins at each character
-    found = list[Passage]()
-    while len(found) < count and saved[begin := int(saved.argmax())] > 0:
+    saved = saved[length:] - saved[:-length]  # in the passage that begins at each character
+    passages = list[Passage]()
+    while len(passages) < count and saved[begin := int(saved.argmax())] > 0:
         end = begin + length
-        found.append(Passage(begin, end, float(bits[begin:end].sum()), float(other_bits[begin:end].sum())))
+        passages.append(Passage(begin, end, float(bits[begin:end].sum()), float(other_bits[begin:end].sum())))
         saved[max(0, begin - length + 1) : end] = -np.inf
-    return tuple(found)
+    return tuple(passages)

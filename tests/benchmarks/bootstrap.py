@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from charlm.evaluation.bootstrap import ratio_intervals
-from charlm.evaluation.walk import MIN_BLOCK_BYTES, MAX_BLOCKS
+from charlm.evaluation.walk import MAX_BLOCKS, MIN_BLOCK_BYTES
 
 PASSAGE = 64  # characters
 
