@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from serving import Client, Reply, make_runs
 
-BODY = {"model": "ngram", "prompt": "What", "max_tokens": 300, "stream": True}
+BODY = {"model": "ngram", "prompt": "What", "max_tokens": 300, "seed": 1, "stream": True}
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,10 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reas
 
 
 def inner(function: F) -> F:
-    """A function that only compiled ones call."""
-    return cast(F, njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    """A function that only compiled ones call, and that becomes part of each: were it called, the copy that all use
+    would be that of whatever was compiled or loaded first, and copies differ in their last bits.
+    """
+    return cast(F, njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function))
 
 
 def kernel(function: F) -> F:
