@@ -56,6 +56,7 @@ class Place(NamedTuple):
     order: Array  # (2,) the highest order that is known, and the level of the match
     inputs: Array  # (I,)
     slot: Array  # (C,) at the node, -1: none
+    known: Array  # (A, C) uint8: whether there was one at each node
     cell: Array  # (C,) of `slot_map` or `run_map`, -1: none
     sums: Array  # (MIXERS + 1,) what the mixers say, stretched
     edges: Array  # (2,) cells of the adjustments
@@ -75,6 +76,7 @@ def new_place(symbols: int) -> Any:
         np.zeros(2, np.int64),
         np.zeros(INPUTS, np.float32),
         np.zeros(CONTEXTS, np.int64),
+        np.zeros((symbols, CONTEXTS), np.uint8),
         np.zeros(CONTEXTS, np.int64),
         np.zeros(MIXERS + 1, np.float32),
         np.zeros(2, np.int64),
@@ -134,8 +136,11 @@ def find_slot(checks: Array, x: Number) -> Number:
 
 
 @inner
-def add_slot(slots: Array, checks: Array, x: Number) -> Number:
-    """A new one; what was updated least near it makes room."""
+def slot_of(slots: Array, checks: Array, x: Number) -> Number:
+    """Where it stands, now or from now on: what was updated least near it makes room."""
+    i = find_slot(checks, x)
+    if i >= 0:
+        return i
     base = np.int64((x >> np.uint64(20)) & np.uint64(len(checks) - 1))
     best: Number = base
     fewest: Number = 4096
@@ -197,14 +202,20 @@ def leave(tree: Any, place: Any) -> None:
 
 
 @inner
-def gather(node: int, depth: int, m: Any, place: Any) -> None:
-    """The inputs of the mixers at a node."""
-    x, zero = place.inputs, np.float32(0)
+def gather(node: int, m: Any, tree: Any, place: Any) -> None:
+    """The inputs of the mixers at a node, those of the node above having been gathered before.
+
+    Whoever has passed a node has passed those above: what has no slot there is not looked for here.
+    """
+    x, zero, depth, parent = place.inputs, np.float32(0), tree.levels[node], tree.parents[node]
     for k in range(CONTEXTS):
         x[2 * k] = x[2 * k + 1] = zero
         place.slot[k] = place.cell[k] = -1
         if place.found[k] == SLOT:
-            i = place.slot[k] = find_slot(m.checks, mix(place.hashes[k], np.uint64(node + 1)))
+            i = -1
+            if node == 0 or place.known[parent, k]:
+                i = place.slot[k] = find_slot(m.checks, mix(place.hashes[k], np.uint64(node + 1)))
+            place.known[node, k] = i >= 0
             if i >= 0:
                 p, n = STRETCHED[m.slots[i] >> np.uint32(20)], m.slots[i] & np.uint32(1023)
                 step = min(max(np.int64(p * np.float32(2) + np.float32(STEPS / 2)), 0), STEPS - 1)
@@ -239,10 +250,10 @@ def weight_sets(node: int, depth: int, place: Any, offsets: Array, sets: Array) 
 
 
 @inner
-def turn_probability(node: int, depth: int, m: Any, place: Any, offsets: Array, sets: Array) -> Number:
+def turn_probability(node: int, m: Any, tree: Any, place: Any, offsets: Array, sets: Array) -> Number:
     """P(1) at a node."""
-    gather(node, depth, m, place)
-    weight_sets(node, depth, place, offsets, sets)
+    gather(node, m, tree, place)
+    weight_sets(node, tree.levels[node], place, offsets, sets)
     x, total = place.inputs, np.float32(0)
     for j in range(MIXERS):
         w, dot = m.weights[sets[j]], np.float32(0)
@@ -289,9 +300,9 @@ def learn_turn(node: int, turn: int, m: Any, place: Any, sets: Array, rates: Arr
             if cell >= 0:
                 m.slot_map[cell] += (y - m.slot_map[cell]) * maps
             i = place.slot[k]
-            if remember and i < 0:
-                i = add_slot(m.slots, m.checks, mix(place.hashes[k], np.uint64(node + 1)))
             if remember:
+                if i < 0:
+                    i = slot_of(m.slots, m.checks, mix(place.hashes[k], np.uint64(node + 1)))
                 update_slot(m.slots, i, turn, most)
         elif cell >= 0:
             right = np.float32(place.turn[node, k] == 1 + turn)
@@ -317,9 +328,7 @@ def learn_symbol(symbol: int, m: Any, tree: Any, place: Any, most: int) -> None:
                 which, times = (place.symbol[k], min(place.often[k], 30)) if turns == 0 else (symbol, 1)
                 for step in range(tree.depth[which]):
                     x = mix(place.hashes[k], np.uint64(tree.nodes[which, step] + 1))
-                    slot = find_slot(m.checks, x)
-                    if slot < 0:
-                        slot = add_slot(m.slots, m.checks, x)
+                    slot = slot_of(m.slots, m.checks, x)
                     for _ in range(times):
                         update_slot(m.slots, slot, tree.bits[which, step], most)
             m.runs[i] = np.uint32(symbol << 16 | MIXED << 8 | np.int64(m.runs[i] & np.uint32(255)))

@@ -29,7 +29,6 @@ class Vocabulary(NamedTuple):
     kinds: Array  # (A + 2,) uint8
     folded: Array  # (A + 2,) int32
     tree: Any  # Tree; the boundary, which is never predicted, has no path
-    levels: Array  # (A,) int32: how deep each node is
 
     @classmethod
     def of(cls, ids: Array, counts: Array, kinds: Array, folded: Array) -> "Vocabulary":
@@ -40,16 +39,13 @@ class Vocabulary(NamedTuple):
         lower = codes[folded[ids]]
         lower = np.where(lower < unknown, lower, np.arange(unknown))
         tree = huffman(counts)
-        levels = np.zeros(unknown, np.int32)
-        for nodes, depth in zip(tree.nodes, tree.depth, strict=True):
-            levels[nodes[:depth]] = np.arange(depth)
+        paths = {name: getattr(tree, name) for name in ("nodes", "bits", "depth")}
         return cls(
             ids,
             codes,
             np.append(kinds[ids], [LOWER, NEWLINE]).astype(np.uint8),
             np.append(lower, [unknown, unknown + 1]).astype(np.int32),
-            type(tree)(*(np.concatenate((part, np.zeros_like(part[:1]))) for part in tree)),
-            levels,
+            tree._replace(**{name: np.concatenate((part, np.zeros_like(part[:1]))) for name, part in paths.items()}),
         )
 
 
@@ -100,9 +96,7 @@ class Reader:
         """
         v, rates = self.vocabulary, np.array([share * MIXERS_RATE, share * FINAL_RATE, MAPS_RATE, ADJUSTED_RATE])
         settings = rates.astype(np.float32), UPDATES, learn
-        self._kernel(
-            h, *places, carried, v.kinds, v.folded, self.tables, v.tree, v.levels, self._offsets, *settings, *wanted
-        )
+        self._kernel(h, *places, carried, v.kinds, v.folded, self.tables, v.tree, self._offsets, *settings, *wanted)
 
     def read(self, history: Array, carried: Array, tokens: Array, wanted: "Wanted") -> tuple[Array, Array]:
         """Read tokens (B, T) after the last symbols read, (B, up to REACH); returns these and what is carried anew."""

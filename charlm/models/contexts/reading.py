@@ -28,7 +28,7 @@ def path_log_prob(
     total = 0.0
     for step in range(tree.depth[symbol]):
         node, turn = tree.nodes[symbol, step], tree.bits[symbol, step]
-        p = turn_probability(node, step, m, place, offsets, sets)
+        p = turn_probability(node, m, tree, place, offsets, sets)
         total += math.log(p if turn else np.float32(1) - p)
         if learn:
             learn_turn(node, turn, m, place, sets, rates, most, learn == ALL)
@@ -38,10 +38,10 @@ def path_log_prob(
 
 
 @inner
-def spread(m: Any, tree: Any, levels: Array, place: Any, offsets: Array, sets: Array, turns: Array, row: Array) -> None:
-    """ln P of every symbol into row (A,); levels (A - 1,) is how deep each node is, turns (A, 2) is room for ln P."""
-    for node in range(len(levels)):
-        p = turn_probability(node, levels[node], m, place, offsets, sets)
+def spread(m: Any, tree: Any, place: Any, offsets: Array, sets: Array, turns: Array, row: Array) -> None:
+    """ln P of every symbol into row (A,); turns (A, 2) is room for ln P of the turns."""
+    for node in range(len(tree.parents)):
+        p = turn_probability(node, m, tree, place, offsets, sets)
         turns[node, 0], turns[node, 1] = math.log(np.float32(1) - p), math.log(p)
     for symbol in range(len(row)):
         total = 0.0
@@ -61,7 +61,6 @@ def read(
     folded: Array,
     m: Any,
     tree: Any,
-    levels: Array,
     offsets: Array,
     rates: Array,
     most: int,
@@ -77,7 +76,8 @@ def read(
     the adjustments; a slot's rate is at least 1 / most.
     """
     place, sets = new_place(len(kinds)), np.zeros(MIXERS, np.int64)
-    turns, leaves = np.zeros((len(levels) + 1, 2)), len(levels) + 1
+    leaves = len(tree.parents) + 1
+    turns = np.zeros((leaves, 2))
     for t in range(first - 1 if learn and first > start else first, last):
         new = t >= first  # the one before was read by an earlier call, which did not know what follows it
         if new:
@@ -89,7 +89,7 @@ def read(
             continue
         enter(h, t, start, s, kinds, folded, m, tree, place)
         if new and len(rows):
-            spread(m, tree, levels, place, offsets, sets, turns, rows[t - first])
+            spread(m, tree, place, offsets, sets, turns, rows[t - first])
         for number in range(1 if target == follower or follower < 0 else 2):  # the target, then what follows
             symbol = follower if number else target
             if symbol < 0:
