@@ -8,6 +8,6 @@ packing     the same as tensors that are saved     reading     the loop that rea
                                                    model       the model itself
 """
 
-from charlm.models.contexts.model import Contexts, ContextsConfig
+from charlm.models.contexts.model import SECONDS_PER_TOKEN, Contexts, ContextsConfig
 
-__all__ = ["Contexts", "ContextsConfig"]
+__all__ = ["SECONDS_PER_TOKEN", "Contexts", "ContextsConfig"]

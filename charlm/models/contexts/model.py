@@ -26,7 +26,7 @@ from charlm.progress import Listener, silent
 
 STATIC = "static_"  # what the names of the tensors of `Trust` begin with that a model uses which does not adapt
 MAX_SYMBOLS = (1 << 16) - 2
-SECONDS_PER_TOKEN = 16e-6
+SECONDS_PER_TOKEN = 18e-6  # to learn it, on one core of a Zen 3 or 4
 
 
 @dataclass(frozen=True)
