@@ -37,3 +37,12 @@ def _inner(function: F, **options: bool) -> F:
 def kernel_on_tuples(function: F) -> F:
     """What Python calls of those: compiled when it is called first on a machine."""
     return cast(F, njit(cache=True, **OPTIONS, **NO_REFERENCES)(function))
+
+
+def is_compiled(function: Callable[..., Any]) -> bool:
+    """Whether this machine has the kernel compiled from the present contents of its file."""
+    dispatcher: Any = function
+    try:
+        return bool(dispatcher._cache._cache_file._load_index())  # empty if numba would compile it again
+    except (OSError, AttributeError):  # there is no place for a cache
+        return False

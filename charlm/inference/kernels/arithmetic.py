@@ -50,15 +50,6 @@ def load(function: Kernel) -> Kernel:
     return function
 
 
-def is_compiled(function: Kernel) -> bool:
-    """Whether this machine has the kernel compiled from the present contents of its file."""
-    dispatcher: Any = function
-    try:
-        return bool(dispatcher._cache._cache_file._load_index())  # empty if numba would compile it again
-    except (OSError, AttributeError):  # there is no place for a cache
-        return False
-
-
 @inner
 def exp_sum(x: Array, largest: np.float32) -> np.float32:
     """Replace x by exp(x - largest), where no x is above `largest`; returns the sum.

@@ -164,8 +164,12 @@ class Trainer(Reader):
 
     def learn(self, end: int, progress: Listener) -> None:
         """Learn the text up to symbol `end`, going on from where it stands, in ever smaller steps."""
+        from charlm.jit import is_compiled
+
         text, nothing = self.own.text, Outputs.nothing(self.vocabulary)
         piece = max(1, len(text) // PIECES)
+        if not is_compiled(self._kernel):
+            progress("compiling, once on this machine", 0.0)
         while self._learned < end:
             progress("learning", self._learned / len(text))
             last = min(end, self._learned + piece)
