@@ -120,7 +120,7 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("import", "checkpoints", {"space", "newline", "renormalize"}),
     ("bench", "--arch ngram", {"size"}),
     ("info", "begun", {"show_devices"}),
-    ("info", "--device", {"formats_wanted"}),
+    ("info", "--device", {"show_formats"}),
 ]  # fmt: skip
 
 ELSEWHERE = {("score", "top"), ("compare", "match")}  # tested below

@@ -211,6 +211,8 @@ SETTINGS: list[Case] = [
      edit("done", mixed=["a", "b"])),
     ("heads where nothing is compared", "train corpus.txt --arch transformer --attention mean --heads 2", 2,
      "--heads has no effect with --attention mean; leave it out"),
+    ("contexts that there is no time for", "train corpus.txt --arch mixture --adapt none --budget 0.001s", 2,
+     "--adapt has no effect here: counting contexts would take too much of the budget"),
     ("a shape with --from", "train corpus.txt --from done --width 9", 2, "cannot change with --from"),
     ("--from a run that is counted", "train corpus.txt --from counted", 2,
      "ngram models are counted; count old and new text together"),

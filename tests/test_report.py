@@ -465,12 +465,11 @@ class TestContenders:
         found = find(compared(architectures=["lstm", "mixture"], order=3, width=8))
         tree = ElementTree.fromstring(as_page(found))
         told = content(section(tree, "result"))
-        assert (
-            "made of ngram and lstm, combined at every character by a small network that sees what they predict" in told
-        )
+        made = "made of ngram, contexts and lstm, combined at every character by a small network that sees what they"
+        assert made in told
         assert "The curve of mixture is that of the network in it" in content(section(tree, "learning"))
         for name in ("gradients", "embeddings"):
-            assert "Not shown: mixture (ngram and lstm)." in content(section(tree, name))
+            assert "Not shown: mixture (ngram, contexts and lstm)." in content(section(tree, name))
         mixture = next(one for one in found.contenders if one.name == "mixture")
         assert math.fsum(mixture.reading.character_bits) == pytest.approx(mixture.row.evaluation.bits, rel=1e-12)
 

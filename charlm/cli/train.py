@@ -124,11 +124,10 @@ RESUMING = {"corpus", "resumed", "budget", "device", "threads", "quiet", "as_jso
 def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path | None, **values: Any) -> int:
     """Train a model on CORPUS: files, a folder of texts, - for standard input, builtin:NAME, or a downloaded NAME.
 
-    `--arch mixture` counts n-grams and, if there is time, contexts, trains an LSTM, and mixes their predictions; their
-    options are its own. The last tenth of the text is held out for `charlm evaluate`. Ctrl-C saves, a second one quits
-    at once; --resume continues, with CORPUS only if the text has moved. A finished run continues under a larger
-    --budget from its last weights: the learning rate rises and falls once more, and until it has fallen the run may be
-    worse.
+    `--arch mixture` counts n-grams and, if there is time, contexts, trains an LSTM, and mixes what they predict. The
+    last tenth of the text is held out for `charlm evaluate`. Ctrl-C saves, a second one quits at once; --resume
+    continues, with CORPUS only if the text has moved. A finished run continues under a larger --budget from its last
+    weights: the learning rate rises and falls once more, and until it has fallen the run may be worse.
     """
     if resumed is not None:
         refuse_all_but(RESUMING, "cannot change with --resume, which goes on with the run's own text and settings")
