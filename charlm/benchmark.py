@@ -81,13 +81,13 @@ def benchmark(
     tokenizer = kind.train(parts.training.chunks(), kind.Config())
     for number, name in enumerate(names):
 
-        def told(what: str, done: float, name: str = name, number: int = number) -> None:
+        def report(what: str, done: float, name: str = name, number: int = number) -> None:
             progress(f"{name}: {what}", (number + done) / len(names))
 
-        told("training", 0.0)
+        report("training", 0.0)
         model, training = _trained(name, size, seconds, parts, tokenizer, device)
         yield Speeds(
-            name, model.parameters_count, training, **_speeds(model.to(device), tokenizer, parts, seconds, told)
+            name, model.parameters_count, training, **_speeds(model.to(device), tokenizer, parts, seconds, report)
         )
 
 
@@ -128,7 +128,7 @@ def _trained(
 
 
 def _speeds(
-    model: LanguageModel, tokenizer: Tokenizer, parts: Split, seconds: float, told: Listener
+    model: LanguageModel, tokenizer: Tokenizer, parts: Split, seconds: float, progress: Listener
 ) -> Mapping[str, float]:
     text, draws = parts.held_out.slice(0, SCORED), torch.Generator().manual_seed(0)
     engine = open_engine(model)
@@ -147,11 +147,11 @@ def _speeds(
         "sampling_many": lambda: draw(LENGTH_OF_MANY, STREAMS),
         "beam": search,
     }
-    found = {}
+    rates = {}
     for number, (name, function) in enumerate(work.items(), 1):
-        told(name.replace("_", " "), number / (len(work) + 1))
-        found[name] = _rate(function, seconds)
-    return found
+        progress(name.replace("_", " "), number / (len(work) + 1))
+        rates[name] = _rate(function, seconds)
+    return rates
 
 
 def _rate(work: Callable[[], int], seconds: float) -> float:

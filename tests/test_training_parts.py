@@ -143,7 +143,7 @@ def test_a_text_shorter_than_a_step():
 
 def test_parallel_parts():
     ids = np.arange(1, 108, dtype=np.uint16)
-    pieces = list(parallel(ids, streams=3, segment=10, most=25))
+    pieces = list(parallel(ids, streams=3, segment=10, max_tokens=25))
     assert [tuple(tokens.shape) for tokens, _ in pieces] == [(3, 10), (3, 10), (3, 5)]
     tokens, targets = (torch.cat(side, 1) for side in zip(*pieces, strict=True))
     assert targets.tolist() == [list(range(first, first + 25)) for first in (1, 36, 71)]

@@ -64,8 +64,8 @@ def save(
     except OSError as problem:
         with suppress(CheckpointError):
             _remove_all_but(path, _named(path))  # what this save has written takes room
-        kept = "the last save is untouched" if (path / CARD).is_file() else "nothing is saved yet"
-        raise CharlmError(f"{path}: cannot save the run: {problem.strerror}; {kept}") from None
+        state = "the last save is untouched" if (path / CARD).is_file() else "nothing is saved yet"
+        raise CharlmError(f"{path}: cannot save the run: {problem.strerror}; {state}") from None
     _remove_all_but(path, {entry.name for entry in files.values()})
 
 

@@ -83,22 +83,22 @@ def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> list
     """The widths of the columns that fit into `room` cells together; 0 for a column that is left out."""
     narrowest = [w if c.number else min(w, MIN_FOLDED_CELLS) for c, w in zip(columns, widths, strict=True)]
     narrowest[0] = min(widths[0], max(MIN_FOLDED_CELLS, room // 2))
-    shown = list(range(len(columns)))
-    while _total(narrowest, shown) > room:
-        last = max(shown, key=lambda n: columns[n].dispensable)
+    present = list(range(len(columns)))
+    while _total(narrowest, present) > room:
+        last = max(present, key=lambda n: columns[n].dispensable)
         if not columns[last].dispensable:
             narrowest[0] = min(widths[0], MIN_FOLDED_CELLS)
             break
-        shown.remove(last)
-    spare, fitted = max(0, room - _total(narrowest, shown)), [0] * len(columns)
-    for n in shown:
+        present.remove(last)
+    spare, fitted = max(0, room - _total(narrowest, present)), [0] * len(columns)
+    for n in present:
         fitted[n] = min(widths[n], narrowest[n] + spare)
         spare -= fitted[n] - narrowest[n]
     return fitted
 
 
-def _total(widths: Sequence[int], shown: Sequence[int]) -> int:
-    return sum(widths[n] + GAP_CELLS for n in shown) - GAP_CELLS
+def _total(widths: Sequence[int], present: Sequence[int]) -> int:
+    return sum(widths[n] + GAP_CELLS for n in present) - GAP_CELLS
 
 
 def _print_row(

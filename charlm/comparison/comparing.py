@@ -48,7 +48,7 @@ def compare(
     compared. Raises whatever training and evaluation raise besides.
     """
     observer = observer or ComparisonObserver()
-    found: dict[tuple[str, bool], list[Row]] = {}
+    rows_by_name: dict[tuple[str, bool], list[Row]] = {}
     faults: dict[str, str] = {}
     interrupted = None
     for name, source in _turns(sources):
@@ -61,15 +61,15 @@ def compare(
                 break
             contender.model.to(device or "cpu")
             for one in _as_it_is_and_frozen(contender):
-                shown = name + (FROZEN if one.frozen else "")
-                evaluation = _evaluated(shown, one, split.held_out, context, observer)
-                proof = _proved(shown, one, split.held_out, evaluation, observer) if proving else None
-                found.setdefault((name, one.frozen), []).append(_row(one, evaluation, proof, seed))
+                title = name + (FROZEN if one.frozen else "")
+                evaluation = _evaluated(title, one, split.held_out, context, observer)
+                proof = _proved(title, one, split.held_out, evaluation, observer) if proving else None
+                rows_by_name.setdefault((name, one.frozen), []).append(_row(one, evaluation, proof, seed))
         except (_Stopped, Unsaved):
             break
         except TrainingFault as fault:
             faults[name] = str(fault)
-    rows = sorted(map(mean_row, found.values()), key=lambda row: row.evaluation.bits_per_character)
+    rows = sorted(map(mean_row, rows_by_name.values()), key=lambda row: row.evaluation.bits_per_character)
     ranked = tuple(replace(row, difference=row.minus(rows[0])) for row in rows)
     stopped, needed = observer.should_stop(), {}
     if rows and not stopped:

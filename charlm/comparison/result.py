@@ -222,9 +222,9 @@ class Comparison:
 
     def conditions(self) -> dict[str, dict[str, list[str]]]:
         """Of each of the `CONDITIONS`: which values it had, and for which rows. One value: it was equal for all."""
-        found: dict[str, dict[str, list[str]]] = {field: {} for field in CONDITIONS}
+        names_by_value: dict[str, dict[str, list[str]]] = {field: {} for field in CONDITIONS}
         for name, row in zip(self.names, self.rows, strict=True):
-            for field, values in found.items():  # of a run that has two rows, those of one
+            for field, values in names_by_value.items():  # of a run that has two rows, those of one
                 if not row.frozen and (value := getattr(row.conditions, field)) is not None:
                     values.setdefault(value, []).append(name)
-        return {CONDITIONS[field]: values for field, values in found.items()}
+        return {CONDITIONS[field]: values for field, values in names_by_value.items()}

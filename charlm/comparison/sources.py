@@ -154,13 +154,13 @@ def _key(architecture: str, chosen: Plan, split: Split, tokenizer: Tokenizer) ->
 
 def _earlier(folder: Path, key: str) -> Path | None:
     """The run of this plan in a folder: a finished one before one that is not, then the newest."""
-    found: dict[bool, Path] = {}
+    runs: dict[bool, Path] = {}
     for path in checkpoint.runs(folder):
         with suppress(CheckpointError):
             history = checkpoint.read_card(path).history
             if history.plan == key:
-                found.setdefault(history.finished, path)
-    return found.get(True, found.get(False))
+                runs.setdefault(history.finished, path)
+    return runs.get(True, runs.get(False))
 
 
 def _disturbed(path: Path) -> bool:

@@ -40,9 +40,9 @@ def table(result: Comparison) -> tuple[list[str], list[Line]]:
     ]
     lines += [Line("baseline", _baseline_cells(name, bits, len(headings))) for name, bits in result.baselines.items()]
     lines.sort(key=lambda line: float(line.cells[1].value or 0.0))
-    shown = [n for n, heading in enumerate(headings) if heading not in left_out]
-    cut = [Line(kind, tuple(cells[n] for n in shown)) for kind, cells in lines]
-    return [headings[n] for n in shown], cut
+    columns = [n for n, heading in enumerate(headings) if heading not in left_out]
+    cut = [Line(kind, tuple(cells[n] for n in columns)) for kind, cells in lines]
+    return [headings[n] for n in columns], cut
 
 
 def _row_cells(row: Row, name: str, *, best: bool) -> tuple[Cell, ...]:
@@ -63,8 +63,8 @@ def _row_cells(row: Row, name: str, *, best: bool) -> tuple[Cell, ...]:
 
 
 def _baseline_cells(name: str, bits: float, count: int) -> tuple[Cell, ...]:
-    shown = {0: Cell(name, name), 1: Cell(f"{bits:.3f}", bits), 5: Cell(f"{2**bits:.2f}", 2**bits)}
-    return tuple(shown.get(n, Cell("", None)) for n in range(count))
+    cells = {0: Cell(name, name), 1: Cell(f"{bits:.3f}", bits), 5: Cell(f"{2**bits:.2f}", 2**bits)}
+    return tuple(cells.get(n, Cell("", None)) for n in range(count))
 
 
 def pairs_table(result: Comparison) -> tuple[list[str], list[Line]]:
@@ -91,22 +91,23 @@ def pairs_table(result: Comparison) -> tuple[list[str], list[Line]]:
 def lead(result: Comparison) -> list[str]:
     """Who predicts the text best; and the compressor that beats all models, all frozen ones or all networks."""
     text, bits = result.split.held_out.name, [row.evaluation.bits_per_character for row in result.rows]
-    baseline, least = min(result.baselines.items(), key=lambda one: one[1], default=("", math.inf))
-    if least < bits[0]:
+    baseline, lowest = min(result.baselines.items(), key=lambda one: one[1], default=("", math.inf))
+    if lowest < bits[0]:
         return [
-            f"No model predicts {text} as well as {baseline}, which needs no training: {least:.3f} bits per character.",
+            f"No model predicts {text} as well as {baseline}, which needs no training: "
+            f"{lowest:.3f} bits per character.",
             f"The best model, {result.names[0]}, has {bits[0]:.3f}.",
         ]
     frozen = [n for n, row in enumerate(result.rows) if not row.adapts]
     networks = [n for n, row in enumerate(result.rows) if ALL_ARCHITECTURES[row.architecture].by_gradient]
-    told = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
-    sentences = [f"{told}, adapting to it as it reads." if result.rows[0].adapts else f"{told}."]
+    claim = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
+    sentences = [f"{claim}, adapting to it as it reads." if result.rows[0].adapts else f"{claim}."]
     if result.rows[0].adapts and frozen:
         best = frozen[0]
         sentences.append(f"Of those that stay as they were trained, {result.names[best]} is best, at {bits[best]:.3f}.")
     for kind, those in (("model that stays as it was trained", frozen), ("network", networks)):
-        if those and least < bits[those[0]]:
-            return [*sentences, f"{baseline}, which needs no training, beats every {kind}: it has {least:.3f}."]
+        if those and lowest < bits[those[0]]:
+            return [*sentences, f"{baseline}, which needs no training, beats every {kind}: it has {lowest:.3f}."]
     return sentences
 
 

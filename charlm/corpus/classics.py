@@ -122,7 +122,7 @@ def fetch(name: str, folder: Path | None = None, progress: Transferred | None = 
 def _received(classic: Classic, target: Path, progress: Transferred | None) -> Path:
     """The text, complete but not yet trusted, in a file beside `target`."""
     part = target.with_name(target.name + (".zip.part" if classic.member else ".part"))
-    download(classic.url, part, most=2 * classic.bytes, progress=progress)
+    download(classic.url, part, max_bytes=2 * classic.bytes, progress=progress)
     return _unpacked(part, classic, target) if classic.member else part
 
 

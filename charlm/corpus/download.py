@@ -24,11 +24,11 @@ class _TryAgainError(Exception):
     """This attempt failed in a way that the next may not."""
 
 
-def download(url: str, part: Path, most: int, progress: Transferred | None = None) -> None:
+def download(url: str, part: Path, max_bytes: int, progress: Transferred | None = None) -> None:
     """Fetch `url` into `part`, going on where an earlier call stopped if the server still has the same version.
 
     Failed attempts are repeated, with a pause that doubles, until `MAX_FAILURES` in a row have brought nothing. Raises
-    DataError for no connection, an HTTP error, a body that ends early for good, or more than `most` bytes.
+    DataError for no connection, an HTTP error, a body that ends early for good, or more than `max_bytes`.
     Source: HTTP range requests, RFC 9110 sections 13.1.5 (If-Range) and 14.
     """
     import requests
@@ -37,7 +37,7 @@ def download(url: str, part: Path, most: int, progress: Transferred | None = Non
     with requests.Session() as session:
         while True:
             try:
-                return _attempt(session, url, part, most, progress)
+                return _attempt(session, url, part, max_bytes, progress)
             except (requests.RequestException, _TryAgainError) as problem:
                 failures = failures + 1 if _size(part) <= best else 1
                 best = max(best, _size(part))
@@ -46,7 +46,7 @@ def download(url: str, part: Path, most: int, progress: Transferred | None = Non
                 time.sleep(PAUSE_SECONDS * 2 ** (failures - 1))
 
 
-def _attempt(session: "Session", url: str, part: Path, most: int, progress: Transferred | None) -> None:
+def _attempt(session: "Session", url: str, part: Path, max_bytes: int, progress: Transferred | None) -> None:
     """One request. Returns when `part` is complete."""
     validator = part.with_name(part.name + ".version")
     have, version = _size(part), validator.read_text(encoding="utf-8") if validator.exists() else ""
@@ -64,18 +64,18 @@ def _attempt(session: "Session", url: str, part: Path, most: int, progress: Tran
             part.unlink(missing_ok=True)
             raise _TryAgainError("the server sent something else than the part that it was asked for")
         validator.write_text(now, encoding="utf-8")
-        done = _receive(response, part, start, total, most, progress)
-    if done > most:
+        done = _receive(response, part, start, total, max_bytes, progress)
+    if done > max_bytes:
         part.unlink()
         validator.unlink()
-        raise DataError(f"{url}: larger than it can be ({most} bytes); this is not the file that was expected")
+        raise DataError(f"{url}: larger than it can be ({max_bytes} bytes); this is not the file that was expected")
     if total is not None and done != total:
         raise _TryAgainError(f"the connection broke after {done} of {total} bytes")
     validator.unlink()
 
 
 def _receive(
-    response: "Response", part: Path, start: int, total: int | None, most: int, progress: Transferred | None
+    response: "Response", part: Path, start: int, total: int | None, max_bytes: int, progress: Transferred | None
 ) -> int:
     """Write the body behind the `start` bytes that are there; returns how many there are then."""
     done = start
@@ -86,7 +86,7 @@ def _receive(
             done += len(block)
             if progress:
                 progress(done, total)
-            if done > most:
+            if done > max_bytes:
                 break
     return done
 
@@ -115,8 +115,8 @@ def _explanation(url: str, problem: Exception, part: Path) -> str:
         what = "no connection; are you offline? builtin:python-reference needs none"
     else:
         what = str(problem) if isinstance(problem, _TryAgainError) else "the connection broke"
-    kept = f"; {_size(part)} bytes are kept, run it again to go on" if _size(part) else ""
-    return f"{url}: {what}{kept}"
+    advice = f"; {_size(part)} bytes are kept, run it again to go on" if _size(part) else ""
+    return f"{url}: {what}{advice}"
 
 
 def _size(path: Path) -> int:

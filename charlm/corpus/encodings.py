@@ -199,10 +199,10 @@ def first_words(data: bytes, encoding: str) -> str:
     line = " ".join(text.removeprefix("\ufeff").split())
     tells = next((at for at, character in enumerate(line) if not character.isascii()), 0)
     begin = line.rfind(" ", 0, tells - _QUOTED_CHARACTERS // 2) + 1 if tells > _QUOTED_CHARACTERS // 2 else 0
-    shown = line[begin : begin + _QUOTED_CHARACTERS]
+    part = line[begin : begin + _QUOTED_CHARACTERS]
     end = (
-        shown.rfind(" ")
-        if len(line) > begin + _QUOTED_CHARACTERS and shown.rfind(" ") > _QUOTED_CHARACTERS // 2
-        else len(shown)
+        part.rfind(" ")
+        if len(line) > begin + _QUOTED_CHARACTERS and part.rfind(" ") > _QUOTED_CHARACTERS // 2
+        else len(part)
     )
-    return '"' + "".join(c if c.isprintable() else "\ufffd" for c in shown[:end]) + '"'
+    return '"' + "".join(c if c.isprintable() else "\ufffd" for c in part[:end]) + '"'

@@ -105,8 +105,8 @@ def locate(source: str) -> Path:
         raise DataError(f"{source}: no such file; the built-in corpus of that name is {PREFIX}{source}")
     if (stem := source.removesuffix(".txt")) in CLASSICS:
         raise DataError(f"{source}: no such file; the corpus to download is named {stem}, without .txt")
-    shown = source[:200] or repr(source)
-    raise DataError(f"{shown}: no such file or folder; `charlm data list` shows corpora that need none")
+    name = source[:200] or repr(source)
+    raise DataError(f"{name}: no such file or folder; `charlm data list` shows corpora that need none")
 
 
 def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[str] = ()) -> Iterator[Entry]:

@@ -12,9 +12,9 @@ HEIGHT = 760  # pixels
 def as_notebook(result: Comparison) -> str:
     """An iframe with the table, its notes, and the learning curves."""
     listed = tag("ul", *(tag("li", note) for note in notes(result)), class_="notes")
-    shown = [parts.table(*table(result)), listed, *_figures(result)]
+    content = [parts.table(*table(result)), listed, *_figures(result)]
     style = tag("style", Html(f"/*<![CDATA[*/\n{STYLE}/*]]>*/"))
-    page = tag("html", tag("head", tag("meta", charset="utf-8"), style), tag("body", tag("main", *shown)))
+    page = tag("html", tag("head", tag("meta", charset="utf-8"), style), tag("body", tag("main", *content)))
     return tag("iframe", "", srcdoc=page, width="100%", height=str(HEIGHT), style="border: 0", sandbox="")
 
 

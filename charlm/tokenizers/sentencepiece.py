@@ -99,10 +99,10 @@ class SentencePiece(Tokenizer):
         counts = np.zeros(CODE_POINTS, dtype=np.int64)
         sample = _sample(_counted(chunks, counts))
         frequent = _by_frequency(counts, config.min_count)
-        if CharactersConfig.min_count <= (most := int(counts.max())) < config.min_count:
+        if CharactersConfig.min_count <= (max_count := int(counts.max())) < config.min_count:
             raise UsageError(
                 f"{config.min_count}: no character of the training text occurs so often; "
-                f"the most frequent occurs {most:,} times",
+                f"the most frequent occurs {max_count:,} times",
                 "min_count",
             )
         piece_count = (config.vocab_size or DEFAULT_VOCAB_SIZE) - FIRST_PIECE
@@ -195,8 +195,8 @@ def _blocks(chunks: Iterable[str]) -> Iterator[str]:
         yield rest
 
 
-def _learn(sample: Iterable[str], characters: Sequence[str], most: int, model_type: str) -> list[Piece]:
-    """The pieces that the sample holds, made of these characters, `most` at most; none if the library gives up."""
+def _learn(sample: Iterable[str], characters: Sequence[str], max_pieces: int, model_type: str) -> list[Piece]:
+    """Up to `max_pieces` pieces that the sample holds, made of these characters; none if the library gives up."""
     if not characters:
         return []
     others = _others(characters)
@@ -206,7 +206,7 @@ def _learn(sample: Iterable[str], characters: Sequence[str], most: int, model_ty
             sentence_iterator=(part for block in sample for part in others.split(block)[::2]),
             model_writer=model,
             model_type=model_type,
-            vocab_size=1 + most,
+            vocab_size=1 + max_pieces,
             **_TRAINER_OPTIONS,
         )
     except RuntimeError:  # nothing but line ends, or too little to count

@@ -70,10 +70,10 @@ def assumptions(architecture: str, size: str, config: Settings, characters: int,
     )
     dropout = getattr(learner(architecture, config)[1], "dropout", None)
     rate = speed * TOKENS_PER_SECOND[taken]
-    shown = f"{chosen}, dropout {dropout:g}" if dropout is not None else chosen
+    summary = f"{chosen}, dropout {dropout:g}" if dropout is not None else chosen
     if isinstance(config, MixtureConfig):
-        shown = f"{', '.join(member.architecture for member in config.members)}, {shown}"
-    return f"{shown}; for {characters:,} characters at about {rate:,.0f} a second, as assumed of this processor"
+        summary = f"{', '.join(member.architecture for member in config.members)}, {summary}"
+    return f"{summary}; for {characters:,} characters at about {rate:,.0f} a second, as assumed of this processor"
 
 
 CONTEXTS_SHARE = 0.5  # of the time, at most, that a mixture takes for counting contexts

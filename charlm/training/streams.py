@@ -47,9 +47,9 @@ class Streams:
         return both[:, :-1], both[:, 1:]
 
 
-def parallel(ids: Ids, streams: int, segment: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """`streams` parts of the text, evenly spread, at most `most` tokens of each, in segments: (tokens, targets)."""
+def parallel(ids: Ids, streams: int, segment: int, max_tokens: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """`streams` parts of the text, evenly spread, up to `max_tokens` of each, in segments: (tokens, targets)."""
     length = len(ids) // streams
-    rows = torch.from_numpy(ids[: length * streams].reshape(streams, length)[:, :most].astype(np.int64))
+    rows = torch.from_numpy(ids[: length * streams].reshape(streams, length)[:, :max_tokens].astype(np.int64))
     before = torch.cat([torch.full((streams, 1), BOUNDARY), rows[:, :-1]], 1)
     yield from zip(torch.split(before, segment, 1), torch.split(rows, segment, 1), strict=True)

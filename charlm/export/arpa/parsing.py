@@ -71,11 +71,11 @@ class Arpa:
         if line != b"\\end\\":
             raise self._unexpected("\\end\\", line)
 
-    def _unexpected(self, wanted: str, found: bytes) -> DataError:
-        if not found:
-            return self.wrong(f"the file ends where {wanted} should stand: it was cut short; get a whole copy")
-        more = "; are there more n-grams than \\data\\ says?" if _NUMBER.fullmatch(found.split()[0]) else ""
-        return self.wrong(f"expected {wanted}, found {shown(found)}{more}")
+    def _unexpected(self, expected: str, line: bytes) -> DataError:
+        if not line:
+            return self.wrong(f"the file ends where {expected} should stand: it was cut short; get a whole copy")
+        more = "; are there more n-grams than \\data\\ says?" if _NUMBER.fullmatch(line.split()[0]) else ""
+        return self.wrong(f"expected {expected}, found {quoted(line)}{more}")
 
     def _filled(self) -> bytes:
         """The next line that is not blank, stripped; b"" at the end."""
@@ -97,12 +97,12 @@ class Arpa:
         """How many n-grams of each length there are said to be; and the line after that."""
         sizes: list[int] = []
         while (line := self._filled()).startswith(b"ngram") or not sizes:
-            found = _SIZE.fullmatch(line)
-            if not found or int(found[1]) != len(sizes) + 1:
+            match = _SIZE.fullmatch(line)
+            if not match or int(match[1]) != len(sizes) + 1:
                 raise self._unexpected(f"ngram {len(sizes) + 1}=SIZE", line)
             if len(sizes) == LONGEST_NGRAM:
                 raise self.wrong(f"n-grams of length {len(sizes) + 1}: charlm has them up to length {LONGEST_NGRAM}")
-            sizes.append(int(found[2]))
+            sizes.append(int(match[2]))
         return sizes, line
 
     def _section(self, length: int, size: int, *, longest: bool) -> Section:
@@ -159,7 +159,7 @@ class Arpa:
         """Number the words of so many 1-grams, (M, 1)."""
         for line, word in enumerate(words, self.line + 1):
             if word in self.words:
-                raise self.wrong(f"{shown(word)} is there already", line)
+                raise self.wrong(f"{quoted(word)} is there already", line)
             self.words[word] = len(self.words)
         return np.arange(len(self.words) - len(words), len(self.words))[:, None]
 
@@ -172,7 +172,7 @@ class Arpa:
             row, column = (int(axis[0]) for axis in np.nonzero(missing))
             start = starts[row, column]
             word = block[start : start + sizes[row, column]]
-            raise self.wrong(f"{shown(word)} is not among the 1-grams", self.line + 1 + row)
+            raise self.wrong(f"{quoted(word)} is not among the 1-grams", self.line + 1 + row)
         grams: Integers = numbers[at]
         return grams
 
@@ -199,7 +199,7 @@ class Arpa:
                 "has a decimal comma, as numbers have in a German or French locale: "
                 "let the program that wrote this file write it again with LC_ALL=C"
             )
-        raise self.wrong(f"{shown(fields[row])} {what}", self.line + 1 + row)
+        raise self.wrong(f"{quoted(fields[row])} {what}", self.line + 1 + row)
 
 
 def _spans(block: bytes, form: bytes, lines: int) -> tuple[Integers, Integers] | None:
@@ -223,7 +223,7 @@ def _keys(block: bytes, starts: Integers, sizes: Integers) -> Integers:
     return keys
 
 
-def shown(found: bytes) -> str:
+def quoted(content: bytes) -> str:
     """Something of a file, short and on one line, for a message."""
-    text = found.decode("utf-8", "replace")
+    text = content.decode("utf-8", "replace")
     return repr(text if len(text) <= 40 else f"{text[:40]}…")

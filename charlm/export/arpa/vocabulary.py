@@ -8,7 +8,7 @@ import numpy as np
 
 from charlm.config import BOUNDARY
 from charlm.errors import CheckpointError, UsageError
-from charlm.export.arpa.parsing import Arpa, Section, shown
+from charlm.export.arpa.parsing import Arpa, Section, quoted
 from charlm.export.arpa.words import BEGIN, END, NEWLINE, SPACE, SPECIAL, meaning, spelled, words
 from charlm.models.ngram.windows import Integers
 from charlm.tokenizers import TOKENIZERS, Tokenizer
@@ -72,7 +72,7 @@ def _decoded(arpa: Arpa, line: int) -> list[str]:
         try:
             names.append(word.decode())
         except UnicodeDecodeError:
-            raise arpa.wrong(f"{shown(word)} is not UTF-8; convert the file first", line + number) from None
+            raise arpa.wrong(f"{quoted(word)} is not UTF-8; convert the file first", line + number) from None
     return names
 
 
@@ -128,8 +128,8 @@ def _pieces(
             continue
         if len(what) > 1 and not spaced:
             raise arpa.wrong(
-                f"{shown(word)} is longer than a character, and no word is a space: whole words do not say what stands "
-                "between them. Name the space (`space=WORD`; '' if a text has none)",
+                f"{quoted(word)} is longer than a character, and no word is a space: whole words do not say what "
+                "stands between them. Name the space (`space=WORD`; '' if a text has none)",
                 singles.line + row,
             )
         if not all(map(carried, what)):
@@ -155,7 +155,7 @@ def _numbered(arpa: Arpa, line: int, tokenizer: Tokenizer, names: Sequence[str],
     tokens = np.array([known.get(name, -1) for name in names])
     if (tokens < 0).any():
         number = int(np.argmin(tokens))
-        word = shown(list(arpa.words)[number])
+        word = quoted(list(arpa.words)[number])
         raise arpa.wrong(f"{word} is no word of the tokenizer in this file's head", line + number)
     newline = tokenizer.encode("\n").tolist() if ends_lines else []  # one id
     others = [BOUNDARY, *newline, V, V + 1]
@@ -163,7 +163,7 @@ def _numbered(arpa: Arpa, line: int, tokenizer: Tokenizer, names: Sequence[str],
     twice = np.setdiff1d(np.arange(len(tokens)), first)
     if twice.size or np.isin(newline, tokens).any():
         number = int(twice[0]) if twice.size else tokens.tolist().index(newline[0])
-        raise arpa.wrong(f"{shown(list(arpa.words)[number])} stands for the same as another word", line + number)
+        raise arpa.wrong(f"{quoted(list(arpa.words)[number])} stands for the same as another word", line + number)
     symbol = int(np.searchsorted(ids, newline[0])) if newline else None
     return Vocabulary(tokenizer, ids[:-2], np.searchsorted(ids, tokens), symbol)
 

@@ -42,8 +42,8 @@ def meaning(word: str, space: str = SPACE, newline: str = NEWLINE) -> str | int:
 
     Inside a longer word, \\u{H} and a `space` or `newline` of one character mean what they mean alone.
     """
-    if found := _BYTE.fullmatch(word):
-        return int(found[1] or found[2], 16)
+    if match := _BYTE.fullmatch(word):
+        return int(match[1] or match[2], 16)
     plain = {space: " ", newline: "\n"}
     return plain.get(word) or "".join(plain.get(part[0]) or _unescaped(part) for part in _PART.finditer(word))
 

@@ -73,16 +73,16 @@ def write_arpa(model: LanguageModel, tokenizer: Tokenizer, file: IO[bytes], prog
     done = 0
     for length, level in enumerate(entries(model), 1):
         grams = np.column_stack((grams[level.parent], level.symbol.astype(grams.dtype)))  # (M, length)
-        shown = _predicting(grams, ids.index(BOUNDARY), len(ids))
+        written = _predicting(grams, ids.index(BOUNDARY), len(ids))
         logs = [np.log10(level.probability), np.log10(level.backoff)]
         if length == 1:
-            shown, logs = _with_specials(shown, logs, model, ids)
+            written, logs = _with_specials(written, logs, model, ids)
         file.write(f"\n\\{length}-grams:\n".encode())
-        for first in range(0, len(shown), ROWS):
+        for first in range(0, len(written), ROWS):
             progress(f"writing {length}-grams", (done + first) / sum(sizes))
             rows = slice(first, first + ROWS)
-            file.write(_lines(names, shown[rows], *(log[rows] for log in logs[: 1 + (length < len(sizes))])))
-        done += len(shown)
+            file.write(_lines(names, written[rows], *(log[rows] for log in logs[: 1 + (length < len(sizes))])))
+        done += len(written)
     file.write(b"\n\\end\\\n")
 
 
@@ -90,9 +90,9 @@ def _predicting(grams: Integers, boundary: int, end: int) -> Integers:
     """The n-grams with </s> for the boundary where it is predicted, and not, as <s>, where a text begins."""
     if grams.shape[1] == 1:
         return grams
-    shown = grams.copy()
-    shown[grams[:, -1] == boundary, -1] = end
-    return shown
+    written = grams.copy()
+    written[grams[:, -1] == boundary, -1] = end
+    return written
 
 
 def _with_specials(

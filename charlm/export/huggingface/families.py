@@ -29,17 +29,17 @@ class Json:
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.content = content
 
-    def number(self, name: str, default: float | None = None, *, least: float = 1) -> Any:
-        """A number, at least `least`."""
-        found = self.content.get(name)
-        value: Any = default if found is None else found
-        if type(value) not in (int, float) or not least <= value < 2**31:
-            raise Unfit(f"{name} is {_shown(value)}, not a number from {least:g} on")
+    def number(self, name: str, default: float | None = None, *, minimum: float = 1) -> Any:
+        """A number, at least `minimum`."""
+        value: Any = self.content.get(name)
+        value = default if value is None else value
+        if type(value) not in (int, float) or not minimum <= value < 2**31:
+            raise Unfit(f"{name} is {_shown(value)}, not a number from {minimum:g} on")
         return value
 
-    def integer(self, name: str, default: int | None = None, *, least: int = 1) -> int:
-        """A whole number, at least `least`."""
-        value = self.number(name, default, least=least)
+    def integer(self, name: str, default: int | None = None, *, minimum: int = 1) -> int:
+        """A whole number, at least `minimum`."""
+        value = self.number(name, default, minimum=minimum)
         if type(value) is not int:
             raise Unfit(f"{name} is {_shown(value)}, not a whole number")
         return value
@@ -98,9 +98,9 @@ def _llama(json: Json) -> dict[str, Any]:
         "kv_heads": json.integer("num_key_value_heads", heads),
         "head_width": head_width,
         "inner": json.integer("intermediate_size"),
-        "context": json.integer("max_position_embeddings", 2048, least=2),
+        "context": json.integer("max_position_embeddings", 2048, minimum=2),
         "norm": "rms",
-        "epsilon": json.number("rms_norm_eps", 1e-6, least=1e-12),
+        "epsilon": json.number("rms_norm_eps", 1e-6, minimum=1e-12),
         "activation": json.choice("hidden_act", ACTIVATIONS, "silu"),
         "gated": True,
         "theta": json.theta(),
@@ -109,11 +109,11 @@ def _llama(json: Json) -> dict[str, Any]:
 
 
 def _mistral(json: Json) -> dict[str, Any]:
-    return {**_llama(json), "window": json.integer("sliding_window", 0, least=0)}
+    return {**_llama(json), "window": json.integer("sliding_window", 0, minimum=0)}
 
 
 def _starcoder2(json: Json) -> dict[str, Any]:
-    epsilon = json.number("norm_epsilon", 1e-5, least=1e-12)
+    epsilon = json.number("norm_epsilon", 1e-5, minimum=1e-12)
     return {**_mistral(json), "norm": "layer", "gated": False, "epsilon": epsilon}
 
 
@@ -129,8 +129,8 @@ def _gpt2(json: Json) -> dict[str, Any]:
         "kv_heads": heads,
         "head_width": max(1, width // heads),
         "inner": json.integer("n_inner", 4 * width),
-        "context": json.integer("n_positions", 1024, least=2),
-        "epsilon": json.number("layer_norm_epsilon", 1e-5, least=1e-12),
+        "context": json.integer("n_positions", 1024, minimum=2),
+        "epsilon": json.number("layer_norm_epsilon", 1e-5, minimum=1e-12),
         "activation": json.choice("activation_function", ACTIVATIONS, "gelu_new"),
         "positions": "learned",
         "rotated": 0,
@@ -150,11 +150,11 @@ def _gpt_neox(json: Json) -> dict[str, Any]:
         "kv_heads": heads,
         "head_width": head_width,
         "inner": json.integer("intermediate_size"),
-        "context": json.integer("max_position_embeddings", 2048, least=2),
-        "epsilon": json.number("layer_norm_eps", 1e-5, least=1e-12),
+        "context": json.integer("max_position_embeddings", 2048, minimum=2),
+        "epsilon": json.number("layer_norm_eps", 1e-5, minimum=1e-12),
         "activation": json.choice("hidden_act", ACTIVATIONS, "gelu"),
         "theta": json.theta(),
-        "rotated": int(head_width * share.number(name, 0.25, least=0)),
+        "rotated": int(head_width * share.number(name, 0.25, minimum=0)),
         "parallel": bool(json.content.get("use_parallel_residual", True)),
     }
 

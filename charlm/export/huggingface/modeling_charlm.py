@@ -231,20 +231,20 @@ class CharlmForCausalLM(PreTrainedModel, GenerationMixin):
     def forward(self, input_ids, attention_mask=None, state=None, labels=None, use_cache=True, **_):
         B, T = input_ids.shape
         before = [self.network.start(1) for _ in range(B)] if state is None else state
-        kept = torch.ones_like(input_ids) if attention_mask is None else attention_mask[:, -T:]
-        logits, after = self._read_all(input_ids, before, kept.bool())
+        attended = torch.ones_like(input_ids) if attention_mask is None else attention_mask[:, -T:]
+        logits, after = self._read_all(input_ids, before, attended.bool())
         loss = None
         if labels is not None:
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         return CharlmOutput(loss, logits, after if use_cache else None)
 
-    def _read_all(self, ids, states, kept):
-        """Streams of equal states together, the others one by one; of each the ids (B, T) that are `kept`."""
-        if kept.all() and len({tuple(leaf.shape for leaf in state) for state in states}) == 1:
+    def _read_all(self, ids, states, attended):
+        """Streams of equal states together, the others one by one; of each the ids (B, T) that are `attended`."""
+        if attended.all() and len({tuple(leaf.shape for leaf in state) for state in states}) == 1:
             logits, after = self._read(ids, tuple(map(torch.cat, zip(*states, strict=True))))
             return logits, list(zip(*(leaf.split(1) for leaf in after), strict=True))
         logits, after = self.output.weight.new_zeros(*ids.shape, self.config.vocab_size), list(states)
-        for b, mask in enumerate(kept):
+        for b, mask in enumerate(attended):
             if mask.any():
                 logits[b, mask], after[b] = self._read(ids[b : b + 1, mask], states[b])
         return logits, after
