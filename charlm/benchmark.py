@@ -149,7 +149,7 @@ def _speeds(
     }
     rates = {}
     for number, (name, function) in enumerate(work.items(), 1):
-        told(name.replace("_", " "), number / (len(work) + 1))
+        progress(name.replace("_", " "), number / (len(work) + 1))
         rates[name] = _rate(function, seconds)
     return rates
 

@@ -192,8 +192,8 @@ def _linked(arpa: Arpa, rows: list[_Rows]) -> list[Entries]:
     return levels
 
 
-def _find(keys: Integers, wanted: Integers) -> Integers:
-    """Where each wanted number is among the keys, -1 where it is not."""
-    at = np.searchsorted(keys, wanted)
-    equal = np.append(keys, -1)[at] == wanted
+def _find(keys: Integers, numbers: Integers) -> Integers:
+    """Where each number is among the keys, -1 where it is not."""
+    at = np.searchsorted(keys, numbers)
+    equal = np.append(keys, -1)[at] == numbers
     return np.where(equal, at, -1)

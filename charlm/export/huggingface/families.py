@@ -29,12 +29,12 @@ class Json:
     def __init__(self, content: Mapping[str, Any]) -> None:
         self.content = content
 
-    def number(self, name: str, default: float | None = None, *, least: float = 1) -> Any:
-        """A number, at least `least`."""
+    def number(self, name: str, default: float | None = None, *, minimum: float = 1) -> Any:
+        """A number, at least `minimum`."""
         value: Any = self.content.get(name)
         value = default if value is None else value
-        if type(value) not in (int, float) or not least <= value < 2**31:
-            raise Unfit(f"{name} is {_shown(value)}, not a number from {least:g} on")
+        if type(value) not in (int, float) or not minimum <= value < 2**31:
+            raise Unfit(f"{name} is {_shown(value)}, not a number from {minimum:g} on")
         return value
 
     def integer(self, name: str, default: int | None = None, *, minimum: int = 1) -> int:
