@@ -28,14 +28,14 @@ from charlm.training.computing import bfloat16_reason, compute_type
 CORPUS = "builtin:python-reference"
 ENDLESS = "1000000000steps"  # the clock ends it
 WARM_STEPS = 3  # of training, slower than the rest
-STREAMS, BEAMS = 64, 5
-LENGTH, LENGTH_OF_MANY, LENGTH_OF_BEAMS = 1000, 250, 100  # characters of a text that is drawn or searched
-SCORED = 20_000  # characters
+PARALLEL_SAMPLES, BEAMS = 64, 5
+SAMPLE_CHARACTERS, MANY_SAMPLE_CHARACTERS, BEAM_CHARACTERS = 1000, 250, 100
+SCORED_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True)
 class Speeds:
-    """Of one architecture, in characters a second; `sampling_many` of `STREAMS` texts together, `beam` of one text."""
+    """Characters a second of one architecture: `sampling_many` draws `PARALLEL_SAMPLES` texts together, `beam` one."""
 
     architecture: str
     parameters: int
@@ -130,7 +130,7 @@ def _trained(
 def _speeds(
     model: LanguageModel, tokenizer: Tokenizer, parts: Split, seconds: float, progress: Listener
 ) -> Mapping[str, float]:
-    text, draws = parts.held_out.slice(0, SCORED), torch.Generator().manual_seed(0)
+    text, draws = parts.held_out.slice(0, SCORED_CHARACTERS), torch.Generator().manual_seed(0)
     engine = open_engine(model)
 
     def draw(length: int, streams: int) -> int:
@@ -138,13 +138,13 @@ def _speeds(
         return length * streams
 
     def search() -> int:
-        beam_search(engine, tokenizer, "\n", length=LENGTH_OF_BEAMS, beams=BEAMS)
-        return LENGTH_OF_BEAMS
+        beam_search(engine, tokenizer, "\n", length=BEAM_CHARACTERS, beams=BEAMS)
+        return BEAM_CHARACTERS
 
     work: dict[str, Callable[[], int]] = {
         "scoring": lambda: evaluate(model, tokenizer, text).characters,
-        "sampling": lambda: draw(LENGTH, 1),
-        "sampling_many": lambda: draw(LENGTH_OF_MANY, STREAMS),
+        "sampling": lambda: draw(SAMPLE_CHARACTERS, 1),
+        "sampling_many": lambda: draw(MANY_SAMPLE_CHARACTERS, PARALLEL_SAMPLES),
         "beam": search,
     }
     rates = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 READABLE = "charlm-readable"
 """An error handler for what is printed: a byte that is not UTF-8 becomes \\xHH, what the encoding lacks \\uHHHH."""
 
-_ESCAPES = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", "'": "\\'"}
+_SHELL_ESCAPES = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", "'": "\\'"}
 
 
 def shell_quoted(name: str | Path) -> str:
@@ -52,8 +52,8 @@ def is_utf8(name: str | Path) -> bool:
 
 
 def _spelled(character: str) -> str:
-    if character in _ESCAPES or character.isprintable():
-        return _ESCAPES.get(character, character)
+    if character in _SHELL_ESCAPES or character.isprintable():
+        return _SHELL_ESCAPES.get(character, character)
     return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 

@@ -13,9 +13,9 @@ from charlm.models import ARCHITECTURES
 @pytest.fixture(autouse=True)
 def quick(folder, monkeypatch):
     monkeypatch.setattr(benchmark, "CORPUS", str(folder / "corpus.txt"))
-    monkeypatch.setattr(benchmark, "LENGTH", 5)
-    monkeypatch.setattr(benchmark, "LENGTH_OF_MANY", 2)
-    monkeypatch.setattr(benchmark, "LENGTH_OF_BEAMS", 3)
+    monkeypatch.setattr(benchmark, "SAMPLE_CHARACTERS", 5)
+    monkeypatch.setattr(benchmark, "MANY_SAMPLE_CHARACTERS", 2)
+    monkeypatch.setattr(benchmark, "BEAM_CHARACTERS", 3)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -105,7 +105,7 @@ def no_gradients() -> Iterator[None]:
 
 
 def opened(folder: Path) -> tuple[Any, Any]:
-    code = (folder / with_code.CODE).exists()
+    code = (folder / with_code.CODE_FILE).exists()
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=code)
     return model.eval(), transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=code)
 
@@ -210,7 +210,7 @@ def test_an_export_has_the_weights_and_hardly_more(architecture: str, settings: 
     config = json.loads((out / "config.json").read_text())
     assert config["vocab_size"] == ours.vocab_size
     names = {"README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"}
-    assert {path.name for path in out.iterdir()} - {with_code.CODE} == names | {"tokenizer_config.json"}
+    assert {path.name for path in out.iterdir()} - {with_code.CODE_FILE} == names | {"tokenizer_config.json"}
     assert "bits per character" in (out / "README.md").read_text().lower()
 
 

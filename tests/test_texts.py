@@ -184,7 +184,7 @@ class TestOverlap:
         assert len(overlap._passages(text(lines))) in range(50, 100)
         assert share_in(text(lines[20_000:]), [text(lines)]) == 1
         assert share_in(text(lines[20_000:]), [text(lines[:20_000])]) == 0
-        monkeypatch.setattr(overlap, "MAX_BYTES", 10_000)
+        monkeypatch.setattr(overlap, "MAX_SEARCHED_BYTES", 10_000)
         assert 0 < share_in(text(lines), [text(lines)]) < 0.4
 
     def test_a_held_out_text_that_is_learned_from_is_told(self, run: Path, charlm: Charlm) -> None:

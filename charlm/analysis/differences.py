@@ -11,7 +11,7 @@ import numpy as np
 from charlm.analysis.surprisal import Floats, Integers, Passage
 
 CONFIDENCE = 0.95  # probability that none of the passages differs by chance
-MIN_SHARE = 0.1  # bits saved, as a share of the bits of the model that needs more
+MIN_SAVED_SHARE = 0.1  # bits saved, as a share of the bits of the model that needs more
 MIN_WORDS = 5  # in a passage; the variance of fewer is not known well enough
 
 
@@ -38,7 +38,7 @@ def clear_differences(
     errors = np.sqrt(sizes * squares / freedom)
     clear = (sizes >= MIN_WORDS) & (np.abs(totals) > _critical_t(1 - CONFIDENCE, len(firsts), freedom) * errors)
     passage_bits = [np.add.reduceat(each, bounds[firsts]) for each in (bits, other_bits)]
-    clear &= np.abs(totals) >= MIN_SHARE * np.maximum(*passage_bits)
+    clear &= np.abs(totals) >= MIN_SAVED_SHARE * np.maximum(*passage_bits)
     edges = np.append(bounds[firsts], len(text)).tolist()
 
     def best(saved: Floats) -> tuple[Passage, ...]:

@@ -17,6 +17,7 @@ import torch
 
 from charlm.config import BOUNDARY
 from charlm.corpus import Stream, Text
+from charlm.decoding.allowed import CONTINUATION_IDS
 from charlm.decoding.continuation import broken
 from charlm.decoding.continuation import read as read_prompt
 from charlm.evaluation.scoring import characters_of, passes, score, token_bits
@@ -24,14 +25,12 @@ from charlm.evaluation.walk import ids_of
 from charlm.inference import open_engine, reading
 from charlm.models.base import LanguageModel, State, device_of
 from charlm.progress import Listener, silent
-from charlm.tokenizers.base import FIRST_BYTE, Tokenizer
+from charlm.tokenizers.base import Tokenizer
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 MAX_LOG_PROBS = 1 << 22  # computed in one call
-CONTINUATION_IDS = range(FIRST_BYTE + 0x80, FIRST_BYTE + 0xC0)
-"""The ids of UTF-8 continuation bytes."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ def predict(model: LanguageModel, tokenizer: Tokenizer, text: str, *, top: int =
         nats, _, token, begun, state = heapq.heappop(heap)
         if _is_incomplete(begun):
             log_probs, state = engine.step(np.array([token]), state)
-            for id, log_prob in zip(CONTINUATION_IDS, log_probs[0, CONTINUATION_IDS].tolist(), strict=True):
+            for id, log_prob in zip(CONTINUATION_IDS.tolist(), log_probs[0, CONTINUATION_IDS].tolist(), strict=True):
                 heapq.heappush(heap, (nats - log_prob, next(order), id, begun + pieces[id], state))
         else:
             predictions.append(spelled(begun, math.exp(-nats)))

@@ -11,10 +11,10 @@ from charlm.checkpoint.card import CARD, Card, damaged, find_files, read_card, v
 from charlm.checkpoint.history import History
 from charlm.errors import CheckpointError
 
-NAME = "files.json"
+FILE_LIST = "files.json"
 _KIND = "files"  # what the card calls it
 _FILES = "files"  # where it belongs in the description of the corpus
-MAX_BYTES = 64 << 20  # of the list; half a million files
+MAX_LIST_BYTES = 64 << 20  # of the list; half a million files
 
 
 def split_off(history: History) -> tuple[History, bytes | None]:
@@ -32,7 +32,7 @@ def put_back(path: Path, card: Card) -> History:
         return history
     entry = card.files[_KIND]
     file = find_files(path, {_KIND: entry})[_KIND]
-    if entry.bytes > MAX_BYTES:
+    if entry.bytes > MAX_LIST_BYTES:
         raise damaged(file, "larger than any list of files")
     try:
         verify(file, entry)

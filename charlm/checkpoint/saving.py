@@ -12,8 +12,7 @@ from torch import Tensor
 
 from charlm import __version__
 from charlm.checkpoint.card import CARD, OWN_FILE, Card, FileEntry, read_card
-from charlm.checkpoint.corpus_files import NAME as LIST
-from charlm.checkpoint.corpus_files import split_off
+from charlm.checkpoint.corpus_files import FILE_LIST, split_off
 from charlm.checkpoint.history import History
 from charlm.errors import CharlmError, CheckpointError
 from charlm.files import atomic_file, sha256_of, write_atomically
@@ -21,7 +20,7 @@ from charlm.machine import environment
 from charlm.models import LanguageModel
 from charlm.tokenizers import Tokenizer
 
-_TYPES = {  # what safetensors calls them, in the order of its own list
+_DTYPE_NAMES = {  # what safetensors calls them, in the order of its own list
     torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.uint16: "U16",
     torch.float16: "F16", torch.bfloat16: "BF16", torch.int32: "I32", torch.uint32: "U32", torch.float32: "F32",
     torch.float64: "F64", torch.int64: "I64", torch.uint64: "U64",
@@ -81,7 +80,7 @@ def _contents(
     if resume is not None:
         yield "resume", "resume.safetensors", safetensors(resume)
     if listed is not None:
-        yield "files", LIST, [listed]
+        yield "files", FILE_LIST, [listed]
     for name, content in tokenizer.files().items():
         yield f"tokenizer/{name}", name, [content]
 
@@ -106,12 +105,12 @@ def safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | Non
     The library copies them three times, and ends the process where there is no room for that.
     Source: github.com/huggingface/safetensors, "Format"; the widest types come first, so that all are aligned.
     """
-    types, pieces, end = list(_TYPES), [], 0
+    types, pieces, end = list(_DTYPE_NAMES), [], 0
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     for name in sorted(tensors, key=lambda name: (-types.index(tensors[name].dtype), name)):
         tensor = tensors[name].detach().cpu().contiguous()
         begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": _TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        header[name] = {"dtype": _DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
         pieces.append(tensor.reshape(-1).view(torch.uint8).numpy().data)
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from charlm.benchmark import BEAMS, STREAMS, Speeds, benchmark, machine
+from charlm.benchmark import BEAMS, PARALLEL_SAMPLES, Speeds, benchmark, machine
 from charlm.cli.live import progress_bar
 from charlm.cli.options import GroupedCommand, device_option, json_option, option, seconds_option, threads_option
 from charlm.cli.settings import architectures_option, check_sizes, named_architectures
 from charlm.cli.tables import Column, print_line, print_table
 from charlm.training import SIZES, choose_device
 
-HEADINGS = {"sampling_many": f"{STREAMS} samples", "beam": f"beam of {BEAMS}"}
+HEADINGS = {"sampling_many": f"{PARALLEL_SAMPLES} samples", "beam": f"beam of {BEAMS}"}
 
 
 @click.command("bench", cls=GroupedCommand)

@@ -36,7 +36,7 @@ from charlm.report import check_output
 from charlm.training import SIZES, choose_device
 
 DEFAULT_CORPUS = "builtin:python-reference"
-FORMATS: dict[str, Callable[[Comparison, bool], None]] = {
+TABLE_FORMATS: dict[str, Callable[[Comparison, bool], None]] = {
     "json": lambda result, _: as_json(result),
     "csv": as_csv,
     "markdown": as_markdown,
@@ -55,7 +55,7 @@ FOR_RUNS = {
     "report",
     "pairs",
     "prove",
-    *FORMATS,
+    *TABLE_FORMATS,
 }
 """The parameters that apply to trained runs, too."""
 
@@ -128,12 +128,12 @@ def _check_flags(values: Mapping[str, Any]) -> None:
 
 def _format(values: Mapping[str, Any], pairs: bool) -> Callable[[Comparison, bool], None]:
     """How to print the result. Raises UsageError for two formats, and for --pairs where it has no effect."""
-    formats = [name for name in FORMATS if values[name]]
+    formats = [name for name in TABLE_FORMATS if values[name]]
     if len(formats) > 1:
         raise UsageError(f"{' and '.join(f'--{name}' for name in formats)}: give one of them")
     if pairs and formats == ["json"]:
         raise UsageError("--pairs: JSON always has them; leave it out")
-    return FORMATS[formats[0]] if formats else as_table
+    return TABLE_FORMATS[formats[0]] if formats else as_table
 
 
 def _named_runs(names: Sequence[str]) -> list[Path]:

@@ -20,7 +20,7 @@ def integer_or_text(value: str) -> int | str:
         return value
 
 
-TYPES: dict[Any, Any] = {
+CLICK_TYPES: dict[Any, Any] = {
     frozenset({int}): click.INT,
     frozenset({float}): click.FLOAT,
     frozenset({str}): click.STRING,
@@ -101,4 +101,4 @@ def _option(heading: str, kind: type[Settings], name: str, help: str, short: str
     if types == [bool]:
         return option(f"{flag}/--no-{flag[2:]}", name, default=None, help=help, heading=heading, rare=rare)
     flags = [*filter(None, (short, flag)), name]
-    return option(*flags, type=TYPES[frozenset(types)], default=None, help=help, heading=heading, rare=rare)
+    return option(*flags, type=CLICK_TYPES[frozenset(types)], default=None, help=help, heading=heading, rare=rare)

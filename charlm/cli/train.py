@@ -47,6 +47,7 @@ from charlm.models import ALL_ARCHITECTURES, ARCHITECTURES, CountingModel
 from charlm.names import shell_quoted
 from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
 from charlm.training import (
+    DEFAULT_ARCHITECTURE,
     PRESETS,
     SIZES,
     Budget,
@@ -64,8 +65,6 @@ from charlm.training import (
     train,
     with_preset,
 )
-
-DEFAULT_ARCHITECTURE = "lstm"
 
 MODEL_SETTINGS = {
     "preset",

@@ -25,7 +25,7 @@ MAX_BLOCKS = 1024
 MAX_THREADS = 1024
 MAX_FILES = 8  # of an embedded run
 MAX_NUMBER = 2**48  # bytes, tokens
-WORD = 4  # bytes of the coder's words
+BYTES_PER_WORD = 4  # bytes of the coder's words
 
 _START = struct.Struct("<8sHI")
 _CRC = struct.Struct("<I")
@@ -105,7 +105,7 @@ class Header:
             and 1 <= self.machine["threads"] <= MAX_THREADS
             and min(1, self.tokens) <= len(self.blocks) <= min(MAX_BLOCKS, self.tokens)
             and self.tokens <= self.bytes
-            and not any(part.size % WORD or part.name for part in self.blocks)
+            and not any(part.size % BYTES_PER_WORD or part.name for part in self.blocks)
             and len(self.files) == len({part.name for part in self.files}) <= MAX_FILES
             and all(part.name == CARD or RUN_FILE.fullmatch(part.name) for part in self.files)
         )

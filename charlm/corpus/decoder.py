@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from charlm.corpus.encodings import (
-    CONTROL,
+    CONTROL_CHARACTERS,
     SAMPLE_BYTES,
     Decoding,
     Opens,
@@ -110,7 +110,7 @@ def no_text_at(text: str, *, beginning: bool) -> int | None:
 def looks_binary(head: bytes, decoding: Decoding) -> bool:
     """Whether the beginning of a file has control characters, and more that is no text."""
     text = head.decode(decoding.encoding, "replace")
-    if not CONTROL.search(text):
+    if not CONTROL_CHARACTERS.search(text):
         return False
     if decoding.errors == "strict" and "\ufffd" in text.rstrip("\ufffd"):
         return True
@@ -152,7 +152,7 @@ def _refused(where: str, encoding: str, place: str, near: bytes, again: Opens | 
     """The error for a text in another encoding, which is named if it can be told; or for what is no text."""
     guessed = find_encoding(again) if again else guess_encoding(near)
     if guessed is None or codecs.lookup(guessed) == codecs.lookup(encoding):
-        if CONTROL.search(near[:HEAD_CHARACTERS].decode("latin-1")):
+        if CONTROL_CHARACTERS.search(near[:HEAD_CHARACTERS].decode("latin-1")):
             why = place if place.startswith("NULs") else f"{place} is not {encoding}"
             return DataError(f"{where}: binary data, not text ({why}); compressed? unpack it first")
         return DataError(

@@ -36,7 +36,7 @@ _MAX_WRONG_SHARE = 0.1  # wrong bytes of as many characters that are not ASCII
 _WESTERN = "cp1252"
 _C1 = bytes(range(0x80, 0xA0))  # quotes and dashes in Windows-1252, in ISO 8859 controls, which no text has
 _MIN_WESTERN_SCORE = 0.82  # of the best score: so far behind Windows-1252 is still taken, the most common of them
-CONTROL = re.compile("[\0-\x08\x0e-\x19\x1c-\x1f]")  # what most texts do without
+CONTROL_CHARACTERS = re.compile("[\0-\x08\x0e-\x19\x1c-\x1f]")  # what most texts do without
 _MAX_CONTROL_SHARE = 0.25  # of the characters at the beginning; UTF-16 read as UTF-8 has a half
 _MAX_ODD_SHARE = 0.01  # of the characters: controls, and such as no Unicode version has
 _QUOTED_CHARACTERS = 40  # characters of the first words
@@ -136,7 +136,7 @@ def is_damaged(sample: bytes, encoding: str) -> bool:
 
 def is_text(head: str) -> bool:
     """Whether the beginning of a text has few enough control characters, of which UTF-16 read as UTF-8 has many."""
-    return "\0" not in head or len(CONTROL.findall(head)) <= _MAX_CONTROL_SHARE * len(head)
+    return "\0" not in head or len(CONTROL_CHARACTERS.findall(head)) <= _MAX_CONTROL_SHARE * len(head)
 
 
 def undecodable(open_file: Opens, encoding: str) -> int | None:

@@ -20,7 +20,7 @@ WRITTEN_BY_CHARLM = frozenset({RUN, *FIRST_BYTES, CACHE, DOWNLOAD})  # why a fil
 STANDARD_INPUT = "-"
 """What stands for standard input among sources; a file of this name is `./-`, or a Path."""
 
-_HEAD_BYTES = 8192  # bytes by which a file of a folder is known
+_SNIFFED_BYTES = 8192  # bytes by which a file of a folder is known
 
 
 class Gone(DataError):  # noqa: N818 - a state of affairs
@@ -116,7 +116,7 @@ def _texts(folder: Path, decoding: Decoding, log: ReadingLog, known: Collection[
         if name in known:
             continue
         with path.open("rb") as stream:
-            head = stream.read(_HEAD_BYTES)
+            head = stream.read(_SNIFFED_BYTES)
         guessed, why = None, "empty" if not head else _own(path)
         if why is None and decoding.encoding == AUTO:
             guessed = find_encoding(opening(path))

@@ -10,7 +10,7 @@ from charlm.progress import Listener, silent
 
 WINDOW_BYTES = 64  # bytes of a passage that is looked for; a power of two
 MAX_WINDOWS = 1 << 20  # of a text; of a longer one they are spread evenly
-MAX_BYTES = 1 << 28  # of each text that is searched; of one twice as long every second chunk, and so on
+MAX_SEARCHED_BYTES = 1 << 28  # of each text that is searched; of one twice as long every second chunk, and so on
 
 _BYTES_PER_STRIP = 1 << 16  # bytes hashed at once: its arrays stay in the processor's cache
 _FILTER_BITS = 16  # bits of the filter for each window, at least
@@ -25,8 +25,8 @@ def share_in(text: Text, others: Iterable[Text], progress: Listener = silent) ->
     """The share of a text's passages, `WINDOW_BYTES` each and one after the other, that stand in one of the others.
 
     Line ends, tabs and spaces count as the same. The others are read once, as streams, at every place by a rolling
-    hash (Karp & Rabin 1987) of 64 bits. Memory is bounded, and time by `MAX_BYTES` of each: of a longer text the share
-    found is a lower bound. 0 for a text that is shorter than a passage.
+    hash (Karp & Rabin 1987) of 64 bits. Memory is bounded, and time by `MAX_SEARCHED_BYTES` of each: of a longer
+    text the share found is a lower bound. 0 for a text that is shorter than a passage.
     """
     passages, number = np.unique(_passages(text), return_inverse=True)
     if not len(passages):
@@ -64,7 +64,7 @@ def _passages(text: Text) -> Hashes:
 
 def _everywhere(text: Text, progress: Listener) -> Iterator[Hashes]:
     """The hashes of all stretches of `WINDOW_BYTES` bytes, strip by strip."""
-    every = max(1, text.bytes // MAX_BYTES)
+    every = max(1, text.bytes // MAX_SEARCHED_BYTES)
     behind, read = b"", 0
     for chunk in _chunks(text, every):
         data = np.frombuffer(behind + chunk, np.uint8)

@@ -21,7 +21,7 @@ from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
 
 MIN_BLOCK_BYTES = 1024
-MAX_BLOCKS = 32
+MAX_BOOTSTRAP_BLOCKS = 32
 """Long texts have longer blocks, not more of them: blocks should be independent, but a scene or a file favours one
 model for some kilobytes (tests/benchmarks/NOTES.md: blocks of 1 KB made intervals half as wide)."""
 
@@ -128,5 +128,5 @@ def _block_characters(text: Text) -> Indices:
 
 def _block(text: Text, byte: Indices) -> Indices:
     """The number of the block of each byte; the last block includes the remainder."""
-    size = max(MIN_BLOCK_BYTES, math.ceil(text.bytes / MAX_BLOCKS))
+    size = max(MIN_BLOCK_BYTES, math.ceil(text.bytes / MAX_BOOTSTRAP_BLOCKS))
     return np.minimum(byte // size, max(0, text.bytes // size - 1))

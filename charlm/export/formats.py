@@ -26,7 +26,7 @@ from charlm.models import LanguageModel
 from charlm.own_files import EXPORT, own_folder
 from charlm.progress import Listener
 
-PACKED: Mapping[str, Callable[[IO[bytes]], Any]] = {
+PACKERS: Mapping[str, Callable[[IO[bytes]], Any]] = {
     ".gz": lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0),  # no time: the same run gives the same file
     ".bz2": partial(bz2.BZ2File, mode="wb"),
     ".xz": partial(lzma.LZMAFile, mode="wb"),
@@ -71,8 +71,8 @@ class FileFormat(Format):
     def save(self, run: Run, fit: Fit, figures: Sequence[str], path: Path, progress: Listener) -> int:  # noqa: ARG002
         """There is no place for `figures` in such a file."""
         with atomic_file(path) as file:
-            if path.suffix in PACKED:
-                with PACKED[path.suffix](file) as packed:
+            if path.suffix in PACKERS:
+                with PACKERS[path.suffix](file) as packed:
                     self.write(run, cast(IO[bytes], packed), progress)
             else:
                 self.write(run, file, progress)

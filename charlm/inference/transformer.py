@@ -25,7 +25,7 @@ from charlm.models.base import LanguageModel
 from charlm.models.positions import frequencies, sinusoids
 from charlm.models.transformer import Transformer, TransformerConfig
 
-ACTIVATIONS = {"relu": kernels.RELU, "relu2": kernels.RELU2, "gelu": kernels.GELU, "swiglu": kernels.SWIGLU}
+KERNEL_ACTIVATIONS = {"relu": kernels.RELU, "relu2": kernels.RELU2, "gelu": kernels.GELU, "swiglu": kernels.SWIGLU}
 
 MAX_CHUNK = 256
 """Tokens of a prompt that are read in one call; never more than the free slots of a stream that moved to a new row."""
@@ -92,7 +92,7 @@ class TransformerEngine(Engine):
         self.weights = (
             *(as_array(torch.stack(matrix)) for matrix in matrices),
             _frequencies(config),
-            ACTIVATIONS[config.activation],
+            KERNEL_ACTIVATIONS[config.activation],
             float(model.norm.eps or torch.finfo(torch.float32).eps),
         )
 

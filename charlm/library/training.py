@@ -13,16 +13,13 @@ from charlm.library.progress import training_bar
 from charlm.library.run import Run, load
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
-from charlm.training import TrainingConfig, TrainingObserver
+from charlm.training import DEFAULT_ARCHITECTURE, TrainingConfig, TrainingObserver
 
 Corpus = str | Path | Sequence[str | Path]
 """One source of a text, or several."""
 
 Value = bool | int | float | str | None
 """What a setting can be."""
-
-
-DEFAULT_ARCHITECTURE = "lstm"
 
 
 @dataclass(frozen=True)

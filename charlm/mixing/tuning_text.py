@@ -18,7 +18,7 @@ from charlm.progress import Tell
 
 MAX_PLACES = 1 << 16
 MIN_PLACES = 1 << 10
-STREAMS = 8  # of a text with more places
+TUNING_STREAMS = 8  # of a text with more places
 MAX_NUMBERS = 1 << 25  # places times columns
 MAX_NUMBERS_PER_CALL = 1 << 20  # log-probabilities
 
@@ -28,7 +28,7 @@ class TuningText:
 
     def __init__(self, ids: Stream, vocab_size: int) -> None:
         max_places = max(MIN_PLACES, min(MAX_PLACES, MAX_NUMBERS // min(vocab_size, 1 << 14)))
-        streams = 1 if len(ids) <= max_places else STREAMS
+        streams = 1 if len(ids) <= max_places else TUNING_STREAMS
         size = min(len(ids), max_places) // streams
         starts = np.linspace(0, len(ids) - size, streams).astype(int)
         rows = torch.from_numpy(np.stack([ids[start : start + size] for start in starts]).astype(np.int64))  # (B, T)

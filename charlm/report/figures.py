@@ -13,7 +13,7 @@ import numpy.typing as npt
 from charlm.analysis import KINDS, EmbeddingMap, Gradients
 from charlm.report.findings import Finding, Learned, Measured
 from charlm.report.html import Html, visible
-from charlm.report.plots import INK, MARKERS, MUTED, SIZE, LineEnd, colour, figure, label_lines, style
+from charlm.report.plots import FIGURE_INCHES, INK, MARKERS, MUTED, LineEnd, colour, figure, label_lines, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -155,7 +155,7 @@ def embedding(embeddings: EmbeddingMap, number: int, name: str, text: str) -> Ht
     """The first two principal components of a network's embeddings; the most frequent tokens are drawn as text."""
     by_frequency = sorted(range(len(embeddings.tokens)), key=lambda n: -text.count(embeddings.tokens[n]))
     frequent = by_frequency[:MAX_LABELLED_CHARACTERS]
-    with figure(f"Embeddings of {name}", size=(SIZE[0], 4.4)) as (_, (axes,), done):
+    with figure(f"Embeddings of {name}", size=(FIGURE_INCHES[0], 4.4)) as (_, (axes,), done):
         axes.plot(*embeddings.points[by_frequency[MAX_LABELLED_CHARACTERS:]].T, ".", color=MUTED, markersize=3)
         for n in frequent:
             token = embeddings.tokens[n]

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from html import escape
 
 VOID = {"img", "input", "meta"}  # elements without an end
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")  # marks that change the writing direction
 
 
@@ -21,7 +21,7 @@ class Html(str):
 
 def text(plain: str) -> Html:
     """Any string as text: escaped, with U+FFFD for the characters that HTML cannot hold or that hide others."""
-    return Html(escape(_DIRECTION.sub("\ufffd", _CONTROL.sub("\ufffd", plain))))
+    return Html(escape(_DIRECTION.sub("\ufffd", _UNPRINTABLE.sub("\ufffd", plain))))
 
 
 def tag(name: str, /, *content: str | None, **attributes: str | bool | None) -> Html:

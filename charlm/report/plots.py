@@ -31,7 +31,7 @@ STAND_INS = {
 DASHES: tuple[tuple[float, ...], ...] = ((), (7, 2), (2, 2), (7, 2, 2, 2), (11, 3), (4, 1, 1, 1, 1, 1), (1, 3), (4, 4))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-SIZE = (5.0, 3.6)  # inches of 72 units; the page scales figures
+FIGURE_INCHES = (5.0, 3.6)  # inches of 72 units; the page scales figures
 
 _DIGITS = re.compile(r"(\.\d\d)\d+")  # of coordinates, of which hundredths of a unit are enough
 
@@ -59,7 +59,7 @@ class LineEnd(NamedTuple):
 LABEL_HEIGHT = 15.0  # units of a figure
 
 
-def label_lines(axes: "Axes", ends: Sequence[LineEnd], height: float = SIZE[1]) -> None:
+def label_lines(axes: "Axes", ends: Sequence[LineEnd], height: float = FIGURE_INCHES[1]) -> None:
     """Label each line at its end, to the right of the axes; labels that are close to each other are moved apart.
 
     Limits and scales must be set before. `height` is that of the figure in inches.
@@ -95,7 +95,7 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
 
 @contextmanager
 def figure(
-    title: str, rows: int = 1, columns: int = 1, size: tuple[float, float] = SIZE, **sharing: Any
+    title: str, rows: int = 1, columns: int = 1, size: tuple[float, float] = FIGURE_INCHES, **sharing: Any
 ) -> Iterator[tuple["Figure", list["Axes"], Callable[[], Html]]]:
     """A figure, its axes, and a function that converts it to SVG; `title` describes it to screen readers."""
     import matplotlib

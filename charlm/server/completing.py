@@ -19,7 +19,7 @@ from charlm.server.limits import Limits
 from charlm.server.openai import Choice, Completion, Prompt, ScoredToken, Usage
 from charlm.server.scheduler import Job, Steps, Task
 from charlm.server.search import search
-from charlm.server.streams import LENGTH, Stream, scored
+from charlm.server.streams import LENGTH_REASON, Stream, scored
 
 CHUNK_TOKENS = 256
 """Tokens of a prompt that are read at a time; a constant, so that the last bits do not depend on the other requests."""
@@ -76,7 +76,7 @@ def complete(
     if asked.echo and asked.log_probs is not None:
         echoed, log_probs = yield from score_prompt(model, ids, asked.log_probs)
     if asked.echo or not asked.max_tokens:
-        reason = None if asked.max_tokens else LENGTH
+        reason = None if asked.max_tokens else LENGTH_REASON
         for index in choices:
             job.send(Choice(index, text if asked.echo else "", list(echoed), reason))
     if not asked.max_tokens:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 """OpenAI's `type` of an error by its status; other errors are the request's, or from 500 on the server's."""
 
 
@@ -26,5 +26,5 @@ class ApiError(Exception):
     def to_json(self) -> dict[str, Any]:
         """The body of the response."""
         usual = "invalid_request_error" if self.status < 500 else "server_error"
-        kind = TYPES.get(self.status, usual)
+        kind = ERROR_TYPES.get(self.status, usual)
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}

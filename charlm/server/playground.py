@@ -47,7 +47,7 @@ CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"
 MAX_MODELS = 16  # of one request
 MAX_ALTERNATIVES = 50
 MAX_WRITTEN_TOKENS = 4096  # of each model
-MAX_BEAMS, MAX_SEARCHED_CHARACTERS = 16, 200
+MAX_TREE_BEAMS, MAX_SEARCHED_CHARACTERS = 16, 200
 
 
 class Playground:
@@ -143,7 +143,7 @@ class Playground:
         """POST /api/beams."""
         fields = Fields(await self.service.json(request))
         model, prompt = await self.service.model(fields.text("model")), self._text(fields, "prompt")
-        beams = fields.integer("beams", 4, 1, MAX_BEAMS)
+        beams = fields.integer("beams", 4, 1, MAX_TREE_BEAMS)
         length = fields.integer("length", 24, 1, MAX_SEARCHED_CHARACTERS)
         penalty = fields.number("length_penalty", 0.0, 0.0, 10.0)
         stop = ("\n",) if fields.boolean("to_line_end") else ()

@@ -13,8 +13,8 @@ from charlm.server.fields import Fields, quoted
 from charlm.server.limits import Limits
 from charlm.server.openai import Completion, Json, Prompt
 
-MAX_LOG_PROBS = 20
-MAX_BEAMS = 64
+MAX_TOP_LOG_PROBS = 20
+MAX_REQUESTED_BEAMS = 64
 DEFAULT_CHAT_TOKENS = 512
 SEED_RANGE = (-(2**63), 2**63 - 1)
 NEUTRAL: Mapping[str, tuple[object, ...]] = {  # fields that clients send, and their values that ask for nothing
@@ -49,7 +49,7 @@ def parse_completion(data: object, limits: Limits) -> Completion:
     max_tokens = fields.integer("max_tokens", 16, 0, limits.new_tokens)
     if n * len(prompts) * max_tokens > limits.new_tokens:
         raise ApiError(f"n x prompts x max_tokens must be at most {limits.new_tokens}", param="max_tokens")
-    log_probs = fields.integer("logprobs", -1, 0, MAX_LOG_PROBS)
+    log_probs = fields.integer("logprobs", -1, 0, MAX_TOP_LOG_PROBS)
     parsed = Completion(
         model=model,
         prompts=prompts,
@@ -129,7 +129,7 @@ def _checked(kind: type[Settings], name: str, value: object) -> object:
 
 
 def _beams(fields: Fields, n: int) -> Json:
-    beams = fields.integer("beams", 0, 1, MAX_BEAMS)
+    beams = fields.integer("beams", 0, 1, MAX_REQUESTED_BEAMS)
     if "length_penalty" in fields.left and not beams:
         raise ApiError("length_penalty goes with beams", param="length_penalty")
     if beams and n > beams:

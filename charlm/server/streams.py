@@ -17,8 +17,8 @@ from charlm.server.library import ServedModel
 from charlm.server.openai import Choice, Completion, ScoredToken, Usage
 from charlm.tokenizers.base import StreamDecoder
 
-UNBOUNDED = 1 << 40  # characters: here the length of a text is limited in tokens
-STOP, LENGTH = "stop", "length"
+UNLIMITED_CHARACTERS = 1 << 40  # characters: here the length of a text is limited in tokens
+STOP_REASON, LENGTH_REASON = "stop", "length"
 """The finish reasons."""
 
 
@@ -48,7 +48,7 @@ class Stream:
         """Choice `index` of an answer to `owner`, the `sample`-th of its prompt, which has `offset` characters."""
         self.owner, self.usage = owner, usage
         self.index, self.settings, self.listed = index, asked.sampling, asked.log_probs
-        self.continuation = Continuation(StreamDecoder(model.tokenizer), UNBOUNDED, asked.stop)
+        self.continuation = Continuation(StreamDecoder(model.tokenizer), UNLIMITED_CHARACTERS, asked.stop)
         self.uniforms = uniforms(asked.seed, sample)
         self.prefix = 0  # the bytes of an unfinished character, see AllowedIds
         self.tokens_left = asked.max_tokens
@@ -71,10 +71,10 @@ class Stream:
         self.written = self.certain + len(self.continuation.held)
         reason = None
         if self.continuation.finish_reason:
-            self.tokens_left, reason = 0, STOP
+            self.tokens_left, reason = 0, STOP_REASON
         elif not self.tokens_left:
-            reason, text, self.certain = LENGTH, text + self.continuation.held, self.written
-        certain = [token for token in self.pending if token.offset < self.certain or reason == LENGTH]
+            reason, text, self.certain = LENGTH_REASON, text + self.continuation.held, self.written
+        certain = [token for token in self.pending if token.offset < self.certain or reason == LENGTH_REASON]
         self.pending = self.pending[len(certain) :]
         if text or certain or reason:
             self.owner.send(Choice(self.index, text, certain, reason))

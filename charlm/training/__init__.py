@@ -19,13 +19,14 @@ from charlm.training.distributed import RankLost, World, joined
 from charlm.training.observer import Progress, TrainingObserver
 from charlm.training.plan import SIZES, assumptions, complete, model_config, recipe_of
 from charlm.training.policy import policy_of
-from charlm.training.presets import PRESETS, with_preset
+from charlm.training.presets import DEFAULT_ARCHITECTURE, PRESETS, with_preset
 from charlm.training.run import choose_device, resume, train
 from charlm.training.session import Trained, Unsaved
 from charlm.training.settings import TrainingConfig
 from charlm.training.state import with_units
 
 __all__ = [
+    "DEFAULT_ARCHITECTURE",
     "PRESETS",
     "SIZES",
     "Budget",

@@ -17,6 +17,7 @@ class Preset:
     settings: Mapping[str, Any]
 
 
+DEFAULT_ARCHITECTURE = "lstm"
 PRESETS: Mapping[str, Preset] = {
     "portable": Preset(
         "a Transformer that Hugging Face Transformers opens without code of charlm's",

@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from charlm.evaluation.bootstrap import ratio_intervals
-from charlm.evaluation.walk import MAX_BLOCKS, MIN_BLOCK_BYTES
+from charlm.evaluation.walk import MAX_BOOTSTRAP_BLOCKS, MIN_BLOCK_BYTES
 
 PASSAGE = 64  # characters
 
@@ -31,7 +31,7 @@ def differences(draws: int, blocks: int, size: int, lasting: int, seed: int) -> 
 
 def coverage(draws: int, kilobytes: int, lasting: int, seed: int = 1) -> float:
     """The share of draws whose interval holds 0."""
-    block = max(MIN_BLOCK_BYTES, -(-1024 * kilobytes // MAX_BLOCKS))  # bytes
+    block = max(MIN_BLOCK_BYTES, -(-1024 * kilobytes // MAX_BOOTSTRAP_BLOCKS))  # bytes
     blocks, size = 1024 * kilobytes // block, block // PASSAGE
     ends = ratio_intervals(differences(draws, blocks, size, lasting, seed), np.full(blocks, PASSAGE * size))
     return float(((ends[:, 0] <= 0) & (ends[:, 1] >= 0)).mean())

@@ -13,7 +13,7 @@ from charlm.errors import DataError
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """What reading a packed file raises where it is cut short or damaged."""
 
-PACKED: dict[bytes, Callable[[Any], Any]] = {
+OPENERS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
@@ -40,13 +40,13 @@ OTHER_FORMATS = {
 }
 """First bytes, and what a file is that begins with them."""
 
-_LONGEST = max(map(len, (*PACKED, *OTHER_FORMATS)))
+_LONGEST = max(map(len, (*OPENERS, *OTHER_FORMATS)))
 
 
 def unpacked(file: IO[bytes], name: str) -> IO[bytes]:
     """The file, or what is packed in it (gzip, bzip2, xz). Raises DataError for a format that is not text, by name."""
     begin = _beginning(file, name)
-    for magic, opened in PACKED.items():
+    for magic, opened in OPENERS.items():
         if begin.startswith(magic):
             file = cast(IO[bytes], opened(file))
             begin = _beginning(file, name)

@@ -22,9 +22,9 @@ from charlm.tokenizers import Tokenizer
 
 ROWS = 1 << 14  # lines made at a time
 DECIMALS = 8  # of log10, more than a float32 holds; as two groups of four
-NOTHING = -99.0  # the logarithm of 0, as others write it
+LOG_OF_ZERO = -99.0  # the logarithm of 0, as others write it
 
-TAB, NEWLINE = np.frombuffer(b"\t\n", np.uint8)
+TAB, LINE_FEED = np.frombuffer(b"\t\n", np.uint8)
 
 Characters = npt.NDArray[np.uint8]
 Names = npt.NDArray[np.bytes_]
@@ -102,7 +102,7 @@ def _with_specials(
     unseen = 1.0 - np.isin(np.arange(model.vocab_size), ids)
     unigram = model.unigram.double().numpy()
     unknown = float(unigram @ unseen)
-    probability = np.append(logs[0], (np.log10(unigram[BOUNDARY]), np.log10(unknown) if unknown else NOTHING))
+    probability = np.append(logs[0], (np.log10(unigram[BOUNDARY]), np.log10(unknown) if unknown else LOG_OF_ZERO))
     probability[ids.index(BOUNDARY)] = 0.0
     return np.append(grams, np.array([[len(ids)], [len(ids) + 1]], grams.dtype), 0), [
         probability,
@@ -117,7 +117,7 @@ def _lines(names: Names, grams: Integers, *logs: Numbers) -> bytes:
     columns = [_decimals(logs[0]), spelled]
     for log in logs[1:]:
         columns += [np.full((len(grams), 1), TAB), _decimals(log)]
-    table = np.concatenate([*columns, np.full((len(grams), 1), NEWLINE)], axis=1)
+    table = np.concatenate([*columns, np.full((len(grams), 1), LINE_FEED)], axis=1)
     return table.tobytes().translate(None, b"\0")
 
 

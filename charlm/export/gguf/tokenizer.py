@@ -11,24 +11,24 @@ from charlm.export.gguf.file import Value
 from charlm.export.huggingface.tokenizer import BOUNDARY_TOKEN, BYTE_CHARACTERS
 from charlm.tokenizers import FIRST_BYTE, FIRST_PIECE, Tokenizer
 
-NORMAL, CONTROL, UNUSED = 1, 3, 5  # kinds of tokens
-KINDS = ("characters", "bytes", "bpe")
+NORMAL_TOKEN, CONTROL_TOKEN, UNUSED_TOKEN = 1, 3, 5  # kinds of tokens
+TOKENIZER_KINDS = ("characters", "bytes", "bpe")
 """The tokenizers that byte-level BPE holds."""
 
 
 def tokenizer_values(tokenizer: Tokenizer) -> dict[str, Value]:
     """What a GGUF file says of its tokenizer. Raises UsageError for SentencePiece, whose spaces llama.cpp rewrites."""
-    if tokenizer.kind not in KINDS:
+    if tokenizer.kind not in TOKENIZER_KINDS:
         raise UsageError(
             f"{tokenizer.kind}: a GGUF file has no place for it; train with a tokenizer of characters or bytes"
         )
     names = [_spelled(piece) for piece in tokenizer.pieces()]
-    kinds = [NORMAL] * len(names)
-    names[BOUNDARY], kinds[BOUNDARY] = BOUNDARY_TOKEN, CONTROL
+    kinds = [NORMAL_TOKEN] * len(names)
+    names[BOUNDARY], kinds[BOUNDARY] = BOUNDARY_TOKEN, CONTROL_TOKEN
     learned = set(names[FIRST_PIECE:])
     for token in range(FIRST_BYTE, FIRST_PIECE):
         if names[token] in learned:  # a character of one byte, which is always read as the character
-            names[token], kinds[token] = f"<0x{token - FIRST_BYTE:02X}>", UNUSED
+            names[token], kinds[token] = f"<0x{token - FIRST_BYTE:02X}>", UNUSED_TOKEN
     return {
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",

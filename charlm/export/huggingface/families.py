@@ -7,7 +7,7 @@ from typing import Any
 from charlm.export.huggingface.weights import Weight, gpt2_weights, gpt_neox_weights, llama_weights
 from charlm.models.decoder import DecoderConfig
 
-ACTIVATIONS = {  # what transformers calls them, and what we do
+OWN_ACTIVATIONS = {  # what transformers calls them, and what we do
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
@@ -101,7 +101,7 @@ def _llama(json: Json) -> dict[str, Any]:
         "context": json.integer("max_position_embeddings", 2048, minimum=2),
         "norm": "rms",
         "epsilon": json.number("rms_norm_eps", 1e-6, minimum=1e-12),
-        "activation": json.choice("hidden_act", ACTIVATIONS, "silu"),
+        "activation": json.choice("hidden_act", OWN_ACTIVATIONS, "silu"),
         "gated": True,
         "theta": json.theta(),
         "rotated": head_width,
@@ -131,7 +131,7 @@ def _gpt2(json: Json) -> dict[str, Any]:
         "inner": json.integer("n_inner", 4 * width),
         "context": json.integer("n_positions", 1024, minimum=2),
         "epsilon": json.number("layer_norm_epsilon", 1e-5, minimum=1e-12),
-        "activation": json.choice("activation_function", ACTIVATIONS, "gelu_new"),
+        "activation": json.choice("activation_function", OWN_ACTIVATIONS, "gelu_new"),
         "positions": "learned",
         "rotated": 0,
     }
@@ -152,7 +152,7 @@ def _gpt_neox(json: Json) -> dict[str, Any]:
         "inner": json.integer("intermediate_size"),
         "context": json.integer("max_position_embeddings", 2048, minimum=2),
         "epsilon": json.number("layer_norm_eps", 1e-5, minimum=1e-12),
-        "activation": json.choice("hidden_act", ACTIVATIONS, "gelu"),
+        "activation": json.choice("hidden_act", OWN_ACTIVATIONS, "gelu"),
         "theta": json.theta(),
         "rotated": int(head_width * share.number(name, 0.25, minimum=0)),
         "parallel": bool(json.content.get("use_parallel_residual", True)),

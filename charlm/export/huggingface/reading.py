@@ -25,7 +25,7 @@ from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 
 JSON_LIMIT = 64 << 20  # bytes of a file of JSON
-TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """The types of numbers that are read; all become float32, exactly."""
 
 _WEIGHTS, _INDEX, _PICKLED = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -160,9 +160,9 @@ class _Weights:
             with safe_open(file, "pt") as opened:
                 for name in opened.keys():  # noqa: SIM118
                     part = opened.get_slice(name)
-                    if part.get_dtype() not in TYPES and not _NOT_LEARNED.fullmatch(name):
+                    if part.get_dtype() not in DTYPES and not _NOT_LEARNED.fullmatch(name):
                         raise DataError(
-                            f"{file}: {name} is of type {part.get_dtype()}; charlm reads {', '.join(TYPES)}"
+                            f"{file}: {name} is of type {part.get_dtype()}; charlm reads {', '.join(DTYPES)}"
                         )
                     self.files[name], self.shapes[name] = file, tuple(part.get_shape())
         except FileNotFoundError:

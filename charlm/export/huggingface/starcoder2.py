@@ -16,7 +16,7 @@ from charlm.models.transformer import Transformer, TransformerConfig
 PORTABLE: Mapping[str, Any] = {"previous": False, "norm": "layer", "positions": "rotary", "attention": "qkv"}
 """The settings that Starcoder2 asks for."""
 
-ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "relu2": "relu2"}
+ACTIVATION_NAMES = {"gelu": "gelu", "relu": "relu", "relu2": "relu2"}
 """Ours that it has, and what they are called there."""
 
 MAX_POSITIONS = 16384
@@ -27,7 +27,7 @@ def misfits(config: TransformerConfig) -> list[str]:
     """The settings that Starcoder2 has no place for, as "name value"."""
     settings = config.to_json()
     wrong = [f"{name} {str(settings[name]).lower()}" for name, value in PORTABLE.items() if settings[name] != value]
-    return wrong + [f"activation {config.activation}"] * (config.activation not in ACTIVATIONS)
+    return wrong + [f"activation {config.activation}"] * (config.activation not in ACTIVATION_NAMES)
 
 
 def config_json(model: Transformer) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def config_json(model: Transformer) -> dict[str, Any]:
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.cached_heads,
         "sliding_window": config.window,
-        "hidden_act": ACTIVATIONS[config.activation],
+        "hidden_act": ACTIVATION_NAMES[config.activation],
         "norm_epsilon": 1e-5,
         "use_bias": False,
         "tie_word_embeddings": False,

@@ -8,7 +8,7 @@ from torch import Tensor
 from charlm.config import BOUNDARY
 from charlm.models import ARCHITECTURES, Network
 
-CODE = "modeling_charlm.py"
+CODE_FILE = "modeling_charlm.py"
 NETWORKS = ("rnn", "gru", "lstm", "feedforward", "transformer")
 """The architectures that the file computes."""
 
@@ -21,7 +21,7 @@ def name_of(model: object) -> str | None:
 def config_json(model: Network) -> dict[str, Any]:
     """The content of config.json."""
     settings = {name: value for name, value in model.config.to_json().items() if name not in ("dropout", "tie")}
-    module = CODE.removesuffix(".py")
+    module = CODE_FILE.removesuffix(".py")
     return {
         "architectures": ["CharlmForCausalLM"],
         "auto_map": {"AutoConfig": f"{module}.CharlmConfig", "AutoModelForCausalLM": f"{module}.CharlmForCausalLM"},
@@ -46,4 +46,4 @@ def tensors(model: Network) -> dict[str, Tensor]:
 
 def code() -> bytes:
     """The file itself."""
-    return Path(__file__).with_name(CODE).read_bytes()
+    return Path(__file__).with_name(CODE_FILE).read_bytes()

@@ -22,7 +22,7 @@ from charlm.models.transformer import Transformer
 from charlm.tokenizers import FIRST_BYTE, FIRST_PIECE, Tokenizer
 
 NATIVE = "{} in Transformers, without code"
-WITH_CODE = f"{with_code.CODE}, which lies beside it"
+WITH_CODE = f"{with_code.CODE_FILE}, which lies beside it"
 NO_FLOOR = (
     f"the share of the probability that is spread evenly over the vocabulary ({Network.FLOOR:g}, and "
     f"{Network.FLOOR_AFTER_UNKNOWN:g} after an id that training never showed)"
@@ -58,7 +58,7 @@ def contents(run: Run, fit: Fit, figures: Sequence[str] = ()) -> dict[str, Piece
         "config.json": to_json({"charlm": __version__, **config}),
         "generation_config.json": to_json(_generation(model, run.tokenizer)),
         **tokenizer_files(run.tokenizer),
-        **({} if native else {with_code.CODE: with_code.code()}),
+        **({} if native else {with_code.CODE_FILE: with_code.code()}),
         "README.md": model_card(run, fit, figures, with_code=not native),
     }
     return {"model.safetensors": safetensors(tensors, {"format": "pt"}), **{n: [file] for n, file in files.items()}}

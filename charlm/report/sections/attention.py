@@ -10,7 +10,7 @@ from charlm.report.html import Html, tag, together, visible
 from charlm.report.parts import words
 
 CELL_SIZE = 10  # units of the drawing
-START = "⊢"  # stands for the boundary before the text
+TEXT_START = "⊢"  # stands for the boundary before the text
 
 
 def attention(findings: Findings) -> Html | None:
@@ -27,7 +27,7 @@ def attention(findings: Findings) -> Html | None:
                 "characters look at the same place.",
                 "Point at a cell, or press Tab and use the arrow keys, to read its value. The small maps choose the "
                 "head. "
-                f"{START} is the start of the text, ␣ a space, ⏎ a line end.",
+                f"{TEXT_START} is the start of the text, ␣ a space, ⏎ a line end.",
             ),
             *(part for n, name, maps in with_attention for part in (tag("h3", name), _heads(n, name, maps))),
         ]
@@ -37,7 +37,7 @@ def attention(findings: Findings) -> Html | None:
 def _heads(number: int, name: str, maps: AttentionMaps) -> Html:
     """A tab for each head, labelled by a small map."""
     layers, heads, *_ = maps.weights.shape
-    tokens = [visible(token) or START for token in maps.tokens]
+    tokens = [visible(token) or TEXT_START for token in maps.tokens]
     panels = []
     for layer in range(layers):
         for head in range(heads):

@@ -8,7 +8,7 @@ from charlm.report.findings import Finding, Findings
 from charlm.report.html import Html, tag, together
 from charlm.report.parts import words
 
-SHADES = ((4.0, "3"), (2.0, "2"), (0.7, "1"))  # from how many bits on a character has each shade
+SHADE_OF_BITS = ((4.0, "3"), (2.0, "2"), (0.7, "1"))  # from how many bits on a character has each shade
 
 
 def differences(findings: Findings) -> Html | None:
@@ -74,4 +74,4 @@ def _passage(text: str, passage: Passage, first: Finding, second: Finding, bette
 def _shade(saved: float) -> str:
     """The class of a character for which the first model needed so many bits less; negative if it needed more."""
     side = "a" if saved > 0 else "b"
-    return next((side + shade for bits, shade in SHADES if abs(saved) >= bits), "")
+    return next((side + shade for bits, shade in SHADE_OF_BITS if abs(saved) >= bits), "")

@@ -7,7 +7,7 @@ from charlm.report.html import Html, tag, together
 from charlm.report.parts import words
 
 SHOWN_CHARACTERS = 420  # of the excerpt
-SHADES = 3  # on either side of the mean
+MAX_SHADE = 3  # on either side of the mean
 MAX_DEVIATION = 1.8  # standard deviations from the mean, from which on the colour is strongest
 
 
@@ -62,5 +62,5 @@ def _over(text: str, begin: int, unit: Unit) -> Html:
 
 
 def _shade(value: float) -> str:
-    level = min(SHADES, round(SHADES * abs(value) / MAX_DEVIATION))
+    level = min(MAX_SHADE, round(MAX_SHADE * abs(value) / MAX_DEVIATION))
     return f"{'b' if value > 0 else 'a'}{level}" if level else ""
