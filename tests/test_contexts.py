@@ -1,6 +1,7 @@
 """The model of contexts: its tree, its counters and its mixers against numbers worked out here."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -166,6 +167,15 @@ def test_many_learners_take_bounded_memory(monkeypatch):
     monkeypatch.setattr(reader, "MAX_KEPT_BYTES", 3 * learner.size)
     model(torch.randint(98, 110, (12, 9)), model.initial_state(12))
     assert len(model.reader._learners) == 3
+
+
+def test_several_threads_read_at_once():
+    model = fitted("the cat sat on the mat. " * 40, adapt="none")
+    tokens = torch.randint(98, 110, (16, 1, 300), generator=torch.Generator().manual_seed(0))
+    alone = [model(row, model.initial_state(1))[0] for row in tokens]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda row: model(row, model.initial_state(1))[0], tokens))
+    assert all(map(torch.equal, together, alone))
 
 
 @pytest.mark.parametrize("text", ["", "a", "aaaa"])

@@ -79,7 +79,6 @@ class Reader:
         self.vocabulary = vocabulary
         self._kernel, self._learners = reading.read, dict[int, Learner]()
         self.base = base
-        self._place = new_place(len(vocabulary.kinds))
         self._know(own, trust)
 
     def _know(self, own: Counts, trust: Trust) -> None:
@@ -105,7 +104,8 @@ class Reader:
         rates = np.array([share * MIXERS_RATE, share * FINAL_RATE, MAPS_RATE, ADJUSTED_RATE], np.float32)
         first, last, start = places
         links = np.empty(last - max(start, first - REACH), np.int32)
-        self._kernel(h, *places, carried, self._model, rates, MAX_UPDATES, learn, *outputs, links, self._place)
+        place = new_place(len(self.vocabulary.kinds))  # not kept: several threads may read
+        self._kernel(h, *places, carried, self._model, rates, MAX_UPDATES, learn, *outputs, links, place)
 
     def read(self, history: Array, carried: Array, tokens: Array, outputs: "Outputs") -> tuple[Array, Array]:
         """Read tokens (B, T) after the last symbols read, (B, up to REACH); returns these and what is carried anew."""
