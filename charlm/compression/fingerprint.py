@@ -14,9 +14,6 @@ from charlm.compression.predictors import Predictor
 from charlm.machine import instruction_sets, processor
 from charlm.models import LanguageModel, architecture_of
 
-LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
-"""Whose versions decide the last bits of probabilities; the last two are not needed by the eager backend."""
-
 SHOWN, MOST_TOLD = 40, 8  # characters of a value in a message, and how many values
 
 
@@ -39,7 +36,7 @@ def machine(predictor: Predictor) -> dict[str, str | int]:
     return {
         **always,
         "charlm": __version__,
-        **{library: version(library) for library in LIBRARIES[: 2 if predictor.backend == "eager" else None]},
+        **{library: version(library) for library in predictor.libraries},
         "system": f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}".strip(),
         "processor": processor(),
         "instruction sets": instruction_sets(),

@@ -56,6 +56,7 @@ class Contexts(CountingModel):
     Config = ContextsConfig
     config: ContextsConfig
     chunk: ClassVar[int] = 1 << 17
+    by_numba = True
 
     ids: Tensor  # (A,) int64: the token of each symbol; symbol A is all others, A + 1 the boundary
     counts: Tensor  # (A + 1,) int64: how often each symbol was counted
@@ -87,6 +88,12 @@ class Contexts(CountingModel):
     def adapts(self) -> bool:
         """Whether copies of the tables learn from what is read."""
         return self.config.adapt != "none"
+
+    @property
+    @override
+    def max_streams(self) -> int | None:
+        """Each stream that adapts learns in its own copy of the tables, and only so many copies are kept."""
+        return self.reader.max_learners if self.adapts else None
 
     def frozen(self) -> "Contexts":
         """The same tables, from which nothing is copied."""

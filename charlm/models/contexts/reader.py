@@ -130,14 +130,19 @@ class Reader:
                 carried[b] = learner.carried
         return h, carried
 
+    @property
+    def max_learners(self) -> int:
+        """How many texts can be read by turns; more would be read again from their beginning at every turn."""
+        size = sum(array.nbytes for array in self.tables)
+        return max(1, min(MOST_KEPT, KEPT_BYTES // size))
+
     def _learner(self, history: Array) -> "Learner":
         """One that has read just this, an earlier one if it is still there; the others are kept for later calls."""
         for number, learner in enumerate(self._learners):
             if np.array_equal(learner.history, history):
                 self._learners.append(self._learners.pop(number))
                 return learner
-        size = sum(array.nbytes for array in self.tables)
-        del self._learners[: max(0, len(self._learners) + 1 - max(1, min(MOST_KEPT, KEPT_BYTES // size)))]
+        del self._learners[: max(0, len(self._learners) + 1 - self.max_learners)]
         learner = Learner(self.vocabulary, self.tables)
         learner.read(history, Wanted.nothing(self.vocabulary))
         self._learners.append(learner)
