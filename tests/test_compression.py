@@ -209,20 +209,6 @@ def test_the_same_file_whatever_was_computed_before(lstm: tuple[LanguageModel, T
         torch.set_num_threads(1)
 
 
-def test_a_model_that_keeps_few_streams_is_given_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    tokenizer = trained_tokenizer("characters")
-    model = small_model("contexts", tokenizer)
-    monkeypatch.setattr("charlm.models.contexts.reader.MOST_KEPT", 2)
-    with pytest.raises(UsageError, match="must be at most 2 with this model") as caught:
-        packed(model, tokenizer, streams=3)
-    assert caught.value.setting == "streams"
-    assert len(packed(model.frozen(), tokenizer, streams=3)[1].blocks) == 3
-    monkeypatch.setattr("charlm.compression.compressing.TOKENS_PER_STREAM", 20)
-    content, container = packed(model, tokenizer)
-    assert len(container.blocks) == 2
-    assert decompress(content, model, tokenizer) == CONTENTS["text"]
-
-
 @pytest.mark.parametrize("adapt", ["counts", "none"])
 def test_contexts_give_the_same_file_whatever_they_read_before(adapt: str) -> None:
     tokenizer = trained_tokenizer("characters")

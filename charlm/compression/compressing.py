@@ -14,7 +14,7 @@ from charlm.compression.opening import PREDICTORS, opened
 from charlm.compression.predictors import Predictor
 from charlm.compression.progress import OnProgress, silent, watched
 from charlm.config import Settings, setting
-from charlm.errors import CharlmError, DataError, UsageError
+from charlm.errors import CharlmError, DataError
 from charlm.evaluation.walk import check_vocabulary
 from charlm.models import LanguageModel, architecture_of
 from charlm.tokenizers import Tokenizer
@@ -40,19 +40,9 @@ class CompressionConfig(Settings):
     )
     verify: bool = setting(True, "decode what was compressed, and keep it only if it is the same")
 
-    def streams_for(self, tokens: int, most: int | None = None) -> int:
-        """How many streams there are for a text of so many tokens: no more than tokens.
-
-        Raises UsageError for more streams than the model steps together, which is `most` if there is a limit.
-        """
-        most = MAX_BLOCKS if most is None else most
-        if self.streams and min(tokens, self.streams) > most:
-            raise UsageError(
-                f"must be at most {most} with this model, which keeps what it learned from each stream in memory, "
-                f"not {self.streams}",
-                "streams",
-            )
-        usual = max(1, min(MAX_USUAL_STREAMS, most, tokens // TOKENS_PER_STREAM))
+    def streams_for(self, tokens: int) -> int:
+        """How many streams there are for a text of so many tokens: no more than tokens."""
+        usual = max(1, min(MAX_USUAL_STREAMS, tokens // TOKENS_PER_STREAM))
         return min(tokens, self.streams or usual)
 
 
@@ -103,8 +93,7 @@ def compress(
     content = Content.of_bytes(content, tokenizer) if isinstance(content, bytes) else content
     with opened(model, config.backend, config.threads) as predictor:
         report = watched(on_progress, "compressing", len(content.ids), content.characters, content.size)
-        streams = config.streams_for(len(content.ids), predictor.max_streams)
-        blocks, bits = coding.encode(predictor, content.ids, streams, report)
+        blocks, bits = coding.encode(predictor, content.ids, config.streams_for(len(content.ids)), report)
         about = _header(model, tokenizer, content, predictor, (run, weights), blocks, files or {})
     container, seconds = Container(about, blocks, files or {}), time.monotonic() - begun
     made = Compressed(container, container.to_bytes(), bits, seconds)

@@ -31,8 +31,6 @@ class IntegerNGram:
     """P(w | h) = mass(h w) + backoff(h) P(w | h'), in units of 2^-30, rounded down; every id has one unit at least."""
 
     total, backend, threads, adapt = float(ONE), BACKEND, 1, "none"
-    max_streams: int | None = None
-    libraries: tuple[str, ...] = ()
 
     def __init__(self, model: LanguageModel) -> None:
         """Raises UsageError for what is no n-gram."""

@@ -9,10 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.inference import Engine, Tokens
-from charlm.models import Mixture
-
-LIBRARIES, COMPILERS = ("torch", "numpy"), ("numba", "llvmlite")
-"""Those of every engine, and those of compiled engines and of models whose `forward` is compiled."""
 
 Weights = npt.NDArray[np.float64]
 
@@ -34,14 +30,6 @@ class Predictor(Protocol):
     def adapt(self) -> str:
         """Whether it learns while it reads ("counts") or not ("none")."""
 
-    @property
-    def max_streams(self) -> int | None:
-        """How many streams it steps together; None: any number."""
-
-    @property
-    def libraries(self) -> tuple[str, ...]:
-        """The packages whose versions decide the last bits of its probabilities."""
-
     def start(self, streams: int) -> Any:
         """The state of B streams that have read nothing."""
 
@@ -58,10 +46,6 @@ class EnginePredictor:
         self._engine = engine
         self.backend, self.threads = engine.backend, engine.threads
         self.adapt = "counts" if engine.model.adapts else "none"
-        models = tuple(engine.model.each()) if isinstance(engine.model, Mixture) else (engine.model,)
-        self.max_streams = min((limit for model in models if (limit := model.max_streams)), default=None)
-        compiled = engine.backend == "compiled" or any(model.by_numba for model in models)
-        self.libraries = (*LIBRARIES, *COMPILERS) if compiled else LIBRARIES
         self.start = engine.start
 
     def step(self, tokens: Tokens, state: Any) -> tuple[Weights, Any]:

@@ -52,7 +52,6 @@ class LanguageModel(nn.Module, ABC):
     parameters_are: ClassVar[str] = "parameters"  # what `parameters_count` counts
 
     by_gradient: ClassVar[bool] = True  # whether it is trained by gradient descent on `score`
-    by_numba: ClassVar[bool] = False  # whether numba compiles its `forward`, whose last bits then depend on numba too
     carries_state: ClassVar[bool] = True  # whether training carries the state from one segment of a stream to the next
     min_segment: int = 1  # tokens; a model that does not carry its state needs segments as long as its context
     chunk: ClassVar[int] = 1024  # tokens per call of `score` at which a long text is scored fastest
@@ -90,11 +89,6 @@ class LanguageModel(nn.Module, ABC):
     def adapts(self) -> bool:
         """Whether it learns from the text that it reads, as an n-gram with a cache does."""
         return False
-
-    @property
-    def max_streams(self) -> int | None:
-        """Streams that it steps together without reading any of them again; None: any number."""
-        return None
 
     def frozen(self) -> "LanguageModel":
         """The same model, sharing its tensors, without learning from the text that it reads."""
