@@ -209,6 +209,21 @@ def test_the_same_file_whatever_was_computed_before(lstm: tuple[LanguageModel, T
         torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize("adapt", ["counts", "none"])
+def test_contexts_give_the_same_file_whatever_they_read_before(adapt: str) -> None:
+    tokenizer = trained_tokenizer("characters")
+    first, again = small_model("contexts", tokenizer), small_model("contexts", tokenizer)
+    models = [model if adapt == "counts" else model.frozen() for model in (first, again)]
+    data = (TEXT[:500] + TEXT[100:400]).encode()  # goes on beyond the delay after which it learns
+    content, container = packed(models[0], tokenizer, data, streams=2)
+    assert (container.header.adapt, container.header.backend) == (adapt, "eager")
+    assert {"numba", "llvmlite"} <= set(container.header.machine)
+    evaluate(models[1], tokenizer, Text.from_string(TEXT, "text"))
+    packed(models[1], tokenizer, data[:300])
+    assert packed(models[1], tokenizer, data, streams=2)[0] == content
+    assert decompress(content, models[1], tokenizer) == data
+
+
 # Integers
 
 

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from charlm.config import Settings
 from charlm.inference.eager import TOKENS_PER_CALL
-from charlm.inference.engine import Engine, LogProbs, Tokens, reading
+from charlm.inference.engine import Engine, LogProbs, Tokens
 from charlm.inference.kernels import recurrent as kernels
 from charlm.inference.kernels.arithmetic import Array, Kernel, load
 from charlm.inference.output import Output, as_array
@@ -71,14 +71,9 @@ class RecurrentEngine(Engine):
 
     @override
     def read(self, tokens: Sequence[int] | Tokens, state: Array) -> tuple[LogProbs, Array]:
-        stream = np.array(tokens, np.int64)
-        if len(stream) > 1:
-            ids = torch.from_numpy(stream[:-1]).unsqueeze(0)  # (1, N)
-            leaves = tuple(torch.from_numpy(state.reshape(-1, 1, state.shape[-1])).unbind())
-            with reading(self.model):
-                for begin in range(0, ids.shape[1], TOKENS_PER_CALL):
-                    _, leaves = self.recurrent.features(ids[:, begin : begin + TOKENS_PER_CALL], leaves)
-            state = torch.stack(leaves).numpy().reshape(state.shape)
+        stream, state = np.array(tokens, np.int64), state.copy()
+        for begin in range(0, len(stream) - 1, TOKENS_PER_CALL):
+            self._read(stream[begin : min(begin + TOKENS_PER_CALL, len(stream) - 1)], state)
         return self.step(stream[-1:], state)
 
     @override
@@ -91,16 +86,29 @@ class RecurrentEngine(Engine):
         self.sharing.run(len(tokens), work)
         return log_probs, state
 
+    def _read(self, tokens: Tokens, state: Array) -> None:
+        """Read tokens (N,) of one stream; `state` changes. On one core twice as fast as torch for an RNN or GRU."""
+        x = self.embedding.take(tokens, 0)
+        for number, (layer, vectors) in enumerate(zip(self.layers, state, strict=True)):
+            gates = self._gates(number, tokens, x)
+            for n in range(len(tokens)):
+                self.cell(gates[n : n + 1], layer.U, layer.c, *vectors)
+                x[n] += vectors[0, 0]
+
+    def _gates(self, number: int, tokens: Tokens, x: Array) -> Array:
+        """(B, G): W x + b of a layer, whose input is x (B, H)."""
+        if number == 0 and self.inputs is not None:
+            return self.inputs.take(tokens, 0)
+        layer = self.layers[number]
+        gates = np.empty((len(tokens), len(layer.b)), np.float32)
+        gates[:] = layer.b
+        self.product(x, layer.W, gates)
+        return gates
+
     def _step(self, tokens: Tokens, state: Array, log_probs: LogProbs) -> None:
         x = self.embedding.take(tokens, 0)
         for number, (layer, vectors) in enumerate(zip(self.layers, state, strict=True)):
-            if number == 0 and self.inputs is not None:
-                gates = self.inputs.take(tokens, 0)
-            else:
-                gates = np.empty((len(tokens), len(layer.b)), np.float32)
-                gates[:] = layer.b
-                self.product(x, layer.W, gates)
-            self.cell(gates, layer.U, layer.c, *vectors)
+            self.cell(self._gates(number, tokens, x), layer.U, layer.c, *vectors)
             x += vectors[0]
         self.output.write(tokens, x, log_probs)
 
