@@ -1,6 +1,6 @@
 """How far training by several processes strays from training by one: losses of each step, and the final bits.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/ranks.py [--ranks 2,3,4] [--steps 200] [--arch lstm,rnn] [--double]
+    OMP_NUM_THREADS=1 python tests/benchmarks/rank_losses.py [--ranks 2,3,4] [--steps 200] [--arch lstm,rnn] [--double]
 
 Trains tiny models in float32 with dropout 0.2 by one process, by one under torchrun, by one with two threads (how far
 rounding alone goes on one machine), and by several under torchrun. Prints for each the greatest difference from the
@@ -93,7 +93,7 @@ def difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     if one == other:
         return "equal | equal"
     losses = max(abs(a - b) for a, b in zip(one["losses"], other["losses"], strict=True))
-    return f"{losses:.0e} | {abs(one['bits'] - other['bits']):.0e}"
+    return f"{losses:.1e} | {abs(one['bits'] - other['bits']):.1e}"
 
 
 def main() -> None:
