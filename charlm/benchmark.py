@@ -147,11 +147,11 @@ def _speeds(
         "sampling_many": lambda: draw(LENGTH_OF_MANY, STREAMS),
         "beam": search,
     }
-    found = {}
+    rates = {}
     for number, (name, function) in enumerate(work.items(), 1):
         told(name.replace("_", " "), number / (len(work) + 1))
-        found[name] = _rate(function, seconds)
-    return found
+        rates[name] = _rate(function, seconds)
+    return rates
 
 
 def _rate(work: Callable[[], int], seconds: float) -> float:

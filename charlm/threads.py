@@ -23,7 +23,7 @@ FALLEN = 1.3  # times slower than it was measured: time to measure again
 SMOOTHING = 0.8  # of the pace, from one piece of work to the next
 QUIET_SECONDS = 2.0  # of work before the first trial, on a machine where others use less than
 BUSY_CORES = 0.25  # measured over
-METER_SECONDS = 0.1
+METER_SECONDS = 0.1  # at least, and so long from one measurement to the next
 FIRST_WAIT, LONGEST_WAIT = 2.0, 30.0  # seconds from one trial of more threads to the next
 
 DISTURBED = 0.8  # of the usual pace: with less, others cost more than a fifth of it
@@ -122,10 +122,14 @@ class ThreadTuner:
 
     def _tune(self) -> Generator[None, Timing, None]:
         yield  # the first piece of work also pays for what is made once
-        place, wait, elapsed, meter = 0, FIRST_WAIT, 0.0, MachineMeter()
-        while elapsed < QUIET_SECONDS and (meter.seconds < METER_SECONDS or meter.use().others < BUSY_CORES):
+        place, wait, elapsed, meter, measured = 0, FIRST_WAIT, 0.0, MachineMeter(), 0.0
+        while len(self._counts) > 1 and elapsed < QUIET_SECONDS:
             seconds, _ = yield
             elapsed += seconds
+            if meter.seconds >= measured + METER_SECONDS:
+                measured = meter.seconds
+                if meter.use().others >= BUSY_CORES:
+                    break
         while len(self._counts) > 1:
             before = place
             place, pace = yield from self._fastest(place)

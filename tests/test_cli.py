@@ -17,7 +17,7 @@ import charlm as charlm_package
 from charlm import checkpoint, cli
 from charlm.cli import COMMANDS
 from charlm.cli import train as train_command
-from charlm.cli.live import Stopping
+from charlm.cli.live import StopRequest
 from charlm.models import ARCHITECTURES, CountingModel
 from charlm.tokenizers import TOKENIZERS
 
@@ -284,19 +284,19 @@ def test_a_text_that_has_moved_is_named_to_go_on(folder: Path, charlm: Charlm) -
 
 
 @pytest.mark.parametrize(
-    ("patient", "signals", "end"), [(True, 1, False), (True, 2, True), (False, 1, True), (False, 2, True)]
+    ("graceful", "signals", "end"), [(True, 1, False), (True, 2, True), (False, 1, True), (False, 2, True)]
 )
-def test_the_first_signal_is_noted_where_somebody_looks_and_the_second_ends_it_all(
-    patient: bool, signals: int, end: bool
+def test_the_first_signal_is_recorded_where_work_polls_for_it_and_the_second_ends_it_all(
+    graceful: bool, signals: int, end: bool
 ) -> None:
-    stopping, ended = Stopping(), False
-    stopping.patient = patient
+    request, ended = StopRequest(), False
+    request.graceful = graceful
     try:
         for _ in range(signals):
-            stopping.note(signal.SIGTERM, None)
+            request.handle(signal.SIGTERM, None)
     except KeyboardInterrupt:
         ended = True
-    assert (ended, stopping()) == (end, signal.SIGTERM)
+    assert (ended, request()) == (end, signal.SIGTERM)
 
 
 @pytest.mark.slow

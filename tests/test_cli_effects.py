@@ -14,8 +14,7 @@ from test_cli_runs import leaves
 
 from charlm.cli import cli
 from charlm.cli.compare import FOR_RUNS
-from charlm.cli.options import DECODING
-from charlm.cli.texts import MOVED
+from charlm.cli.text_options import DECODING, MOVED
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 from charlm.training import TrainingConfig
@@ -51,7 +50,7 @@ HEEDED = {
         "device",
     },
     "bench": {"arch", "seconds", "device", "as_json"},
-    "info": {"json_wanted"},
+    "info": {"as_json"},
     "export": {"kind", "output", "as_json"},
     "compress": {"run", "output", "embed", "streams", "backend", "verify", "as_json"},
     "decompress": {"run", "output", "force", "as_json"},
@@ -120,8 +119,8 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("export", "counted -o -", {"force"}),
     ("import", "checkpoints", {"space", "newline", "renormalize"}),
     ("bench", "--arch ngram", {"size"}),
-    ("info", "begun", {"devices_wanted"}),
-    ("info", "--device", {"formats_wanted"}),
+    ("info", "begun", {"show_devices"}),
+    ("info", "--device", {"show_formats"}),
 ]  # fmt: skip
 
 ELSEWHERE = {("score", "top"), ("compare", "match")}  # tested below

@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 
 from charlm import checkpoint
 from charlm.cli.live import TrainingView
-from charlm.cli.terminal import TimeLeft, keys_unseen
+from charlm.cli.terminal import TimeLeft, no_echo
 from charlm.corpus import Origin, encode
 from charlm.evaluation import evaluate
 from charlm.progress import duration
@@ -221,12 +221,12 @@ class TestTheTerminal:
 
         from charlm.cli import live
 
-        monkeypatch.setattr(live, "errors", Console(width=width, force_terminal=True))
+        monkeypatch.setattr(live, "stderr", Console(width=width, force_terminal=True))
         title = "transformer on a-corpus-with-a-long-name → checkpoints/a-corpus-with-a-long-name-transformer"
-        view = TrainingView(title, stopping=lambda: False)
+        view = TrainingView(title, stop=lambda: False)
         view.on_progress(Progress(12_600, 12_614, 30.0, 65_000.0, 123_456.0, 0.001, 2.2, 2.156, None))
-        with live.errors.capture() as shown:
-            live.errors.print(view._panel())
+        with live.stderr.capture() as shown:
+            live.stderr.print(view._panel())
         plain = re.sub(r"\x1b\[[0-9;]*m", "", shown.get())
         assert max(map(len, plain.splitlines())) <= width
         words = "".join(re.sub("[│╭╮╰╯─ ]", "", plain).split())
@@ -241,7 +241,7 @@ class TestTheTerminal:
         if not child:
             sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - and not what pytest has put there
             echoes = []
-            with keys_unseen():
+            with no_echo():
                 echoes.append(termios.tcgetattr(2)[3] & termios.ECHO)
             echoes.append(termios.tcgetattr(2)[3] & termios.ECHO)
             os._exit(int(bool(echoes[0])) + 2 * int(not echoes[1]))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from charlm import checkpoint, evaluate
 from charlm.cli import score
-from charlm.cli.glyphs import bar, escaped, label, shown
+from charlm.cli.glyphs import block_bar, escaped, printable, visible
 from charlm.corpus import Origin, Text
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
@@ -160,10 +160,10 @@ class TestInspect:
 class TestGlyphs:
     def test_every_character_fills_its_place(self) -> None:
         every = "".join(map(chr, [*range(0x3000), 0xFEFF, 0xE0001, 0x1F600]))
-        assert not set(map(ord, shown(every))) & set(range(0x20))
-        assert len(shown(every)) == len(every)
-        assert shown("\n\t\x1b\x7f\u202e\xa0") == "⏎⇥␛␡\ufffd "
-        assert [label(text) for text in (" the", "\xa0", "\u0301", "")] == ["␣the", "␣", "◌\u0301", ""]
+        assert not set(map(ord, printable(every))) & set(range(0x20))
+        assert len(printable(every)) == len(every)
+        assert printable("\n\t\x1b\x7f\u202e\xa0") == "⏎⇥␛␡\ufffd "
+        assert [visible(text) for text in (" the", "\xa0", "\u0301", "")] == ["␣the", "␣", "◌\u0301", ""]
 
     def test_escapes_are_those_of_python(self) -> None:
         every = "".join(map(chr, range(0x3000))) + "\U000e0001😀"
@@ -172,7 +172,7 @@ class TestGlyphs:
         assert escaped("\\n\n\u200b") == "\\\\n\\n\\u200b"
 
     def test_bars(self) -> None:
-        assert [bar(share, 2) for share in (0, 1 / 16, 0.5, 0.8, 1, 7)] == ["", "▏", "█", "█▋", "██", "██"]
+        assert [block_bar(share, 2) for share in (0, 1 / 16, 0.5, 0.8, 1, 7)] == ["", "▏", "█", "█▋", "██", "██"]
 
 
 def test_the_lens_is_in_the_help(charlm: Charlm) -> None:

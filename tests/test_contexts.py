@@ -1,6 +1,7 @@
 """The model of contexts: its tree, its counters and its mixers against numbers worked out here."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
@@ -8,10 +9,10 @@ import pytest
 import torch
 
 from charlm.config import BOUNDARY
-from charlm.models.contexts import Contexts, ContextsConfig, mixing
+from charlm.models.contexts import Contexts, ContextsConfig, mixing, reader
 from charlm.models.contexts.packing import packed, unpacked
 from charlm.models.contexts.spelling import DIGIT, LOWER, NEWLINE, PUNCTUATION, SPACE, UPPER, spelling
-from charlm.models.contexts.tables import EMPTY_SLOT, LEVEL_OF, new_tables
+from charlm.models.contexts.tables import EMPTY_SLOT, LEVEL_OF, Counts, new_counts, new_trust
 from charlm.models.contexts.tree import huffman
 
 
@@ -50,48 +51,44 @@ def test_the_tree_has_the_shortest_paths(counts):
 
 
 def test_a_slot_is_a_running_mean():
-    update_slot = from_python(mixing.update_slot)
-    slots, expected = np.array([EMPTY_SLOT]), 0.5
+    updated = from_python(mixing.updated)
+    slot, expected = EMPTY_SLOT, 0.5
     for n, turn in enumerate([1, 0, 0, 1, 1, 1, 0]):
-        update_slot(slots, 0, turn, 1000)
+        slot = updated(np.uint32(slot), turn, 1000)
         expected += (turn - expected) / (n + 1.5)
-        assert slots[0] & 1023 == n + 1
-        assert (slots[0] >> 10) / 2**22 == pytest.approx(expected, abs=1e-5)
+        assert slot & 1023 == n + 1
+        assert (slot >> 10) / 2**22 == pytest.approx(expected, abs=1e-5)
 
 
 def test_what_is_hashed_is_found_again_and_the_rarest_makes_room():
     find_run, find_slot = from_python(mixing.find_run), from_python(mixing.find_slot)
-    add_run, add_slot = from_python(mixing.add_run), from_python(mixing.add_slot)
-    update_slot = from_python(mixing.update_slot)
+    put_run, put_slot = from_python(mixing.put_run), from_python(mixing.put_slot)
     x = [np.uint64(n << 20 << 10 | n + 1) for n in range(5)]  # one entry of the four near it for all of them
-    runs, slots, checks = (
-        np.zeros(1 << 10, np.uint32),
-        np.full(1 << 10, EMPTY_SLOT, np.uint32),
-        np.zeros(1 << 10, np.uint8),
-    )
-    for hashed in x[:4]:
+    runs, slots, checks, *_ = new_counts(1)
+    for often, hashed in zip((2, 2, 1, 2), x, strict=False):
         assert find_run(runs, hashed) == find_slot(checks, hashed) == -1
-        add_run(runs, hashed, 7)
-        add_slot(slots, checks, hashed)
+        put_run(runs, -1, hashed, 7, often)
+        put_slot(slots, checks, -1, hashed, EMPTY_SLOT + np.uint32(often))
     found = [find_run(runs, hashed) for hashed in x[:4]]
     assert sorted(found) == [0, 1, 2, 3]
     assert [find_slot(checks, hashed) for hashed in x[:4]] == found
-    for i in (found[0], found[1], found[3]):
-        runs[i] += 256
-        update_slot(slots, i, 1, 1000)
-    add_run(runs, x[4], 9)
-    add_slot(slots, checks, x[4])
+    put_run(runs, -1, x[4], 9, 1)
+    put_slot(slots, checks, -1, x[4], EMPTY_SLOT)
     assert find_run(runs, x[2]) == find_slot(checks, x[2]) == -1
     assert find_run(runs, x[4]) == find_slot(checks, x[4]) == found[2]
+    put_run(runs, found[2], x[4], 9, 2)
+    assert (runs[found[2]] >> 8 & 255, runs[found[2]] >> 16) == (2, 9)
 
 
 def test_packing_keeps_what_predictions_use():
-    tables, numbers = new_tables(3, 50), np.random.default_rng(0)
-    tables.slots[:] = numbers.integers(0, 1 << 32, len(tables.slots), dtype=np.uint32)
-    again = unpacked(packed(tables))
-    assert (tables.slots >> 20 == again.slots >> 20).all()
-    assert (LEVEL_OF[tables.slots & 1023] == LEVEL_OF[again.slots & 1023]).all()
-    assert all((a == b).all() for a, b, name in zip(tables, again, tables._fields, strict=True) if name != "slots")
+    counts, trust, numbers = new_counts(50), new_trust(3, 50), np.random.default_rng(0)
+    counts.slots[:] = numbers.integers(0, 1 << 32, len(counts.slots), dtype=np.uint32)
+    tensors = packed(counts, trust)
+    again = unpacked(tensors)
+    assert (counts.slots >> 20 == again.slots >> 20).all()
+    assert (LEVEL_OF[counts.slots & 1023] == LEVEL_OF[again.slots & 1023]).all()
+    assert all((a == b).all() for a, b, name in zip(counts, again, Counts._fields, strict=True) if name != "slots")
+    assert all((tensors[name].numpy() == array).all() for name, array in trust._asdict().items())
 
 
 def test_the_stretched_probabilities():
@@ -134,13 +131,51 @@ def test_it_learns_from_what_it_reads_after_a_while_and_its_counts_stay():
 
 def test_many_texts_read_by_turns_are_what_each_is_alone():
     model = fitted("the cat sat on the mat. " * 40, delay=3)
-    tokens = torch.randint(98, 110, (12, 9), generator=torch.Generator().manual_seed(0))  # more than are kept
+    tokens = torch.randint(98, 110, (12, 9), generator=torch.Generator().manual_seed(0))
     alone = torch.cat([model(row[None], model.initial_state(1))[0] for row in tokens])
     state, steps = model.initial_state(12), []
     for column in tokens.split(1, 1):
         log_probs, state = model(column, state)
         steps.append(log_probs)
     assert torch.equal(torch.cat(steps, 1), alone)
+
+
+def test_what_is_learned_of_a_text_depends_neither_on_how_it_is_cut_nor_on_who_else_has_begun_as_it_does(monkeypatch):
+    model = fitted("the cat sat on the mat. " * 40, delay=3)
+    monkeypatch.setattr(reader, "FIRST_CAPACITY", 8)
+    monkeypatch.setattr(reader, "GROWTH", 2)
+    tokens = torch.randint(98, 110, (1, 70), generator=torch.Generator().manual_seed(0))
+    whole = model(tokens, model.initial_state(1))[0]
+    for sizes in ([1] * 70, [3, 5, 8, 1, 16, 20, 17], [8, 8, 16, 38]):
+        state, parts = model.initial_state(1), []
+        for part in tokens.split(sizes, 1):
+            log_probs, state = model(part, state)
+            parts.append(log_probs)
+        assert torch.equal(torch.cat(parts, 1), whole), sizes
+    _, state = model(tokens[:, :30], model.initial_state(1))
+    twice = tuple(leaf.repeat(2, 1) for leaf in state)
+    other = tokens[:, 30:].flip(1)
+    together, _ = model(torch.cat([tokens[:, 30:], other]), twice)
+    assert torch.equal(together[:1], whole[:, 30:])
+    assert torch.equal(together[1:], model(other, state)[0])
+
+
+def test_many_learners_take_bounded_memory(monkeypatch):
+    model = fitted("the cat sat on the mat. " * 40, delay=3)
+    model(torch.full((1, 9), 98), model.initial_state(1))
+    (learner,) = model.reader._learners.values()
+    monkeypatch.setattr(reader, "MAX_KEPT_BYTES", 3 * learner.size)
+    model(torch.randint(98, 110, (12, 9)), model.initial_state(12))
+    assert len(model.reader._learners) == 3
+
+
+def test_several_threads_read_at_once():
+    model = fitted("the cat sat on the mat. " * 40, adapt="none")
+    tokens = torch.randint(98, 110, (16, 1, 300), generator=torch.Generator().manual_seed(0))
+    alone = [model(row, model.initial_state(1))[0] for row in tokens]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda row: model(row, model.initial_state(1))[0], tokens))
+    assert all(map(torch.equal, together, alone))
 
 
 @pytest.mark.parametrize("text", ["", "a", "aaaa"])

@@ -49,7 +49,6 @@ import charlm as package
 from charlm import checkpoint, training
 from charlm.checkpoint import CARD, corpus_files, loading, saving
 from charlm.cli import compress as compress_command
-from charlm.cli import serve
 from charlm.compression.fingerprint import machine
 from charlm.compression.opening import opened
 from charlm.corpus import BUILTINS, Origin, decoder
@@ -212,6 +211,8 @@ SETTINGS: list[Case] = [
      edit("done", mixed=["a", "b"])),
     ("heads where nothing is compared", "train corpus.txt --arch transformer --attention mean --heads 2", 2,
      "--heads has no effect with --attention mean; leave it out"),
+    ("contexts that there is no time for", "train corpus.txt --arch mixture --adapt none --budget 0.001s", 2,
+     "--adapt has no effect here: counting contexts would take too much of the budget"),
     ("a shape with --from", "train corpus.txt --from done --width 9", 2, "cannot change with --from"),
     ("--from a run that is counted", "train corpus.txt --from counted", 2,
      "ngram models are counted; count old and new text together"),
@@ -474,8 +475,7 @@ TRAINING: list[Case] = [
      patch(checkpoint.lock, "_taken", READ_ONLY)),
     ("a port that is taken", "serve done --port 1", 1, "cannot listen on 127.0.0.1 port 1:",
      patch(socket.socket, "bind", raising(OSError(errno.EADDRINUSE, "Address already in use")))),
-    ("a server without its packages", "serve done", 1, "starlette missing: pip install 'charlm[serve]' brings",
-     patch(serve, "find_spec", lambda name: None if name == "starlette" else name)),
+
     ("a folder that cannot be made", f"train corpus.txt {QUICK}", 1, "cannot make this folder: Read-only file system",
      patch(Path, "mkdir", READ_ONLY)),
     ("metrics that cannot be written", "train --resume begun -q", 1,

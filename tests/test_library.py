@@ -93,6 +93,22 @@ def test_a_run_is_resumed(here: Path) -> None:
     )
 
 
+def test_a_run_starts_another_and_brings_all_that_is_decided(here: Path) -> None:
+    Path("more.txt").write_text(TEXT[::-1] + "é", encoding="utf-8")
+    other = charlm.train("more.txt", start="corpus-lstm", budget="5steps")
+    first = charlm.load("corpus-lstm")
+    assert other.model.config == first.model.config
+    assert other.tokenizer.fingerprint == first.tokenizer.fingerprint
+    assert [parent["weights"] for parent in other.history.parents] == [first.weights]
+    for setting in ({"width": 16}, {"architecture": "gru"}, {"size": "tiny"}, {"tokenizer": "bytes"}):
+        with pytest.raises(UsageError, match="`start`: the run brings it") as refusal:
+            charlm.train("more.txt", start="corpus-lstm", **setting)
+        assert f"`{next(iter(setting))}`" in str(refusal.value)
+    charlm.train("corpus.txt", "ngram", order=3)
+    with pytest.raises(UsageError, match=r"`start` .*gradients do not train ngram models"):
+        charlm.train("more.txt", start="corpus-ngram")
+
+
 def test_a_run_is_one_line(here: Path) -> None:
     shown = repr(charlm.load("corpus-lstm"))
     assert shown.startswith("Run('checkpoints/corpus-lstm', lstm, ")
@@ -107,7 +123,7 @@ def test_a_comparison_prints_draws_and_becomes_a_frame(here: Path) -> None:
     assert repr(result) == str(result)
     html = result._repr_html_()
     assert html.startswith("<iframe")
-    assert "svg" in html or not importlib.util.find_spec("matplotlib")
+    assert "svg" in html
     if importlib.util.find_spec("pandas"):
         assert list(result.to_frame()["name"])[: len(result.rows)] == list(result.names)
     else:

@@ -182,8 +182,9 @@ def test_it_is_weighed_once_before_the_slice_is_learned(tmp_path, monkeypatch, j
     assert done.finished
     loaded = checkpoint.load(tmp_path).model
     assert same(loaded, done.model)
-    ngram, network = loaded.each()
+    ngram, contexts, network = loaded.each()
     assert same(ngram, counted()[0])
+    assert len(contexts.ids) > 0
     bits = [evaluate(model, TOKENIZER, SPLIT.validation).bits_per_character for model in (loaded, ngram, network)]
     assert bits[0] < bits[2]
 

@@ -20,7 +20,7 @@ from serving import NAMES, Client, make_runs, serving
 from charlm import checkpoint
 from charlm.analysis import read
 from charlm.corpus import Text
-from charlm.server.quotes import SHORTEST, quotations
+from charlm.server.quotes import MIN_QUOTE_CHARACTERS, quotations
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 TYPED = "HAMLET:\nWhat é old 漢 ghost"
@@ -131,13 +131,13 @@ def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, 
 
 def test_quotations_are_those_that_there_are() -> None:
     training = "".join(f"line {number} of the text that was learned\n" for number in range(100, 200))
-    for begin, length in ((0, 40), (777, SHORTEST), (1234, 333)):
+    for begin, length in ((0, 40), (777, MIN_QUOTE_CHARACTERS), (1234, 333)):
         for before in range(0, 40, 7):
             text = "#" * before + training[begin : begin + length] + "!" * 50
             (found,) = quotations(text, training)
             assert text[found.begin : found.end] == training[begin : begin + length]
             assert found.source in training.split("\n")
-    assert not list(quotations(training[5 : 5 + SHORTEST // 2 - 1] + "#" * 99, training))
+    assert not list(quotations(training[5 : 5 + MIN_QUOTE_CHARACTERS // 2 - 1] + "#" * 99, training))
     assert not list(quotations("", training))
     twice = training[:100] + "#" + training[500:600]
     assert [(found.begin, found.end) for found in quotations(twice, training)] == [(0, 100), (101, 201)]

@@ -153,7 +153,7 @@ class TestText:
         panels = section(tree, "surprisal").findall(".//div[@class='text']")
         assert len(panels) == len(SINGLE)
         for panel in panels:
-            shown = content(panel).replace("↵\n", "\n").replace("⇥\t", "\t")
+            shown = content(panel).replace("⏎\n", "\n").replace("⇥\t", "\t")
             assert len(shown) > 300
             assert shown in found.read.read().replace("\u202e", "\ufffd")
         assert "<script>alert" in content(tree)
@@ -342,7 +342,7 @@ class TestDifferences:
         whole = re.sub("\u202e", "\ufffd", found.read.read())
         for panel in section(tree, "differences").findall(".//div[@data-pair]"):
             texts = [
-                content(one).replace("↵\n", "\n").replace("⇥\t", "\t") for one in panel.findall(".//div[@class='text']")
+                content(one).replace("⏎\n", "\n").replace("⇥\t", "\t") for one in panel.findall(".//div[@class='text']")
             ]
             assert all(text in whole for text in texts)
             assert len(texts) <= 4
@@ -376,7 +376,7 @@ class TestInside:
         networks = [one.name for one in found.contenders if one.name not in COUNTING]
         assert [content(h) for h in shown.findall("./div[@class='tabs']/div/h4")] == networks
         for text in shown.findall(".//div[@class='text']"):
-            plain = content(text).replace("↵\n", "\n").replace("⇥\t", "\t")
+            plain = content(text).replace("⏎\n", "\n").replace("⇥\t", "\t")
             assert plain in re.sub("\u202e", "\ufffd", found.read.read())
 
     def test_a_map_that_shows_little_gives_way_to_neighbours(self, found: Findings) -> None:
@@ -465,12 +465,11 @@ class TestContenders:
         found = find(compared(architectures=["lstm", "mixture"], order=3, width=8))
         tree = ElementTree.fromstring(as_page(found))
         told = content(section(tree, "result"))
-        assert (
-            "made of ngram and lstm, combined at every character by a small network that sees what they predict" in told
-        )
+        made = "made of ngram, contexts and lstm, combined at every character by a small network that sees what they"
+        assert made in told
         assert "The curve of mixture is that of the network in it" in content(section(tree, "learning"))
         for name in ("gradients", "embeddings"):
-            assert "Not shown: mixture (ngram and lstm)." in content(section(tree, name))
+            assert "Not shown: mixture (ngram, contexts and lstm)." in content(section(tree, name))
         mixture = next(one for one in found.contenders if one.name == "mixture")
         assert math.fsum(mixture.reading.character_bits) == pytest.approx(mixture.row.evaluation.bits, rel=1e-12)
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charlm import cli
-from charlm.cli.glyphs import harmless
+from charlm.cli.glyphs import sanitized
 from charlm.cli.live import TrainingView
+from charlm.cli.outcome import MAX_PROMPT, example_prompt
 from charlm.cli.sample import TextOutput
-from charlm.cli.train import EXAMPLE, example_prompt
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
 from charlm.decoding import AllowedIds, Sampling, beam_search, generate, opening, sample
@@ -257,14 +257,14 @@ def test_a_terminal_obeys_nothing(monkeypatch):
             output.write(character)
         written = out.buffer.getvalue().decode()
         assert not terminal or not set(written) & {*OBEYED, "\r"}
-        assert written == (harmless(text) if terminal else text)
-    assert harmless("a\x1b[2Jb\r\nc\td\x9b\re") == "a␛[2Jb\nc\td\ufffd␍e"
+        assert written == (sanitized(text) if terminal else text)
+    assert sanitized("a\x1b[2Jb\r\nc\td\x9b\re") == "a␛[2Jb\nc\td\ufffd␍e"
 
 
 def test_a_live_view_obeys_nothing():
-    view = TrainingView("a run", stopping=lambda: False)
+    view = TrainingView("a run", stop=lambda: False)
     view.on_sample("x\x1b[31my\x9b\x07\nz")
-    assert view.text == "x␛[31my\ufffd␇ z"
+    assert view.sample == "x␛[31my\ufffd␇ z"
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_escape_sequences_of_a_corpus_pass_a_pipe_and_are_shown_on_a_terminal(es
         "charlm.cli.sample.TextOutput.__init__", lambda self: vars(self).update(terminal=True, _held="")
     )
     shown = charlm("sample", "run", "--seed", "1", "-l", "200")
-    assert shown.out == harmless(piped.out)
+    assert shown.out == sanitized(piped.out)
     several = charlm("sample", "run", "-n", "2", "--beams", "2", "-l", "20")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
@@ -315,7 +315,7 @@ def test_a_suggested_prompt_is_of_the_text(text):
     (prompt,) = shlex.split(example_prompt(Text.from_string(text, "text")))
     assert prompt in text
     assert prompt.isprintable()
-    assert 0 < len(prompt) <= EXAMPLE
+    assert 0 < len(prompt) <= MAX_PROMPT
     assert example_prompt(Text.from_string("\x1b\n\x00\n", "text")) == ""
 
 

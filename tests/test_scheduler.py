@@ -20,12 +20,12 @@ import torch
 from serving import LIMITS, NAMES, Client, make_runs, random_request, serving
 
 from charlm.server import scheduler as scheduling
-from charlm.server.completing import CHUNK, works
+from charlm.server.completing import CHUNK_TOKENS, completion_tasks
 from charlm.server.errors import ApiError
 from charlm.server.library import Library, ServedModel
 from charlm.server.limits import Limits
 from charlm.server.openai import Choice, Completion, Usage
-from charlm.server.scheduler import Finished, Job, Scheduler, Steps, Work
+from charlm.server.scheduler import Finished, Job, Scheduler, Steps, Task
 
 CROWD = int(os.environ.get("CROWD", "72"))  # requests that are asked alone, and again all at once
 LONG = 4000  # tokens, more than anything here has time for
@@ -64,14 +64,14 @@ class Requests:
         events: list[Any] = []
         job = Job(model, client, events.extend)
         self.received[job] = events
-        self.scheduler.submit(job, works(model, asked, job, Usage(), self.limits))
+        self.scheduler.submit(job, completion_tasks(model, asked, job, Usage(), self.limits))
         return job
 
     def submit_steps(self, model: ServedModel, steps: Callable[[], Steps], client: str = "one") -> Job:
         events: list[Any] = []
         job = Job(model, client, events.extend)
         self.received[job] = events
-        self.scheduler.submit(job, [Work(1, steps)])
+        self.scheduler.submit(job, [Task(1, steps)])
         return job
 
     def wait(self, condition: Callable[[], bool]) -> None:
@@ -151,7 +151,7 @@ def test_thousands_that_leave_at_any_moment_leave_nothing_behind(library: Librar
     assert requests.error(last) is None
     requests.wait(lambda: requests.scheduler.active == requests.scheduler.waiting == 0)
     assert not requests.scheduler._batches
-    assert not requests.scheduler._waiting
+    assert not requests.scheduler._queue
 
 
 def test_a_full_queue_refuses_and_recovers(model: ServedModel) -> None:
@@ -197,12 +197,12 @@ def test_who_has_least_is_served_next(model: ServedModel) -> None:
 def test_others_go_on_while_a_long_prompt_is_read(
     model: ServedModel, requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "SLICE_SECONDS", 0.0)
+    monkeypatch.setattr(scheduling, "PROMPT_SECONDS_PER_ROUND", 0.0)
     chunks = 40
     writing = requests.submit(model, asking(max_tokens=LONG))
     requests.wait(lambda: bool(requests.text(writing)))
     begun = len(requests.text(writing))
-    reading = requests.submit(model, asking("x" * CHUNK * chunks, max_tokens=1))
+    reading = requests.submit(model, asking("x" * CHUNK_TOKENS * chunks, max_tokens=1))
     assert requests.error(reading) is None
     assert len(requests.text(writing)) - begun >= chunks - 1  # a step after every chunk
     requests.scheduler.cancel(writing)
@@ -211,8 +211,8 @@ def test_others_go_on_while_a_long_prompt_is_read(
 def test_a_short_prompt_is_not_held_up_by_a_long_one(
     model: ServedModel, requests: Requests, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "SLICE_SECONDS", 0.0)
-    long = requests.submit(model, asking("x" * CHUNK * 200, max_tokens=1))
+    monkeypatch.setattr(scheduling, "PROMPT_SECONDS_PER_ROUND", 0.0)
+    long = requests.submit(model, asking("x" * CHUNK_TOKENS * 200, max_tokens=1))
     short = requests.submit(model, asking("What", max_tokens=3))
     assert requests.error(short) is None
     assert not requests.ended(long)

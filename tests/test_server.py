@@ -157,9 +157,9 @@ def test_unseen_characters_are_a_token_a_byte_and_offsets_are_characters(server:
 
 
 def test_of_two_ids_spelled_alike_the_likelier_is_listed() -> None:
-    from charlm.server.openai import Scored
+    from charlm.server.openai import ScoredToken
 
-    shown = log_probs_json([Scored(2, -3.0, [(1, -1.0), (2, -3.0)], 0)], ["", "a", "a"])
+    shown = log_probs_json([ScoredToken(2, -3.0, [(1, -1.0), (2, -3.0)], 0)], ["", "a", "a"])
     assert shown["top_logprobs"] == [{"a": -1.0}]
 
 

@@ -39,6 +39,7 @@ def test_an_error_has_the_name_of_the_setting_as_python_has_it() -> None:
         ("`corpus` is missing", "CORPUS is missing"),
         ("`evaluate(RUN, text=FILE)`", "charlm evaluate RUN --text FILE"),
         ("`train(TEXT, architecture='ngram')`", "charlm train TEXT --arch ngram"),
+        ("`train([TEXT, TEXT], start='run')`", "charlm train TEXT TEXT --from run"),
         ("`top_k` and `top_k=3`", "`top_k` and `top_k=3`"),  # which `charlm train` has not
         ("`charlm data list` and `wide` and `x(1)`", "`charlm data list` and `wide` and `x(1)`"),
         ("a file named `weight_decay=(((` and `train(`", "a file named `weight_decay=(((` and `train(`"),

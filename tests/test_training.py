@@ -61,7 +61,7 @@ def stop_after(steps):
 
 def set_clock(monkeypatch, clock):
     """Let the trainer read this clock."""
-    for module in (loop, pace):
+    for module in (loop, pace, validation):
         monkeypatch.setattr(module, "time", clock)
 
 

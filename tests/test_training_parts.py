@@ -263,7 +263,7 @@ def test_speed_goes_by_what_the_processor_is_built_for(monkeypatch, able, precis
 def test_dropout_grows_with_how_often_a_text_is_read(architecture):
     def dropout(characters, budget, size="small", **options):
         config = model_config(architecture, size, options, characters, Budget.parse(budget))
-        return (config.members[1].config if architecture == "mixture" else config).dropout
+        return (config.members[-1].config if architecture == "mixture" else config).dropout
 
     assert dropout(10**9, "10m") == 0
     rising = [dropout(characters, "2m") for characters in (10**7, 10**6, 300_000, 100_000, 10)]
@@ -280,6 +280,30 @@ def test_dropout_grows_with_how_often_a_text_is_read(architecture):
     by_size = [dropout(10**6, "30epochs", size) for size in ("tiny", "small", "medium")]
     assert 0 == by_size[0] < by_size[1] < by_size[2]
     assert dropout(100_000, "2m", dropout=0.05) == 0.05
+
+
+@pytest.mark.parametrize(
+    ("characters", "budget", "counted"),
+    [
+        (10**6, "60s", True),
+        (10**6, "30s", False),
+        (300_000, "15s", True),
+        (10**7, "1h", True),
+        (2 * 10**7, "10h", False),
+        (10**6, "3steps", True),
+        (8 * 10**6, "3steps", False),
+    ],
+)
+def test_a_mixture_counts_contexts_where_that_leaves_its_network_half_the_time(characters, budget, counted):
+    config = model_config("mixture", "small", {}, characters, Budget.parse(budget))
+    members = ["ngram", "contexts", "lstm"] if counted else ["ngram", "lstm"]
+    assert [member.architecture for member in config.members] == members
+    if counted:
+        config = model_config("mixture", "small", {"adapt": "none"}, characters, Budget.parse(budget))
+        assert config.members[1].config.adapt == "none"
+    else:
+        with pytest.raises(UsageError, match="`adapt` has no effect here"):
+            model_config("mixture", "small", {"adapt": "none"}, characters, Budget.parse(budget))
 
 
 @pytest.mark.parametrize("architecture", NETWORKS)

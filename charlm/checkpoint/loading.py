@@ -102,7 +102,9 @@ def _no_way_on(path: Path, card: Card) -> str:
     """Why a run holds nothing to resume, and what to do instead."""
     name, architecture = code_quoted(path), card.architecture
     if issubclass(ALL_ARCHITECTURES[architecture], CountingModel):
-        return f"this run is finished: counted. To count more text: `train(TEXT, TEXT, architecture={architecture!r})`"
+        return (
+            f"this run is finished: counted. To count more text: `train([TEXT, TEXT], architecture={architecture!r})`"
+        )
     if (card.history.progress or {}).get("finished") is False:
         return (
             "its numbers went wrong, so it cannot be resumed; "

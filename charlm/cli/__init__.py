@@ -1,6 +1,12 @@
-"""The command line: one file a command, imported only when it is called, so that `charlm --help` is quick.
+"""The command line: one file a command, imported only when the command runs, so that `charlm --help` is quick.
 
-Only this room prints and exits. Commands write data to standard output and all else to standard error.
+Only this package prints and exits. Commands write data to standard output and everything else to standard error.
+
+options  setting_options  text_options  settings   options that commands share
+runs  texts  binary       what commands read and write
+live  coding  terminal    progress, signals and messages on standard error
+tables  glyphs            tables on standard output
+architectures  ranking  typeset  outcome  formats   parts of compare, train and info
 """
 
 import importlib
@@ -13,6 +19,7 @@ from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
+from typing_extensions import override
 
 from charlm import __version__
 from charlm.errors import CharlmError
@@ -25,24 +32,24 @@ COMMANDS = {
     "sample": "Continue a prompt with a trained model.",
     "evaluate": "Measure how well runs predict a text.",
     "compare": "Train every architecture on one text; see which predicts it best.",
-    "report": "Make one page to look at of trained runs.",
-    "mix": "Make one run of several that predicts better than each.",
+    "report": "Make an HTML page of trained runs.",
+    "mix": "Make one run out of several that predicts better than each.",
     "score": "Show what each character of a text costs a model, and what it expected.",
-    "inspect": "Look into a run: gradients, attention, embeddings, predictions.",
-    "compress": "Compress a text by what a run predicts.",
+    "inspect": "Look inside a run: gradients, attention, embeddings, predictions.",
+    "compress": "Compress a text with the probabilities of a run.",
     "decompress": "Decompress what compress wrote.",
-    "serve": "Answer programs that speak OpenAI's API, and show a playground.",
+    "serve": "Serve runs by OpenAI's API, with a playground.",
     "bench": "Measure how fast this machine is with each architecture.",
-    "info": "Show what a run is, or list the runs there are.",
+    "info": "Show what a run is, or list the runs.",
     "export": "Write a run for other programs: KenLM, Hugging Face Transformers.",
-    "import": "Make a run of another program's model.",
+    "import": "Make a run out of another program's model.",
     "data": "List and download corpora.",
 }
 INTERRUPTED = 130
 
 
-class Interrupted(Exception):  # noqa: N818 - what a user asked for
-    """A signal that ended a command at once; `number` is the signal's."""
+class Interrupted(Exception):  # noqa: N818 - the user's wish, not an error
+    """A signal has ended the command at once; `number` is the signal's."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -50,27 +57,28 @@ class Interrupted(Exception):  # noqa: N818 - what a user asked for
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules of their own, `charlm.cli.NAME`, each as `command`."""
+    """A group whose commands are `charlm.cli.NAME.command`, each module imported only when its command runs."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """In the order in which one meets them."""
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import the command's module."""
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"charlm.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command
 
+    @override
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands from the table, without importing anything; and what else a command has."""
-        names = [CompletionItem(name, help=what) for name, what in COMMANDS.items() if name.startswith(incomplete)]
+        # the commands come from the table, so that nothing is imported; options from click
+        names = [CompletionItem(name, help=help) for name, help in COMMANDS.items() if name.startswith(incomplete)]
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """From the table, without importing anything."""
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -95,16 +103,16 @@ def cli(context: click.Context) -> None:
 
 
 class StandardError(io.TextIOWrapper):
-    """Standard error. Its reader may go away, its terminal be closed, its disk be full: the work goes on, unseen."""
+    """Standard error whose failures are ignored: its reader gone, its terminal closed, its disk full."""
 
+    @override
     def write(self, text: str) -> int:
-        """Write it if that is possible."""
         with suppress(OSError):
             super().write(text)
         return len(text)
 
+    @override
     def flush(self) -> None:
-        """Flush if that is possible."""
         with suppress(OSError):
             super().flush()
 
@@ -113,19 +121,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     wait_briefly()
     for name in ("stdin", "stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
-    how = READABLE  # a narrow terminal encoding is no reason to fail
+    # a terminal whose encoding lacks a character is no reason to fail
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors=how)
+        sys.stdout.reconfigure(errors=READABLE)
     if isinstance(sys.stderr, io.TextIOWrapper):
         encoding = sys.stderr.encoding
-        sys.stderr = StandardError(sys.stderr.detach(), encoding, how, line_buffering=True)
+        sys.stderr = StandardError(sys.stderr.detach(), encoding, READABLE, line_buffering=True)
     sys.exit(run(arguments))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors become one or two lines on standard error, never a traceback."""
+    """Run one command and return its exit code. Errors become one or two lines on standard error, not a traceback."""
     try:
         code = cli.main(arguments, prog_name="charlm", standalone_mode=False, color=_color())
         sys.stdout.flush()
@@ -140,7 +148,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail("interrupted", INTERRUPTED)
     except Interrupted as stop:
         return _fail("interrupted", 128 + stop.number)
-    except SystemExit:  # click's answer to a closed pipe: whoever read our output has seen enough
+    except SystemExit:  # how click ends when the reader of a pipe has closed it, which is no error
         return 0
     except (MemoryError, RuntimeError) as problem:
         if not ran_out(problem):
@@ -151,22 +159,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(problem: click.ClickException) -> int:
-    """What click has to say of what was typed; the exit code."""
-    from charlm.cli.glyphs import harmless
+    """Print what click says about the arguments; returns the exit code."""
+    from charlm.cli.glyphs import sanitized
 
-    said = io.StringIO()
-    problem.show(said)
-    click.echo(harmless(said.getvalue()), nl=False, err=True)
+    message = io.StringIO()
+    problem.show(message)
+    click.echo(sanitized(message.getvalue()), nl=False, err=True)
     return problem.exit_code
 
 
 def _fail(message: str, code: int) -> int:
-    from charlm.cli.glyphs import harmless  # what is quoted of a text or a file's name is not to be obeyed
+    from charlm.cli.glyphs import sanitized  # messages quote texts and names of files
 
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {harmless(message)}", err=True, color=_color())
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {sanitized(message)}", err=True, color=_color())
     return code
 
 
 def _color() -> bool | None:
-    """What click does not ask by itself: none where NO_COLOR says so (no-color.org), else as the terminal is."""
+    """False if NO_COLOR is set (no-color.org), which click ignores; None lets click look at the terminal."""
     return False if os.environ.get("NO_COLOR") else None

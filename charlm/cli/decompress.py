@@ -1,4 +1,4 @@
-"""`charlm decompress`: the text out of a compressed file."""
+"""`charlm decompress`: decompress what `charlm compress` wrote."""
 
 import json
 import time
@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from charlm import checkpoint
-from charlm.cli.binary import STANDARD, check_output, named, read_binary, write_binary
+from charlm.cli.binary import STANDARD, check_output, input_name, output_name, read_binary, write_binary
 from charlm.cli.coding import coding_view
-from charlm.cli.compress import SUFFIX, named_output
-from charlm.cli.live import errors, stop_on_signal
-from charlm.cli.options import GroupedCommand, option
+from charlm.cli.compress import SUFFIX
+from charlm.cli.live import stop_on_signal
+from charlm.cli.options import GroupedCommand, force_option, json_option, option, output_option
 from charlm.cli.runs import RUN
+from charlm.cli.terminal import print_message
 from charlm.compression import Container, decompress, embedded_run, find_run
 from charlm.errors import UsageError
 from charlm.progress import duration
@@ -25,29 +26,20 @@ from charlm.progress import duration
     type=RUN,
     help="The run that FILE was compressed with.  [default: the one in FILE, or in checkpoints/ with these weights]",
 )
-@option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    help=f"The file, - for standard output.  [default: FILE without {SUFFIX}; - for standard input]",
-)
-@option(
-    "--force",
-    is_flag=True,
-    help="Replace the file; and try even if model, versions or processor are others: the checksum decides.",
-)
-@option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@output_option(f"The file, - for standard output.  [default: FILE without {SUFFIX}; - for standard input]")
+@force_option("Replace the file; and try even if model, versions or processor differ: the checksum decides.")
+@json_option()
 def command(file: Path, run: Path | None, output: Path | None, force: bool, as_json: bool) -> None:
     """Decompress FILE (- for standard input), which `charlm compress` wrote.
 
-    It computes as FILE says that it was compressed, number of threads included, and writes nothing unless the result is
-    what was compressed, by its SHA-256.
+    It computes as FILE says it was compressed, with the same number of threads, and writes nothing unless the SHA-256
+    of the result is that of the original.
     """
     path = output or _default_output(file)
     if str(path) == STANDARD and as_json:
         raise UsageError("--json and -o - both want standard output: name a file")
     check_output(path, file, force=force)
-    name, content = named(file), bytes(read_binary(file))
+    name, content = input_name(file), bytes(read_binary(file))
     container, begun = Container.from_bytes(content, name), time.monotonic()
     if run is None and container.files:
         loaded = embedded_run(container, name)
@@ -59,7 +51,7 @@ def command(file: Path, run: Path | None, output: Path | None, force: bool, as_j
     seconds = time.monotonic() - begun
     if as_json:
         click.echo(json.dumps({"file": str(path), "bytes": len(data), "seconds": seconds}))
-    errors.print(f"{named_output(path)}: {len(data):,} bytes in {duration(seconds)}", style="green", soft_wrap=True)
+    print_message(f"{output_name(path)}: {len(data):,} bytes in {duration(seconds)}", "green")
 
 
 def _default_output(file: Path) -> Path:

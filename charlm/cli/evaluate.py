@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,21 +11,21 @@ from rich.text import Text
 
 from charlm import checkpoint
 from charlm.cli.coding import coding_view
-from charlm.cli.live import bar
+from charlm.cli.live import progress_bar
 from charlm.cli.options import (
-    CONTEXT,
+    CONTEXT_HELP,
     GroupedCommand,
     apply,
     device_option,
-    moved_options,
+    json_option,
     option,
     refuse,
-    text_options,
     threads_option,
 )
 from charlm.cli.runs import RUN
 from charlm.cli.tables import Cell, Column, print_facts, print_line, print_table
-from charlm.cli.texts import learned_by, learned_words, named_text, note_line_ends, own_text, tell
+from charlm.cli.text_options import moved_options, text_options
+from charlm.cli.texts import learned_by, learned_words, named_text, note_line_ends, own_text, show_notes
 from charlm.comparison import listed, short
 from charlm.compression import Proof, prove
 from charlm.corpus import ReadingLog
@@ -32,14 +33,14 @@ from charlm.corpus import Text as Corpus
 from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, record
 from charlm.training import choose_device
 
-DYNAMIC = "it learned on the way: compares with such figures only"
+DYNAMIC = "the model went on learning from the text; compares with such figures only"
 ADAPTS = "it counts what it reads, too; `charlm compare` shows it frozen as well"
-STORED = "the bits that the text took, compressed and decoded again, as a multiple of those claimed; without header"
+STORED = "the bits that the compressed text took as a multiple of those claimed, without the header; decoded again"
 UPPER_BOUND = "an upper bound: one segmentation of many is scored"
 
 
 class Measured(NamedTuple):
-    """What came of one run: its path, the figures, its tokenizer, how much of the text it had learned from."""
+    """The evaluation of one run; how much of the text it was trained on; and the proof, if one was asked for."""
 
     name: str
     evaluation: Evaluation
@@ -48,7 +49,7 @@ class Measured(NamedTuple):
     proof: Proof | None
 
     def to_json(self) -> dict[str, Any]:
-        """Every figure by its name; the proof if there is one."""
+        """Every figure by its name."""
         figures = {"run": self.name, "tokenizer": self.tokenizer, **self.evaluation.to_json()}
         proof = {"proof": self.proof.to_json()} if self.proof else {}
         return {**figures, "share_in_training": self.learned.known, **proof}
@@ -58,68 +59,57 @@ class Measured(NamedTuple):
 @click.argument("runs", nargs=-1, type=RUN)
 @text_options("Evaluate on this file, - for standard input.  [default: the text each run held out]")
 @apply(moved_options)
-@option("--context", type=int, default=None, help=CONTEXT)
-@option("--dynamic", is_flag=True, help="A copy of the model goes on learning from what it has been asked.")
+@option("--context", type=int, default=None, help=CONTEXT_HELP)
+@option("--dynamic", is_flag=True, help="Let a copy of the model go on learning from the text it has predicted.")
 @option(
     "--dynamic-rate",
     type=click.FloatRange(min=0.0, min_open=True),
     default=None,
-    help=f"How fast; implies --dynamic.  [default: {Dynamic.rate}]",
+    help=f"Learning rate of --dynamic, which it implies.  [default: {Dynamic.rate}]",
 )
 @option("--prove", "proving", is_flag=True, help="Store the text in the bits that are claimed, and decode it again.")
 @device_option()
 @threads_option()
-@option("--json", "as_json", is_flag=True, help="Print JSON: an object a run.")
-def command(
-    runs: tuple[Path, ...],
-    text: str | None,
-    encoding: str,
-    wrong_bytes: str,
-    corpus_moved: tuple[str, ...],
-    held_out_moved: str | None,
-    context: int | None,
-    dynamic: bool,
-    dynamic_rate: float | None,
-    proving: bool,
-    device: str,
-    as_json: bool,
-) -> None:
+@json_option("Print JSON: an object a run.")
+def command(runs: tuple[Path, ...], proving: bool, as_json: bool, **values: Any) -> None:
     """Measure how well RUNS (by default the newest) predict a text, in bits per character: lower is better.
 
-    Every character is scored once, given all before it that the model can use. With --dynamic, it is learned from
-    afterwards (the run stays as it is), so such figures compare with each other only.
+    Every character is scored once, given all before it that the model can use. With --dynamic, the model is then
+    trained on it (the run stays as it is), so such figures compare with each other only.
     """
     if proving:
         refuse({"context", "dynamic", "dynamic_rate"}, "goes with no --prove, which is about the model as it is")
-    learning = Dynamic(rate=dynamic_rate or Dynamic.rate) if dynamic or dynamic_rate else None
-    target = choose_device(device)
-    named = named_text(text, encoding, wrong_bytes)
-    found: list[Measured] = []
-    logs: list[ReadingLog] = []
-    for path in runs or (checkpoint.newest(),):
-        run, weights, log = checkpoint.load(path), checkpoint.weights_digest(path), ReadingLog()
-        corpus = None if named else own_text(run, (corpus_moved, held_out_moved), log)
-        held_out = corpus.held_out if corpus else named
-        assert held_out is not None
-        note_line_ends(held_out, run.history, run.tokenizer)
-        learned = learned_by([path], held_out, run.history, corpus)
-        logs.append(log)
-        with bar(run.name) as progress:
-            result = evaluate(
-                run.model.to(target), run.tokenizer, held_out, context=context, dynamic=learning, progress=progress
-            )
-        record(path, weights, result)
-        proof = _proof(run, held_out, result) if proving else None
-        found.append(Measured(str(path), result, run.tokenizer.kind, learned, proof))
-    tell(*logs)
+    text = named_text(values)
+    logs = {path: ReadingLog() for path in runs or (checkpoint.newest(),)}
+    measured = [_measured(path, text, values, proving, log) for path, log in logs.items()]
+    show_notes(*logs.values())
     if as_json:
-        rows = [one.to_json() for one in found]
+        rows = [one.to_json() for one in measured]
         click.echo(json.dumps(rows if len(rows) > 1 else rows[0]))
-        return
-    if len(found) > 1:
-        _print_several(found)
+    elif len(measured) > 1:
+        _print_several(measured)
     else:
-        _print_one(found[0])
+        _print_one(measured[0])
+
+
+def _measured(path: Path, text: Corpus | None, values: Mapping[str, Any], proving: bool, log: ReadingLog) -> Measured:
+    """Evaluate one run on the text, by default the one that it held out."""
+    target, rate = choose_device(values["device"]), values["dynamic_rate"]
+    dynamic = Dynamic(rate=rate or Dynamic.rate) if rate or values["dynamic"] else None
+    run, weights = checkpoint.load(path), checkpoint.weights_digest(path)
+    own = None if text else own_text(run, (values["corpus_moved"], values["held_out_moved"]), log)
+    held_out = own.held_out if own else text
+    assert held_out is not None
+    note_line_ends(held_out, run.history, run.tokenizer)
+    learned = learned_by([path], held_out, run.history, own)
+    with progress_bar(run.name) as progress:
+        evaluation = evaluate(
+            run.model.to(target), run.tokenizer, held_out,
+            context=values["context"], dynamic=dynamic, progress=progress,
+        )  # fmt: skip
+    record(path, weights, evaluation)
+    proof = _proof(run, held_out, evaluation) if proving else None
+    return Measured(str(path), evaluation, run.tokenizer.kind, learned, proof)
 
 
 def _proof(run: checkpoint.Run, text: Corpus, evaluation: Evaluation) -> Proof:
@@ -128,8 +118,8 @@ def _proof(run: checkpoint.Run, text: Corpus, evaluation: Evaluation) -> Proof:
 
 
 def _print_one(measured: Measured) -> None:
-    name, e, kind, learned, proof = measured
-    seen = "all that the model can use" if e.context is None else f"the last {e.context:,} characters"
+    name, e, tokenizer, learned, proof = measured
+    context = "all that the model can use" if e.context is None else f"the last {e.context:,} characters"
     facts: list[tuple[str, Cell]] = [
         ("bits per character", Text.assemble((f"{e.bits_per_character:.4f}", "bold"), f"  ({_interval(e)})")),
         ("bits per byte", f"{e.bits_per_byte:.4f}"),
@@ -137,7 +127,7 @@ def _print_one(measured: Measured) -> None:
         ("perplexity per character", f"{e.perplexity:.3f}"),
         ("perplexity per token", f"{e.perplexity_per_token:.3f}  (only for the same tokenizer)"),
         ("characters", f"{e.characters:,} in {e.tokens:,} tokens, each scored once"),
-        ("context", seen),
+        ("context", context),
         ("unseen in training", _unseen(e)),
         ("in the training text", learned_words(learned) + (", word for word" if learned.share else "")),
         ("speed", f"{e.characters / max(e.seconds, 1e-9):,.0f} characters/s"),
@@ -148,7 +138,7 @@ def _print_one(measured: Measured) -> None:
         facts.append(("adapts", ADAPTS))
     if e.dynamic is not None:
         facts.append(("dynamic evaluation", DYNAMIC))
-    if kind == "sentencepiece":
+    if tokenizer == "sentencepiece":
         facts.append(("note", UPPER_BOUND))
     print_facts(facts, f"{name} on {e.text_name}")
 
@@ -158,8 +148,9 @@ def _proof_words(proof: Proof) -> str:
     return f"{proof.claimed_bits:,.0f} bits claimed, {stored}; header {proof.header_bits:,.0f}"
 
 
-def _print_several(found: list[Measured]) -> None:
-    """A line a run, in the order in which they were named; what holds for some or all of them is said below."""
+def _print_several(measured: Sequence[Measured]) -> None:
+    """Print a line a run, in the order of the command, and below the table what applies to some or all of them."""
+    texts = {one.evaluation.text_sha256: one.evaluation for one in measured}
     columns = [
         Column("run"),
         Column("bits/char", number=True),
@@ -168,51 +159,52 @@ def _print_several(found: list[Measured]) -> None:
         Column("nats/char", number=True, dispensable=5),
         Column("perplexity", number=True, dispensable=2),
         Column("chars/s", number=True, dispensable=4),
-        *([Column("stored", number=True)] if found[0].proof else []),
-        Column("text"),
+        *([Column("stored", number=True)] if measured[0].proof else []),
+        *([Column("text")] if len(texts) > 1 else []),
     ]
-    rows = []
-    for name, e, kind, _, proof in found:
-        low, high = e.interval
-        bound = "≤" if kind == "sentencepiece" else ""
-        interval = f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "–"
-        figures = (
-            f"{bound}{e.bits_per_character:.4f}",
-            interval,
-            f"{e.bits_per_byte:.4f}",
-            f"{e.nats_per_character:.4f}",
-        )
-        speed = short(e.characters / max(e.seconds, 1e-9))
-        stored = [f"{proof.ratio:.5f}"] if proof else []
-        rows.append([name, *figures, f"{e.perplexity:.3f}", speed, *stored, e.text_name])
-    texts = {one.evaluation.text_sha256: one.evaluation for one in found}
-    if len(texts) == 1:
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    print_table(columns, rows)
+    print_table(columns, [_row(one)[: len(columns)] for one in measured])
     for e in texts.values():
-        print_line(f"{e.text_name}: {e.characters:,} characters, each scored once{_context(e)}.", "dim")
-    for name, e, *_ in found:
-        if e.unseen_characters:
-            print_line(f"{name}: unseen in training: {_unseen(e)}.", "dim")
+        context = "" if e.context is None else f" given the last {e.context:,} before it"
+        print_line(f"{e.text_name}: {e.characters:,} characters, each scored once{context}.", "dim")
     if len(texts) > 1:
         print_line("These are different texts: their figures do not compare.", "dim")
-    if found[0].proof:
-        print_line(f"stored: {STORED}.", "dim")
-    if found[0].evaluation.dynamic is not None:
-        print_line(f"Dynamic evaluation: {DYNAMIC}.", "dim")
-    if adapting := [name for name, e, *_ in found if e.adapt == "counts"]:
-        print_line(f"{listed(adapting)}: {ADAPTS}.", "dim")
-    if any(one.tokenizer == "sentencepiece" for one in found):
-        print_line(f"≤: {UPPER_BOUND}.", "dim")
+    for note in _notes(measured):
+        print_line(note, "dim")
+
+
+def _row(measured: Measured) -> list[str]:
+    name, e, tokenizer, _, proof = measured
+    low, high = e.interval
+    return [
+        name,
+        f"{'≤' if tokenizer == 'sentencepiece' else ''}{e.bits_per_character:.4f}",
+        f"{low:.3f} to {high:.3f}" if math.isfinite(low) else "–",
+        f"{e.bits_per_byte:.4f}",
+        f"{e.nats_per_character:.4f}",
+        f"{e.perplexity:.3f}",
+        short(e.characters / max(e.seconds, 1e-9)),
+        *([f"{proof.ratio:.5f}"] if proof else []),
+        e.text_name,
+    ]
+
+
+def _notes(measured: Sequence[Measured]) -> list[str]:
+    """What the figures of several runs mean, a sentence each."""
+    notes = [f"{name}: unseen in training: {_unseen(e)}." for name, e, *_ in measured if e.unseen_characters]
+    if measured[0].proof:
+        notes.append(f"stored: {STORED}.")
+    if measured[0].evaluation.dynamic is not None:
+        notes.append(f"Dynamic evaluation: {DYNAMIC}.")
+    if adapting := [name for name, e, *_ in measured if e.adapt == "counts"]:
+        notes.append(f"{listed(adapting)}: {ADAPTS}.")
+    if any(one.tokenizer == "sentencepiece" for one in measured):
+        notes.append(f"≤: {UPPER_BOUND}.")
+    return notes
 
 
 def _interval(e: Evaluation) -> str:
     low, high = e.interval
     return f"95 % interval {low:.3f} to {high:.3f}" if math.isfinite(low) else "too short a text for an interval"
-
-
-def _context(e: Evaluation) -> str:
-    return "" if e.context is None else f" given the last {e.context:,} before it"
 
 
 def _unseen(e: Evaluation) -> str:

@@ -11,20 +11,21 @@ from typing import Any
 import click
 
 from charlm import checkpoint
-from charlm.cli.live import bar, errors
-from charlm.cli.options import GroupedCommand, option, refuse
+from charlm.cli.binary import STANDARD
+from charlm.cli.live import progress_bar
+from charlm.cli.options import GroupedCommand, force_option, json_option, option, output_option, refuse
 from charlm.cli.runs import RUN
-from charlm.comparison import duration
+from charlm.cli.terminal import print_message
 from charlm.corpus import reopen
 from charlm.errors import CharlmError, UsageError
 from charlm.evaluation import Evaluation, evaluate, paired_difference
 from charlm.export.fit import Fit
 from charlm.export.formats import FORMATS, Format, first_fit
 from charlm.models.ngram import NGram
-from charlm.progress import Listener
+from charlm.progress import Listener, duration
 
-MEASURED = 10_000
-"""Characters of the held-out text on which a loss is measured."""
+MEASURED_CHARACTERS = 10_000
+"""The length of the beginning of the held-out text on which the loss of an export is measured."""
 
 
 @click.command("export", cls=GroupedCommand)
@@ -36,45 +37,42 @@ MEASURED = 10_000
     help=f"What it becomes: {'; '.join(f'{name}, {format.about}' for name, format in FORMATS.items())}.  "
     "[default: the first of these that holds the model]",
 )
-@option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path),
-    help="The file or folder, - for standard output; .gz, .bz2 and .xz pack a file.  "
-    "[default: RUN.arpa, or RUN-huggingface]",
+@output_option(
+    "The file or folder, - for standard output; .gz, .bz2 and .xz pack a file.  [default: RUN.arpa, or RUN-huggingface]"
 )
-@option("--force", is_flag=True, help="Replace the file, or the folder of an earlier export.")
-@option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@force_option("Replace the file, or the folder of an earlier export.")
+@json_option()
 def command(run: Path, kind: str | None, output: Path | None, force: bool, as_json: bool) -> None:
     """Write RUN for other programs: an n-gram as an ARPA file, a network as a folder for Hugging Face Transformers.
 
-    What a format cannot hold is named, with what that costs in bits per character on the beginning of the held-out
-    text. `charlm train --preset portable` makes a Transformer that Transformers opens without code of ours.
+    A message names what a format cannot hold, and what that costs in bits per character on the beginning of the
+    held-out text. `charlm train --preset portable` makes a Transformer that Transformers opens without code of ours.
 
     The words of an ARPA file are ids. A space is written ▁, a line feed ⏎, the byte HH \\xHH, and what else ARPA cannot
-    hold \\u{H}, with the hexadecimal code point H. `charlm import` takes files and folders back.
+    hold \\u{H}, with the hexadecimal code point H. `charlm import` reads files and folders back.
     """
     began = time.monotonic()
     loaded = checkpoint.load(run)
     format = FORMATS[kind or first_fit(loaded.model)]
     path = output or Path(f"{loaded.name}{format.suffix}")
-    if as_json and str(path) == "-":
+    to_standard_output = str(path) == STANDARD
+    if as_json and to_standard_output:
         raise UsageError("--json and -o - both want standard output: name a file")
     fit = format.fit(loaded.model)
-    if str(path) == "-":
+    if to_standard_output:
         refuse({"force"}, "replaces a file, and -o - is standard output")
     elif path.exists() and not (force and format.replaceable(path)):
         raise UsageError(_in_the_way(path, force))
-    with bar(loaded.name) as progress:
-        loss = measured(loaded, fit, progress) if fit.lost else None
-        if str(path) == "-":
+    with progress_bar(loaded.name) as progress:
+        loss = measured_loss(loaded, fit, progress) if fit.lost else None
+        if to_standard_output:
             format.stream(loaded, sys.stdout.buffer, progress)
         else:
-            size = _saved(format, loaded, fit, loss, path, progress)
-    if str(path) != "-":
-        _show_outcome(loaded, fit, loss, Written(path, size, time.monotonic() - began), as_json)
-    for sentence in (*(f"left out: {what}" for what in fit.lost), *([str(loss)] if loss else [])):
-        errors.print(sentence, style="yellow", soft_wrap=True)
+            size = _save(format, loaded, fit, loss, path, progress)
+    if not to_standard_output:
+        _print_outcome(loaded, fit, loss, Written(path, size, time.monotonic() - began), as_json)
+    for sentence in (*(f"left out: {part}" for part in fit.lost), *([str(loss)] if loss else [])):
+        print_message(sentence, "yellow")
 
 
 def _in_the_way(path: Path, force: bool) -> str:
@@ -85,7 +83,7 @@ def _in_the_way(path: Path, force: bool) -> str:
 
 @dataclass(frozen=True)
 class Loss:
-    """What an export costs, measured on the beginning of the held-out text; or `unknown`, why that is not known."""
+    """What an export costs on the beginning of the held-out text; or why that is `unknown`."""
 
     own: Evaluation | None = None
     exported: Evaluation | None = None
@@ -110,17 +108,18 @@ class Loss:
         }
 
 
-def measured(run: checkpoint.Run, fit: Fit, progress: Listener) -> Loss:
-    """What the export costs on the beginning of the run's held-out text."""
+def measured_loss(run: checkpoint.Run, fit: Fit, progress: Listener) -> Loss:
+    """Measure what the export costs on the beginning of the run's held-out text."""
     try:
-        text = reopen(run.history.corpus).held_out.slice(0, MEASURED)
+        text = reopen(run.history.corpus).held_out.slice(0, MEASURED_CHARACTERS)
         own, exported = (evaluate(model, run.tokenizer, text, progress=progress) for model in (run.model, fit.model))
     except CharlmError as problem:
         return Loss(unknown=str(problem).splitlines()[0])
     return Loss(own, exported)
 
 
-def _saved(format: Format, run: checkpoint.Run, fit: Fit, loss: Loss | None, path: Path, progress: Listener) -> int:
+def _save(format: Format, run: checkpoint.Run, fit: Fit, loss: Loss | None, path: Path, progress: Listener) -> int:
+    """Write the file or folder; returns its size in bytes."""
     figures = [f"As exported here, {loss}"] if loss else []
     try:
         return format.save(run, fit, figures, path, progress)
@@ -130,18 +129,18 @@ def _saved(format: Format, run: checkpoint.Run, fit: Fit, loss: Loss | None, pat
 
 @dataclass(frozen=True)
 class Written:
-    """An export that is there."""
+    """A finished export."""
 
     path: Path
     bytes: int
     seconds: float
 
 
-def _show_outcome(run: checkpoint.Run, fit: Fit, loss: Loss | None, written: Written, as_json: bool) -> None:
+def _print_outcome(run: checkpoint.Run, fit: Fit, loss: Loss | None, written: Written, as_json: bool) -> None:
     numbers, count = "ngrams" if isinstance(run.model, NGram) else "parameters", run.model.parameters_count
     if as_json:
         outcome: dict[str, Any] = {"file": str(written.path), numbers: count, "bytes": written.bytes}
         outcome |= {"seconds": written.seconds, "form": fit.form, "lost": list(fit.lost)}
         click.echo(json.dumps(outcome | (loss or Loss()).to_json()))
-    what = f"{count:,} {numbers.replace('ngrams', 'n-grams')}, {written.bytes / 1e6:,.1f} MB"
-    errors.print(f"{written.path}: {what}, in {duration(written.seconds)}: {fit.form}", style="green", soft_wrap=True)
+    size = f"{count:,} {numbers.replace('ngrams', 'n-grams')}, {written.bytes / 1e6:,.1f} MB"
+    print_message(f"{written.path}: {size}, in {duration(written.seconds)}: {fit.form}", "green")

@@ -1,30 +1,28 @@
-"""Command-line options made from settings: one per field, its default, help and bounds read from the field itself."""
+"""Command-line options: those that commands share, help that groups them, and what refuses those without effect."""
 
-import dataclasses
 import difflib
-import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
+from typing_extensions import override
 
-from charlm.cli.spelling import Refused, option_name, spelled
-from charlm.config import Settings, value_types
-from charlm.corpus import ERRORS, PREFIX
+from charlm.cli.spelling import Refused, spelled
 from charlm.errors import CharlmError, UsageError
 from charlm.threads import fix_threads
 
 MAX_THREADS = 1024
+MAX_SEED = 2**63 - 1
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-
 HELP_ALL = "help_all"
-CONTEXT = "Let the model see only the last so many characters.  [default: all that it can use]"
+CONTEXT_HELP = "Let the model see only the last so many characters.  [default: all that it can use]"
 
 
 class GroupedOption(click.Option):
-    """An option that knows under which heading help lists it, and whether only `--help-all` does."""
+    """An option with the heading under which help lists it. A `rare` one is listed by --help-all only."""
 
     def __init__(self, *args: Any, heading: str = "Options", rare: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -32,24 +30,27 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help lists its options under their headings: those that people use, or with --help-all all."""
+    """A command whose help lists its options under headings: the common ones, or with --help-all every one."""
 
+    @override
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it; an error names settings as options of this command."""
+        # an error names settings as options of this command
         try:
             return super().invoke(ctx)
         except CharlmError as problem:
             raise Refused(spelled(str(problem), self), problem.exit_code) from problem
 
+    @override
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """With --help-all, where that tells more than --help."""
+        # adds --help-all where it lists more than --help
         parameters = super().get_params(ctx)
         if any(_is_rare(parameter) for parameter in parameters):
             parameters.append(HELP_ALL_OPTION)
         return parameters
 
+    @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """One section a heading, in the order of first appearance."""
+        # one section a heading, in the order of first appearance
         sections: dict[str, list[tuple[str, str]]] = {}
         left_out = 0
         for parameter in self.get_params(ctx):
@@ -73,8 +74,8 @@ def _is_rare(parameter: click.Parameter) -> bool:
     return isinstance(parameter, GroupedOption) and parameter.rare
 
 
-def _show_all(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _show_all(ctx: click.Context, _parameter: click.Parameter, given: bool) -> None:
+    if given and not ctx.resilient_parsing:
         ctx.meta[HELP_ALL] = True
         click.echo(ctx.get_help(), color=ctx.color)
         ctx.exit()
@@ -95,107 +96,42 @@ def option(*names: str, heading: str = "Options", rare: bool = False, **kwargs: 
     return click.option(*names, cls=GroupedOption, heading=heading, rare=rare, **kwargs)
 
 
-def device_option(heading: str = "Options", *, rare: bool = False) -> Decorator:
-    """--device, for whatever computes."""
-    words = "Compute on this device: auto, cpu, cuda or mps."
-    return option("--device", default="auto", show_default=True, help=words, heading=heading, rare=rare)
-
-
-def settings_options(
-    heading: str,
-    kinds: Mapping[str, type[Settings]],
-    *,
-    skip: Iterable[str] = (),
-    short: Mapping[str, str] | None = None,
-    common: Iterable[str] | None = None,
-    defaults: Mapping[str, str] | None = None,
+def integer_option(
+    *names: str, help: str, low: int, high: int | None = None, default: int | None = None, **kwargs: Any
 ) -> Decorator:
-    """An option for each field of these settings classes; one that several share says whose it is.
-
-    An option that is not given is None, so the caller knows what was: see `given`. Only those in `common` are listed by
-    --help, where not all are. `defaults` says in words what stands in for a field where that is not its own default.
-    """
-    owners: dict[str, list[str]] = {}
-    for owner, kind in kinds.items():
-        for f in dataclasses.fields(kind):
-            if f.metadata and f.name not in skip:
-                owners.setdefault(f.name, []).append(owner)
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(owners):
-            words = _help(name, {owner: kinds[owner] for owner in owners[name]}, (defaults or {}).get(name))
-            if len(kinds) > 1:
-                words += f"  [{', '.join(owners[name])}]"
-            rare = common is not None and name not in common
-            first = kinds[owners[name][0]]
-            function = _option(heading, first, name, words, (short or {}).get(name), rare=rare)(function)
-        return function
-
-    return decorate
+    """An option that takes an integer from `low` to `high`. Where the default is None, `help` says what it means."""
+    kind = click.IntRange(low, high)
+    return option(*names, type=kind, default=default, show_default=default is not None, help=help, **kwargs)
 
 
-def given(values: Mapping[str, Any], *kinds: type[Settings]) -> dict[str, Any]:
-    """Of a command's parameters those that belong to these settings and were given."""
-    names = {name for kind in kinds for name in kind.names()}
-    return {name: value for name, value in values.items() if name in names and value is not None}
+def seconds_option(name: str, *, low: float, default: float, help: str, rare: bool = False) -> Decorator:
+    """An option that takes a number of seconds, `low` at least."""
+    return option(name, type=click.FloatRange(low), default=default, show_default=True, help=help, rare=rare)
 
 
-def _help(name: str, kinds: Mapping[str, type[Settings]], default: str | None) -> str:
-    """A setting's help as a sentence, what it may be, and its default; the first of its classes describes it."""
-    fields = {owner: next(f for f in dataclasses.fields(kind) if f.name == name) for owner, kind in kinds.items()}
-    metadata = next(iter(fields.values())).metadata
-    choices = dict.fromkeys(choice for f in fields.values() for choice in f.metadata.get("choices", ()))
-    words = metadata["help"] + (f": {', '.join(choices)}" if choices else "")
-    return f"{words[0].upper()}{words[1:]}.  [default: {default or _default(name, fields)}]"
+def output_option(help: str) -> Decorator:
+    """--output, for a file or a folder."""
+    return option("--output", "-o", type=click.Path(path_type=Path), help=help)
 
 
-def _default(name: str, fields: Mapping[str, "dataclasses.Field[Any]"]) -> str:
-    """What a setting is if it is not given; where that differs, for whom."""
-    shown = {}
-    for owner, f in fields.items():
-        value = f.metadata.get("unset", "none") if f.default is None else f.default
-        shown[owner] = ("" if value else "no-") + name.replace("_", "-") if isinstance(value, bool) else value
-    return by_value(shown)
+def force_option(help: str = "Replace the run of that name, or in --output.") -> Decorator:
+    """--force, for a command that otherwise overwrites nothing."""
+    return option("--force", is_flag=True, help=help)
 
 
-def by_value(values: Mapping[str, object]) -> str:
-    """In words, what each has: "3" where all have the same, "3 for a, b; 4 for c" where not."""
-    owners: dict[str, list[str]] = {}
-    for owner, value in values.items():
-        owners.setdefault(str(value), []).append(owner)
-    if len(owners) == 1:
-        return next(iter(owners))
-    return "; ".join(f"{value} for {', '.join(names)}" for value, names in owners.items())
+def json_option(help: str = "Print the outcome as JSON.") -> Decorator:
+    """--json, as the parameter `as_json`."""
+    return option("--json", "as_json", is_flag=True, help=help)
 
 
-def _option(heading: str, kind: type[Settings], name: str, words: str, short: str | None, *, rare: bool) -> Decorator:
-    admitted = [t for t in value_types(typing.get_type_hints(kind)[name]) if t is not type(None)]
-    flag = option_name(name)
-    if admitted == [bool]:
-        return option(f"{flag}/--no-{flag[2:]}", name, default=None, help=words, heading=heading, rare=rare)
-    flags = [*filter(None, (short, flag)), name]
-    kinds = TYPES[frozenset(admitted)]
-    return option(*flags, type=kinds, default=None, help=words, heading=heading, rare=rare)
-
-
-def integer_or_text(value: str) -> int | str:
-    """A number where it is one: for settings such as `auto` or 7."""
-    try:
-        return int(value)
-    except ValueError:
-        return value
-
-
-TYPES: dict[Any, Any] = {
-    frozenset({int}): click.INT,
-    frozenset({float}): click.FLOAT,
-    frozenset({str}): click.STRING,
-    frozenset({int, str}): integer_or_text,
-}
+def device_option(*, rare: bool = False) -> Decorator:
+    """--device, for a command that computes."""
+    help = "Compute on this device: auto, cpu, cuda or mps."
+    return option("--device", default="auto", show_default=True, help=help, rare=rare)
 
 
 def refuse(names: Iterable[str], why: str) -> None:
-    """Raises UsageError if one of these parameters of the running command was given, for it would have no effect."""
+    """Raises UsageError if one of these parameters of the running command was given, because it has no effect."""
     context, names = click.get_current_context(), set(names)
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
@@ -209,17 +145,17 @@ def refuse_all_but(names: Iterable[str], why: str) -> None:
 
 
 def check_name(value: str, known: Iterable[str], flag: str) -> str:
-    """`value` if it is one of `known`. Raises click.BadParameter with the nearest."""
+    """`value` if it is one of `known`. Raises click.BadParameter that suggests the closest."""
     known = list(known)
     if value not in known:
-        near = difflib.get_close_matches(value, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        closest = difflib.get_close_matches(value, known, 1)
+        hint = f"did you mean {closest[0]}?" if closest else f"there are {', '.join(known)}"
         raise click.BadParameter(f"{value!r} is unknown; {hint}", param_hint=flag)
     return value
 
 
 def _set_threads(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
-    """Use so many threads from now on; `auto` leaves it to whoever computes, who measures."""
+    """Fix the number of threads of the process; `auto` leaves it to the code that computes, which measures."""
     if value != "auto":
         if not value.isdecimal() or not 0 < int(value) <= MAX_THREADS:
             raise click.BadParameter(f"{value!r} is not auto or a number from 1 to {MAX_THREADS}")
@@ -227,91 +163,21 @@ def _set_threads(_ctx: click.Context, _parameter: click.Parameter, value: str) -
     return value
 
 
-def threads_option(heading: str = "Options", *, expose_value: bool = False, rare: bool = False) -> Decorator:
-    """--threads, for a command that computes; `auto` unless it is given."""
+def threads_option(*, expose_value: bool = False, rare: bool = False) -> Decorator:
+    """--threads, for a command that computes."""
     return option(
         "--threads",
         default="auto",
         show_default=True,
         callback=_set_threads,
         expose_value=expose_value,
-        help="Threads, a number; auto measures, again when other programs take their share.",
-        heading=heading,
+        help="Number of threads; auto measures how many are fastest, and again when the machine becomes busy.",
         rare=rare,
     )
 
 
-def decoding_options(what: str, heading: str = "Options", *, rare: bool = False) -> list[Decorator]:
-    """--encoding and --errors, of the files that the text says; see DECODING."""
-    return [
-        option(
-            "--encoding",
-            default="utf-8",
-            show_default=True,
-            help=f"{what}; auto finds it out.",
-            heading=heading,
-            rare=rare,
-        ),
-        option(
-            "--errors",
-            "wrong_bytes",
-            type=click.Choice(ERRORS),
-            default="strict",
-            show_default=True,
-            help="What becomes of bytes that the encoding cannot read: refused, replaced by U+FFFD, left out.",
-            heading=heading,
-            rare=rare,
-        ),
-    ]
-
-
-DECODING = frozenset({"encoding", "wrong_bytes"})
-"""The parameters of `decoding_options`."""
-
-corpus_options: list[Decorator] = [
-    option(
-        "--held-out",
-        type=click.Path(),
-        help="Evaluate on this file (- for standard input); train on all of the corpus.  "
-        "[default: the last tenth of the corpus]",
-    ),
-    *decoding_options("Encoding of the files", "Text", rare=True),
-]
-moved_options: list[Decorator] = [
-    option(
-        "--corpus",
-        "corpus_moved",
-        multiple=True,
-        rare=True,
-        help="Where the runs' corpus is now, if it has moved.  [default: where it was]",
-    ),
-    option(
-        "--held-out",
-        "held_out_moved",
-        help="Where their held-out file is now, if it has moved.  [default: where it was]",
-        rare=True,
-    ),
-]
-
-
-def check_encoding(corpus: Iterable[str], held_out: object) -> None:
-    """Raises UsageError for an --encoding or --errors where no file is read."""
-    if not held_out and all(name.startswith(PREFIX) for name in corpus):
-        refuse(DECODING, "is about files, and builtin: texts are none")
-
-
-def text_options(what: str) -> Decorator:
-    """--text and how to read it, for a file to take instead of what is taken otherwise: see `texts.named_text`."""
-    return apply(
-        [
-            option("--text", type=click.Path(), help=what),
-            *decoding_options("Encoding of --text"),
-        ]
-    )
-
-
 def apply(decorators: Iterable[Decorator]) -> Decorator:
-    """Several decorators as one, the first outermost."""
+    """Several decorators as one; the options appear in help in this order."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(list(decorators)):

@@ -1,4 +1,4 @@
-"""A comparison on standard output: as a table, as JSON, as CSV (`typeset` has Markdown and LaTeX)."""
+"""A comparison on standard output as a table, as JSON and as CSV; `typeset` has Markdown and LaTeX."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from charlm.cli.glyphs import shown
+from charlm.cli.glyphs import printable
 from charlm.cli.tables import Column, output, print_line, print_table
 from charlm.cli.terminal import echo
 from charlm.comparison import Comparison, Line, baseline_objects, lead, notes, pairs_table, records, row_objects, table
@@ -18,13 +18,13 @@ from charlm.machine import environment
 PAIRS = "Each interval (95 %) is that of its pair: of 20 pairs of equal models about one looks different."
 PAIR_COLUMNS = ("name", "against", "mean", "low", "high")
 STYLES = {"best": "bold", "model": "", "baseline": "dim"}
-LEFT_OUT = ("perplexity", "params", "trained", "chars/s")  # where a terminal is too narrow, the last first
+DISPENSABLE = ("perplexity", "params", "trained", "chars/s")  # columns left out on a narrow terminal, the last first
 
 
 def as_json(result: Comparison) -> None:
-    """One object: the text, what measured, the rows from best to worst, every two of them, the baselines."""
+    """Print one object: environment, text, rows from best to worst, pairs of rows, baselines, faults."""
     text = result.split.held_out
-    told = {
+    content = {
         "environment": environment(),
         "text_name": text.name,
         "text_sha256": text.sha256,
@@ -39,13 +39,13 @@ def as_json(result: Comparison) -> None:
         "baselines": list(baseline_objects(result)),
         "faults": dict(result.faults),
     }
-    click.echo(json.dumps(told))
+    click.echo(json.dumps(content))
 
 
 def as_csv(result: Comparison, pairs: bool) -> None:
-    """A line a row, from best to worst, then the baselines; or a line for every two rows.
+    """Print a line a row, from best to worst, then the baselines; or a line for every two rows.
 
-    A column holds numbers or texts, never both; what is not known is empty.
+    A column holds either numbers or texts; unknown values are empty.
     """
     if not result.rows:
         return
@@ -65,7 +65,7 @@ def _write_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Non
 
 
 def as_table(result: Comparison, pairs: bool) -> None:
-    """A table, what it means, if wanted the differences of every two rows, and a sample line a row."""
+    """Print a table, what it means, with `pairs` the differences of every two rows, and a sample line a row."""
     if not result.rows:
         return
     _print_table(*table(result))
@@ -80,12 +80,12 @@ def as_table(result: Comparison, pairs: bool) -> None:
     print_line("\nWhat each writes (temperature 0.8, the same seed):")
     width, console = max(map(len, result.names)), output()
     for name, row in zip(result.names, result.rows, strict=True):
-        sample = Text.assemble((f"{shown(name):{width}}  ", "cyan"), row.sample)
+        sample = Text.assemble((f"{printable(name):{width}}  ", "cyan"), row.sample)
         console.print(sample, no_wrap=True, overflow="ellipsis", soft_wrap=not console.is_terminal)
 
 
 def _print_table(headings: list[str], lines: list[Line], words: Sequence[int] = ()) -> None:
-    """`words`: which columns, besides the first, hold no numbers."""
+    """`words` are the columns, besides the first, that hold no numbers."""
     columns = [
         Column(heading, number=n > 0 and n not in words, dispensable=_dispensable(heading))
         for n, heading in enumerate(headings)
@@ -94,4 +94,4 @@ def _print_table(headings: list[str], lines: list[Line], words: Sequence[int] = 
 
 
 def _dispensable(heading: str) -> int:
-    return LEFT_OUT.index(heading) + 1 if heading in LEFT_OUT else 0
+    return DISPENSABLE.index(heading) + 1 if heading in DISPENSABLE else 0

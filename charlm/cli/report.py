@@ -8,19 +8,22 @@ import click
 from typing_extensions import override
 
 from charlm.checkpoint import newest
-from charlm.cli.live import bar, errors, stop_on_signal
+from charlm.cli.live import progress_bar, stop_on_signal
 from charlm.cli.options import (
-    CONTEXT,
+    CONTEXT_HELP,
+    MAX_SEED,
     GroupedCommand,
     apply,
     device_option,
-    moved_options,
+    integer_option,
     option,
     threads_option,
 )
 from charlm.cli.runs import RUN
 from charlm.cli.spelling import spelled
-from charlm.cli.texts import note_learned_by, tell
+from charlm.cli.terminal import print_message
+from charlm.cli.text_options import moved_options
+from charlm.cli.texts import note_learned_by, show_notes
 from charlm.comparison import Comparison, ComparisonObserver, compare, trained_already
 from charlm.corpus import ReadingLog
 from charlm.progress import Listener
@@ -33,7 +36,7 @@ class EvaluationBars(ComparisonObserver):
 
     @override
     def evaluating(self, name: str) -> AbstractContextManager[Listener]:
-        return bar(name)
+        return progress_bar(name)
 
 
 @click.command("report", cls=GroupedCommand)
@@ -44,10 +47,10 @@ class EvaluationBars(ComparisonObserver):
     type=click.Path(path_type=Path),
     default=Path("report.html"),
     show_default=True,
-    help="The page; an earlier report there is replaced.",
+    help="The page; replaces an earlier report there.",
 )
-@option("--context", type=int, default=None, help=CONTEXT)
-@option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=0, show_default=True, help="Seed of the samples.")
+@option("--context", type=int, default=None, help=CONTEXT_HELP)
+@integer_option("--seed", low=0, high=MAX_SEED, default=0, help="Seed of the samples.")
 @apply(moved_options)
 @device_option()
 @threads_option()
@@ -62,33 +65,37 @@ def command(
 ) -> None:
     """Make one HTML page of RUNS (by default the newest): figures, curves, what surprises them, what they write.
 
-    The file needs nothing else, so it can be sent, printed and opened without a network. The runs must have held out
-    the same text.
+    The page is one file that can be sent, printed and opened without a network. The runs must have held out the same
+    text.
     """
     check_output(output)
-    target = choose_device(device)
-    log = ReadingLog()
+    target, log = choose_device(device), ReadingLog()
     runs, moved = runs or (newest(),), (corpus_moved, held_out_moved)
     split, sources = trained_already(runs, moved, log)
-    tell(log)
+    show_notes(log)
     note_learned_by(runs, split.held_out, moved)
     with stop_on_signal():
         observer = EvaluationBars()
         result = compare(sources, split, context=context, seed=seed, device=target, observer=observer)
-        for name, fault in result.faults.items():
-            errors.print(f"{name}: left out: {spelled(fault)}", style="red", soft_wrap=True)
+        print_faults(result)
         write_report(result, output, seed)
 
 
+def print_faults(result: Comparison) -> None:
+    """Print which models were left out, and why."""
+    for name, fault in result.faults.items():
+        print_message(f"{name}: left out: {spelled(fault)}", "red")
+
+
 def write_report(result: Comparison, output: Path, seed: int) -> None:
-    """Work out what the page shows, write it, and say where it is."""
+    """Compute what the page shows, write the page, and print where it is."""
     with ExitStack() as stack:
-        found = find(result, seed=seed, progress=lambda name: _next(stack, name))
-    write_page(found, output)
-    errors.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser", style="green", soft_wrap=True)
+        findings = find(result, seed=seed, progress=lambda name: _next_bar(stack, name))
+    write_page(findings, output)
+    print_message(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser", "green")
 
 
-def _next(stack: ExitStack, name: str) -> Any:
+def _next_bar(stack: ExitStack, name: str) -> Any:
     """A progress bar for the next contender, in place of the last one's."""
     stack.close()
-    return stack.enter_context(bar(name))
+    return stack.enter_context(progress_bar(name))

@@ -56,7 +56,8 @@ def _typed(code: "re.Match[str]", command: click.Command | None) -> str | None:
         assert isinstance(call, ast.Call)
         if name:
             command = importlib.import_module(f"charlm.cli.{name}").command
-        words = [*map(_word, call.args), *(_with_value(keyword, command) for keyword in call.keywords)]
+        values = [one for value in call.args for one in (value.elts if isinstance(value, ast.List) else [value])]
+        words = [*map(_word, values), *(_with_value(keyword, command) for keyword in call.keywords)]
     except (SyntaxError, ValueError, ImportError):
         return None
     return " ".join(["charlm", name, *words] if name else words)

@@ -1,8 +1,8 @@
-"""Tables and lists of facts on standard output: as wide as the terminal, plain lines where there is none.
+"""Tables and lists of facts on standard output: as wide as the terminal, plain lines in a pipe.
 
-On a terminal no cell is cut: text is folded, and where that is not enough whole columns are left out and named below.
-The first column tells the rows apart and is folded last.
-In a pipe columns are aligned with spaces and nothing is folded; no line ends in a space, nothing is drawn.
+On a terminal no cell is cut: text is folded, and where that is not enough whole columns are left out and named below
+the table. The first column, which identifies the rows, is folded last. In a pipe columns are aligned with spaces,
+nothing is folded or drawn, and no line ends in a space.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from charlm.cli.glyphs import harmless, shown
+from charlm.cli.glyphs import printable, sanitized
 from charlm.cli.terminal import Terminal
 
-FOLDED = 16  # cells that a column of text keeps at least, if it is that wide, where it is folded
-GAP = 2  # cells between columns
+MIN_FOLDED_CELLS = 16  # width below which no column of text is folded
+GAP_CELLS = 2  # between columns
 
 Cell = str | Text
 
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; whether its cells are numbers, to the right and in one line; and what goes where room is short.
+    """A heading; whether the cells are numbers, right-aligned and never folded; and whether it can be left out.
 
-    Of the columns whose `dispensable` is above 0 the highest is left out first.
+    Where room is short, columns with `dispensable` above 0 are left out, the highest first.
     """
 
     heading: str
@@ -33,20 +33,20 @@ class Column:
 
 
 def output() -> Console:
-    """Standard output, with nothing coloured or interpreted that nobody asked for."""
+    """A console for standard output."""
     return Terminal()
 
 
 def print_line(text: Cell = "", style: str = "") -> None:
-    """A sentence: wrapped at words on a terminal, one line in a pipe."""
+    """Print a sentence: wrapped at words on a terminal, one line in a pipe."""
     console = output()
     console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], styles: Sequence[str] = ()) -> None:
-    """Rows of one cell a column, below the headings if there are any; `styles` has one a row, if any.
+    """Print rows of one cell a column below the headings, if there are any; `styles` has a style for each row.
 
-    A cell that is a string is one line, whatever is in it; one of several lines is given as a Text.
+    A cell that is a string is printed on one line; a cell of several lines is a Text.
     """
     console, body = output(), [[_text(cell) for cell in row] for row in rows]
     heading = [Text(c.heading, "bold") for c in columns]
@@ -56,7 +56,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], style
     if any(c.heading for c in columns):
         _print_row(console, columns, widths, heading)
         if console.is_terminal:
-            console.print("─" * (sum(width + GAP for width in widths if width) - GAP), soft_wrap=True)
+            console.print("─" * (sum(width + GAP_CELLS for width in widths if width) - GAP_CELLS), soft_wrap=True)
     for number, row in enumerate(body):
         _print_row(console, columns, widths, row, styles[number] if styles else "")
     if left_out := [c.heading for c, width in zip(columns, widths, strict=True) if not width and c.heading]:
@@ -64,15 +64,15 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]], style
 
 
 def print_facts(facts: Iterable[tuple[str, Cell]], title: str = "") -> None:
-    """A name and a value a line; what has no value is a heading, and with no name either an empty line."""
+    """Print a name and a value a line. A name without a value is a heading, and two empty strings an empty line."""
     if title:
         print_line(title, "italic")
-    rows = ((Text(name, "bold"), Text(harmless(value)) if isinstance(value, str) else value) for name, value in facts)
+    rows = ((Text(name, "bold"), Text(sanitized(value)) if isinstance(value, str) else value) for name, value in facts)
     print_table([Column(""), Column("")], list(rows))
 
 
 def _text(cell: Cell) -> Text:
-    return Text(shown(cell)) if isinstance(cell, str) else cell
+    return Text(printable(cell)) if isinstance(cell, str) else cell
 
 
 def _width(text: Text) -> int:
@@ -80,37 +80,39 @@ def _width(text: Text) -> int:
 
 
 def _fitted(columns: Sequence[Column], widths: Sequence[int], room: int) -> list[int]:
-    """The widths of the columns where all of them have so much room; 0 for one that is left out."""
-    least = [width if c.number else min(width, FOLDED) for c, width in zip(columns, widths, strict=True)]
-    least[0] = min(widths[0], max(FOLDED, room // 2))
+    """The widths of the columns that fit into `room` cells together; 0 for a column that is left out."""
+    narrowest = [w if c.number else min(w, MIN_FOLDED_CELLS) for c, w in zip(columns, widths, strict=True)]
+    narrowest[0] = min(widths[0], max(MIN_FOLDED_CELLS, room // 2))
     shown = list(range(len(columns)))
-    while _total(least, shown) > room and columns[last := max(shown, key=lambda n: columns[n].dispensable)].dispensable:
+    while _total(narrowest, shown) > room:
+        last = max(shown, key=lambda n: columns[n].dispensable)
+        if not columns[last].dispensable:
+            narrowest[0] = min(widths[0], MIN_FOLDED_CELLS)
+            break
         shown.remove(last)
-    if _total(least, shown) > room:
-        least[0] = min(widths[0], FOLDED)
-    left, fitted = max(0, room - _total(least, shown)), [0] * len(columns)
+    spare, fitted = max(0, room - _total(narrowest, shown)), [0] * len(columns)
     for n in shown:
-        fitted[n] = min(widths[n], least[n] + left)
-        left -= fitted[n] - least[n]
+        fitted[n] = min(widths[n], narrowest[n] + spare)
+        spare -= fitted[n] - narrowest[n]
     return fitted
 
 
 def _total(widths: Sequence[int], shown: Sequence[int]) -> int:
-    return sum(widths[n] + GAP for n in shown) - GAP
+    return sum(widths[n] + GAP_CELLS for n in shown) - GAP_CELLS
 
 
 def _print_row(
     console: Console, columns: Sequence[Column], widths: Sequence[int], row: Sequence[Text], style: str = ""
 ) -> None:
-    """One row, on as many lines as its cells need."""
+    """Print one row, on as many lines as its cells need."""
     cells = zip(columns, widths, row, strict=True)
-    shown = [(c, width, cell.wrap(console, width, overflow="fold")) for c, width, cell in cells if width]
-    for n in range(max((len(lines) for *_, lines in shown), default=0)):
+    folded = [(c, width, cell.wrap(console, width, overflow="fold")) for c, width, cell in cells if width]
+    for n in range(max((len(lines) for *_, lines in folded), default=0)):
         line = Text()
-        for number, (c, width, lines) in enumerate(shown):
+        for number, (c, width, lines) in enumerate(folded):
             part = lines[n] if n < len(lines) else Text()
             part.rstrip()
-            blank = " " * (width - part.cell_len)
-            line.append_text(Text.assemble(" " * GAP * (number > 0), blank * c.number, part, blank * (not c.number)))
+            gap, blank = " " * GAP_CELLS * (number > 0), " " * (width - part.cell_len)
+            line.append_text(Text.assemble(gap, blank * c.number, part, blank * (not c.number)))
         line.rstrip()
         console.print(line, style=style, soft_wrap=True)

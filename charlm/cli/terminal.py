@@ -1,4 +1,4 @@
-"""What is printed: text of others is shown, not obeyed; and what is needed while something is redrawn in place."""
+"""The two consoles that commands write to. What they print of other people's texts cannot control the terminal."""
 
 import os
 import sys
@@ -11,49 +11,58 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import ProgressColumn, Task
 from rich.segment import Segment
 from rich.text import Text
+from typing_extensions import override
 
-from charlm.cli.glyphs import harmless
+from charlm.cli.glyphs import sanitized
 from charlm.progress import duration
 
 
 class Terminal(Console):
-    """Standard output or standard error as it is written to by all commands.
+    """Standard output or standard error, as every command writes to it.
 
-    Names of files, of runs and of texts are text of others: nothing in them is markup or the name of an emoji, and what
-    a terminal would obey is shown as a sign (see `glyphs.harmless`), whatever it stands in.
+    Names of files, runs and texts come from elsewhere: none of their characters is markup or the name of an emoji, and
+    control characters are shown as signs (see `glyphs.sanitized`).
     """
 
     def __init__(self, *, stderr: bool = False, **options: Any) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, **options)
 
+    @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """As in rich; the styles and movements that rich adds later are its own."""
+        # rich adds its own styles and cursor movements after this
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=harmless(segment.text))
+            yield segment if segment.control else segment._replace(text=sanitized(segment.text))
+
+
+stderr = Terminal(stderr=True)
+
+
+def print_message(message: str, style: str = "") -> None:
+    """Print a sentence on standard error, on one line however long it is."""
+    stderr.print(message, style=style, soft_wrap=True)
 
 
 def echo(text: object) -> None:
-    """A line of data on standard output: as it is in a pipe, harmless on a terminal."""
+    """Print a line of data on standard output: unchanged in a pipe, sanitized on a terminal."""
     line = str(text)
-    click.echo(harmless(line) if sys.stdout.isatty() else line)
+    click.echo(sanitized(line) if sys.stdout.isatty() else line)
 
 
 class TimeLeft(ProgressColumn):
-    """The time left as `duration` says it; nothing where it is not known, or none is left."""
+    """The time left as `duration` formats it; empty where it is unknown or zero."""
 
-    max_refresh = 0.5
+    max_refresh = 0.5  # seconds
 
+    @override
     def render(self, task: Task) -> Text:
-        """The cell of one task."""
         return Text("" if task.finished or not task.time_remaining else f"{duration(task.time_remaining)} left")
 
 
 @contextmanager
-def keys_unseen() -> Iterator[None]:
-    """Meanwhile the terminal does not echo what is typed: the ^C of Ctrl-C would tear the frame that is redrawn.
+def no_echo() -> Iterator[None]:
+    """Keep the terminal from echoing what is typed: the ^C of Ctrl-C would tear a frame that is redrawn in place.
 
-    Nothing is changed where there is no terminal, or where another program has it: who sets a terminal from the
-    background is stopped.
+    Does nothing without a terminal, or in the background: a background process that changes the terminal is stopped.
     """
     if sys.platform == "win32":
         yield

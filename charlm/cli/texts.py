@@ -1,4 +1,4 @@
-"""Texts that a command is given, typed, named or piped in, and what to say of one before its figures are believed."""
+"""The texts that a command is given, typed, named or piped in, and warnings about what makes figures on them unfair."""
 
 import json
 import os
@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from charlm.checkpoint import History, Run, read_history
-from charlm.cli.live import bar, errors
-from charlm.cli.options import DECODING, refuse
+from charlm.cli.live import progress_bar
+from charlm.cli.options import refuse
 from charlm.cli.spelling import spelled
+from charlm.cli.terminal import print_message
+from charlm.cli.text_options import DECODING, MOVED, Moved
 from charlm.comparison import listed
 from charlm.corpus import (
     STANDARD_INPUT,
@@ -33,71 +35,72 @@ from charlm.evaluation import LearnedShare, learned_share
 from charlm.names import shell_quoted
 from charlm.tokenizers import Tokenizer
 
-Moved = tuple[Sequence[str], str | None]
-"""What `moved_options` say: where the sources of a run's corpus are now, and its held-out file."""
-
-MOVED = frozenset({"corpus_moved", "held_out_moved"})
-"""The parameters of `moved_options`."""
-
-NOTED_SHARE = 0.1  # of a text; builtin:python-reference, which repeats whole passages, has 0.084 of its held-out tenth
+MIN_NOTED_SHARE = 0.1
+"""The share of a text known from training from which on a warning is printed. builtin:python-reference, which repeats
+whole passages, has 0.084 of its held-out tenth."""
 
 
 def as_utf8(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """A callback for options and arguments that are texts: typed in UTF-8 whatever the locale says.
+    """A callback for options and arguments that are texts: decode them as UTF-8 whatever the locale is.
 
     Raises DataError, with the option's name, for bytes that are not UTF-8.
     """
     if isinstance(value, tuple):
-        return tuple(as_utf8(_, parameter, one) for one in value)
+        return tuple(as_utf8(_, parameter, text) for text in value)
     try:
         return None if value is None else os.fsencode(value).decode("utf-8")
-    except UnicodeEncodeError:  # it was not typed: the locale has no such character
+    except UnicodeEncodeError:  # a default, not typed: the locale cannot encode it
         return value
     except UnicodeDecodeError as problem:
         name = parameter.opts[0] if isinstance(parameter, click.Option) else "TEXT"
         raise DataError(f"{name}: not UTF-8 at byte {problem.start}; convert it first") from None
 
 
-def tell(*logs: ReadingLog) -> None:
-    """Say which files were left out or read otherwise than one would think, each thing once."""
+def show_notes(*logs: ReadingLog) -> None:
+    """Print which files were left out or read in an unexpected way, each note once."""
     for note in dict.fromkeys(note for log in logs for note in log.notes()):
-        _note(spelled(note))
+        print_message(spelled(note), "yellow")
 
 
-def origin_of(corpus: Sequence[str], values: Mapping[str, Any]) -> Origin:
-    """What was named with `corpus_options`."""
-    return Origin(tuple(corpus), values["encoding"], values["held_out"], values["wrong_bytes"])
+def read_split(corpus: Sequence[str], values: Mapping[str, Any]) -> tuple[Split, History]:
+    """The corpus that was named with `corpus_options`, split, and the history of a run that is trained on it."""
+    origin = Origin(tuple(corpus), values["encoding"], values["held_out"], values["wrong_bytes"])
+    log = ReadingLog()
+    split = origin.open(log)
+    show_notes(log)
+    return split, History(corpus=origin.describe(split, log))
 
 
-def named_text(text: str | None, encoding: str, wrong_bytes: str) -> Text | None:
-    """What --text names, if anything: all that a corpus can be, standard input as well.
+def named_text(values: Mapping[str, Any]) -> Text | None:
+    """The text that was named with `text_options`, which can be all that a corpus can be; None if none was.
 
-    Raises UsageError for an --encoding or --errors without it, or for where the run's own text is with it.
+    Raises UsageError for an --encoding or --errors without --text, and for the run's own text moved with it.
     """
+    text = values["text"]
     if text is None:
         refuse(DECODING, "is about --text, which is not given")
         return None
     refuse(MOVED, "says where the run's own text is, and --text takes its place")
-    return read_text(text, encoding, wrong_bytes)
+    return read_text(text, values["encoding"], values["wrong_bytes"])
 
 
 def read_text(source: str, encoding: str = "utf-8", wrong_bytes: str = "strict") -> Text:
-    """A text that is named, read so; what there is to say of it is said."""
+    """Read a text by name, and print the notes about it."""
     log = ReadingLog()
     text = open_corpus([source], encoding, errors=wrong_bytes, log=log)
-    tell(log)
+    show_notes(log)
     return text
 
 
 def own_text(run: Run, moved: Moved, log: ReadingLog, way_out: str = "name another text with --text") -> Reopened:
-    """The text that a run was made from, to be read again, from where `moved_options` say that it is now."""
+    """The text that a run was trained on, read again from where `moved_options` say that it is now."""
     return reopen(relocated(run.history.corpus, *moved), way_out, given=any(moved), log=log)
 
 
 def typed_or_piped(text: str, name: str, instead: str, encoding: str = "utf-8", wrong_bytes: str = "strict") -> Text:
-    """The text that was typed, or standard input for `-`, read so.
+    """The text that was typed, or standard input for `-`.
 
-    Where it is the name of a file, the user is told how to have its content: `instead` is the command without its text.
+    If it is the name of a file, a note says how to read the file's content: `instead` is the command without its text.
     """
     if text == STANDARD_INPUT:
         return read_text(STANDARD_INPUT, encoding, wrong_bytes)
@@ -107,18 +110,18 @@ def typed_or_piped(text: str, name: str, instead: str, encoding: str = "utf-8", 
 
 
 def note_file(text: str, command: str) -> None:
-    """Tell whoever has typed the name of a file as a text how to have its content: `command`, and then the name."""
+    """If a typed text is the name of a file, print how to read the file's content: `command`, and then the name."""
     try:
-        named = Path(text).is_file()
+        is_file = Path(text).is_file()
     except (OSError, ValueError):  # too long for a name, or with a NUL
-        named = False
-    if named:
+        is_file = False
+    if is_file:
         _note(f"{shell_quoted(text)} is read as a text here, and there is a file of this name; for its content:")
-        errors.print(f"  {command}{shell_quoted(text)}", soft_wrap=True)
+        print_message(f"  {command}{shell_quoted(text)}")
 
 
 def note_line_ends(text: Text, history: History, tokenizer: Tokenizer) -> None:
-    """Say it if a text's lines end as none that the run has learned from."""
+    """Warn about line ends that the run's training text does not have."""
     feeds, returns = (ord(character) in tokenizer.seen for character in "\n\r")
     known = known_line_ends(history.corpus, feeds=feeds, returns=returns)
     if known is not None and (message := unknown_line_ends(text, known)):
@@ -127,52 +130,52 @@ def note_line_ends(text: Text, history: History, tokenizer: Tokenizer) -> None:
 
 def note_learned(
     text: Text,
-    found: LearnedShare,
-    learned_from: str = "the training text",
-    so: str = "and of that its figures show how well it is remembered, not predicted",
+    learned: LearnedShare,
+    training_text: str = "the training text",
+    consequence: str = "figures on that part measure memory, not prediction",
 ) -> None:
-    """Say it if much of a text that is to be measured on was learned from."""
-    if found.share >= NOTED_SHARE:
-        _note(f"{text.name}: {learned_words(found)} stands word for word in {learned_from}, {so}")
+    """Warn if much of the text to measure on occurs in a training text."""
+    if learned.share >= MIN_NOTED_SHARE:
+        _note(f"{text.name}: {learned_words(learned)} occurs word for word in {training_text}; {consequence}")
 
 
 def learned_by(runs: Sequence[Path], text: Text, history: History, own: Reopened | None = None) -> LearnedShare:
-    """How much of a text was learned from by runs that are alike in this (see `learned_share`); much of it is said."""
+    """How much of a text occurs in the training text of these runs, as `learned_share` has it; warns if it is much."""
     names = listed([str(path) for path in runs])
-    with bar(names) as progress:
-        found = learned_share(text, history, own, progress)
-    note_learned(text, found, f"the text that {names} learned from")
-    return found
+    with progress_bar(names) as progress:
+        learned = learned_share(text, history, own, progress)
+    note_learned(text, learned, f"the training text of {names}")
+    return learned
 
 
 def note_learned_by(runs: Sequence[Path], text: Text, moved: Moved) -> None:
-    """Say it if much of the text that runs held out was learned from by some of them, once for each text."""
-    alike: dict[str, tuple[list[Path], History]] = {}
+    """Warn if much of the held-out text of the runs occurs in their training texts, once for each training text."""
+    by_training_text: dict[str, tuple[list[Path], History]] = {}
     for path in dict.fromkeys(runs):
         history = read_history(path)
-        learned = [(history.corpus or {}).get("sha256"), history.parents, history.weighed_on]
+        training_text = json.dumps([(history.corpus or {}).get("sha256"), history.parents, history.weighed_on])
         moved_history = replace(history, corpus=relocated(history.corpus, *moved))
-        alike.setdefault(json.dumps(learned), ([], moved_history))[0].append(path)
-    for those, history in alike.values():
-        learned_by(those, text, history)
+        by_training_text.setdefault(training_text, ([], moved_history))[0].append(path)
+    for paths, history in by_training_text.values():
+        learned_by(paths, text, history)
 
 
 def note_held_out(split: Split, history: History, tokenizer: Tokenizer) -> None:
-    """Say before training what makes figures on the held-out text hard to understand."""
+    """Warn before training about what makes figures on the held-out text misleading."""
     note_line_ends(split.held_out, history, tokenizer)
     note_learned(split.held_out, LearnedShare(share_in(split.held_out, [split.training]), True))
 
 
-def learned_words(found: LearnedShare) -> str:
-    """How much of a text was learned from, in words."""
-    if found.known is None:
+def learned_words(learned: LearnedShare) -> str:
+    """How much of a text occurs in the training text, in words."""
+    if learned.known is None:
         return "unknown: the training text cannot be read again"
-    if not found.share:
+    if not learned.share:
         return "none of it"
-    if found.share < 0.0005:
+    if learned.share < 0.0005:
         return "less than 0.1% of it"
-    return f"{'' if found.complete else 'at least '}{found.share:.1%} of it"
+    return f"{'' if learned.complete else 'at least '}{learned.share:.1%} of it"
 
 
 def _note(message: str) -> None:
-    errors.print(message, style="yellow", soft_wrap=True)
+    print_message(message, "yellow")

@@ -1,4 +1,4 @@
-"""A comparison on standard output for a README or a paper: as Markdown, as LaTeX."""
+"""A comparison on standard output for a README or a paper, as Markdown and as LaTeX."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from charlm.cli.ranking import PAIRS
 from charlm.cli.terminal import echo
 from charlm.comparison import Cell, Comparison, Line, lead, notes, pairs_table, table
 
-Headed = tuple[list[str], list[Line]]  # a table: headings and lines
+Table = tuple[list[str], list[Line]]  # headings and lines
 
 MARKDOWN = str.maketrans({sign: "\\" + sign for sign in "\\`*_[]<>|~#&"})
 LATEX = str.maketrans(
@@ -16,11 +16,11 @@ LATEX = str.maketrans(
     | {"<": "\\textless{}", ">": "\\textgreater{}", "|": "\\textbar{}", '"': "''"}
     | {"±": "$\\pm$", "≤": "$\\leq$", "–": "--", "…": "\\ldots{}"}
 )
-SIGN = re.compile(r"(?<!\S)[-+](?=\d)")  # of a number; in LaTeX it stands in math mode
+SIGN = re.compile(r"(?<!\S)[-+](?=\d)")  # of a number, which LaTeX sets in math mode
 
 
 def as_markdown(result: Comparison, pairs: bool) -> None:
-    """The table as GitHub and pandoc read it, between its lead and its notes; if wanted that of every two rows."""
+    """Print the table as GitHub and pandoc read it, between its lead and its notes; with `pairs` that of all pairs."""
     if result.rows:
         parts = [[_markdown(" ".join(lead(result)))], _markdown_table(table(result))]
         parts += [[f"- {_markdown(note)}" for note in notes(result)]]
@@ -29,7 +29,7 @@ def as_markdown(result: Comparison, pairs: bool) -> None:
 
 
 def as_latex(result: Comparison, pairs: bool) -> None:
-    """The table as a tabular of the booktabs package, its lead and notes as comments; if wanted that of every two."""
+    """Print the table for the booktabs package, its lead and notes as comments; with `pairs` that of all pairs."""
     if result.rows:
         comments = ["\\usepackage{booktabs} in the preamble", *lead(result), *notes(result)]
         lines = [f"% {' '.join(comment.split())}" for comment in comments]
@@ -38,25 +38,25 @@ def as_latex(result: Comparison, pairs: bool) -> None:
         echo("\n".join(lines))
 
 
-def _markdown_table(headed: Headed) -> list[str]:
-    headings, lines = headed
-    rules = [":---" if left else "---:" for left in _lefts(headed)]
+def _markdown_table(table: Table) -> list[str]:
+    headings, lines = table
+    rules = [":---" if left else "---:" for left in _are_words(table)]
     rows = [map(_markdown, headings), rules, *(map(_markdown, texts) for texts in _texts(lines, lambda c: c.text))]
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
-def _latex_table(headed: Headed) -> list[str]:
-    headings, lines = headed
-    columns = "".join("l" if left else "r" for left in _lefts(headed))
+def _latex_table(table: Table) -> list[str]:
+    headings, lines = table
+    columns = "".join("l" if left else "r" for left in _are_words(table))
     head = _latex_row(map(_latex, headings))
     body = [_latex_row(texts) for texts in _texts(lines, _latex_cell)]
     rules = ["\\toprule", head, "\\midrule", *body, "\\bottomrule"]
     return [f"\\begin{{tabular}}{{{columns}}}", *rules, "\\end{tabular}"]
 
 
-def _lefts(headed: Headed) -> list[bool]:
-    """Which columns are words, to stand at the left: those whose cells are put in order as such."""
-    headings, lines = headed
+def _are_words(table: Table) -> list[bool]:
+    """Which columns are words, aligned to the left: those whose cells sort as text."""
+    headings, lines = table
     return [all(isinstance(line.cells[n].value, str) for line in lines) for n in range(len(headings))]
 
 

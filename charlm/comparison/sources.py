@@ -119,16 +119,9 @@ def to_train(
             try:
                 with observer.training(architecture) as training:
                     trained = train(
-                        path,
-                        split,
-                        tokenizer,
-                        architecture,
-                        chosen.config,
-                        chosen.training,
-                        history=replace(history, plan=key),
-                        device=device,
-                        observer=training,
-                    )
+                        path, split, tokenizer, architecture, chosen.config, chosen.training,
+                        history=replace(history, plan=key), device=device, observer=training,
+                    )  # fmt: skip
             finally:
                 if not any(path.iterdir()):
                     path.rmdir()

@@ -99,8 +99,8 @@ def lead(result: Comparison) -> list[str]:
         ]
     frozen = [n for n, row in enumerate(result.rows) if not row.adapts]
     networks = [n for n, row in enumerate(result.rows) if ALL_ARCHITECTURES[row.architecture].by_gradient]
-    told = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
-    sentences = [f"{told}, adapting to it as it reads." if result.rows[0].adapts else f"{told}."]
+    claim = f"{result.names[0]} predicts {text} best, at {bits[0]:.3f} bits per character"
+    sentences = [f"{claim}, adapting to it as it reads." if result.rows[0].adapts else f"{claim}."]
     if result.rows[0].adapts and frozen:
         best = frozen[0]
         sentences.append(f"Of those that stay as they were trained, {result.names[best]} is best, at {bits[best]:.3f}.")

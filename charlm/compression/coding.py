@@ -19,7 +19,7 @@ from charlm.evaluation.bootstrap import Floats
 from charlm.evaluation.scoring import check_finite
 
 CHECK_EVERY = 256  # steps between two reports of progress
-LEAST_SHARE = 2.0**-24  # of its range, which the coder gives to any id beside its probability
+MIN_SHARE = 2.0**-24  # of its range, which the coder gives to any id beside its probability
 SLACK = 64, 1.001  # more bits, and how many times as many, than a block has, for the sum to be wrong
 
 Code = Callable[[int, int, Weights], int]
@@ -83,7 +83,7 @@ def decode(predictor: Predictor, blocks: Sequence[bytes], tokens: int, on_bits: 
             raise _undecodable(int((bits > room).argmax()))
         on_bits(done, bits)
 
-    _lockstep(predictor, tokens, len(blocks), code, check, added=LEAST_SHARE)
+    _lockstep(predictor, tokens, len(blocks), code, check, added=MIN_SHARE)
     return ids
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
@@ -15,9 +15,9 @@ from charlm.machine import instruction_sets, processor
 from charlm.models import LanguageModel, architecture_of
 
 LIBRARIES = ("torch", "numpy", "numba", "llvmlite")
-"""Whose versions decide the last bits of probabilities; the last two are not needed by the eager backend."""
+"""Whose versions decide the last bits of probabilities."""
 
-SHOWN, MOST_TOLD = 40, 8  # characters of a value in a message, and how many values
+SHOWN, MAX_LISTED = 40, 8  # characters of a value in a message, and how many values
 
 
 def model_digest(model: LanguageModel) -> str:
@@ -39,21 +39,28 @@ def machine(predictor: Predictor) -> dict[str, str | int]:
     return {
         **always,
         "charlm": __version__,
-        **{library: version(library) for library in LIBRARIES[: 2 if predictor.backend == "eager" else None]},
+        **{library: _version(library) for library in LIBRARIES},
         "system": f"{platform.system()} {platform.machine()} {' '.join(platform.libc_ver())}".strip(),
         "processor": processor(),
         "instruction sets": instruction_sets(),
     }
 
 
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:  # numba, where it has no wheel
+        return "none"
+
+
 def differences(there: Mapping[str, str | int], here: Mapping[str, str | int]) -> list[str]:
     """What is not equal of two machines, each in a few words: "torch 2.12.0, here 2.13.0"."""
     names = [name for name in dict.fromkeys([*there, *here]) if there.get(name) != here.get(name)]
-    told = [
+    lines = [
         f"{name[:SHOWN]} {_shown(there.get(name, 'unknown'))}, here {_shown(here.get(name, 'unknown'))}"
-        for name in names[:MOST_TOLD]
+        for name in names[:MAX_LISTED]
     ]
-    return [*told, f"and {len(names) - MOST_TOLD} more"] if len(names) > MOST_TOLD else told
+    return [*lines, f"and {len(names) - MAX_LISTED} more"] if len(names) > MAX_LISTED else lines
 
 
 def _shown(value: str | int) -> str:

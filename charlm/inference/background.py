@@ -13,9 +13,13 @@ from charlm.models.base import LanguageModel
 
 
 def compile_in_background(kind: type[LanguageModel], config: Settings) -> None:
-    """Start a process of the lowest priority that compiles the kernels `open_engine` loads for such a model."""
-    if names := uncompiled(kind, config):
-        _start(tuple(names))
+    """Start a process of the lowest priority that compiles the kernels `open_engine` loads for such a model.
+
+    A kernel without a signature is not among them: it compiles while the model is counted.
+    """
+    kernels = [kernel for kernel in uncompiled(kind, config) if hasattr(kernel, "signature")]
+    if kernels:
+        _start(tuple(f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}" for kernel in kernels))
 
 
 @cache

@@ -10,6 +10,7 @@ from charlm.inference.eager import EagerEngine
 from charlm.inference.engine import Engine
 from charlm.inference.mixture import MixtureEngine
 from charlm.models.base import LanguageModel, device_of
+from charlm.models.contexts import Contexts
 from charlm.models.mixture import Mixture, MixtureConfig
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import GRU, LSTM, RNN
@@ -54,14 +55,13 @@ def as_engine(model: LanguageModel | Engine) -> Engine:
     return model if isinstance(model, Engine) else open_engine(model)
 
 
-def uncompiled(kind: type[LanguageModel], config: Settings) -> list[str]:
-    """The names in `kernels` of those that `open_engine` would have to compile on this machine."""
+def uncompiled(kind: type[LanguageModel], config: Settings) -> list[Any]:
+    """The kernels that reading with such a model would have to compile on this machine."""
     if not find_spec("numba"):
         return []
-    from charlm.inference.kernels.arithmetic import is_compiled
+    from charlm.jit import is_compiled
 
-    missing = [kernel for kernel in _kernels(kind, config) if not is_compiled(kernel)]
-    return [f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}" for kernel in missing]
+    return [kernel for kernel in _kernels(kind, config) if not is_compiled(kernel)]
 
 
 def _kernels(kind: type[LanguageModel], config: Settings) -> list[Any]:
@@ -69,6 +69,10 @@ def _kernels(kind: type[LanguageModel], config: Settings) -> list[Any]:
 
     if isinstance(config, MixtureConfig):
         return [kernel for member in config.members for kernel in _kernels(member.kind, member.config)]
+    if kind is Contexts:
+        from charlm.models.contexts import reading
+
+        return [reading.read]
     if kind not in COMPILED:
         return []
     return [*_file(kind).kernels_of(kind, config), sampling.draw]

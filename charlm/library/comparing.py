@@ -50,7 +50,7 @@ class Comparison(comparison.Comparison):
         return str(self)
 
     def _repr_html_(self) -> str:
-        """For notebooks: the table, and the plots where matplotlib is installed."""
+        """For notebooks: the table and the plots."""
         return as_notebook(self)
 
     def to_frame(self) -> "pandas.DataFrame":

@@ -12,7 +12,7 @@ from charlm.errors import UsageError
 from charlm.library.progress import training_bar
 from charlm.library.run import Run, load
 from charlm.models import ARCHITECTURES
-from charlm.tokenizers import TOKENIZERS, Tokenizer
+from charlm.tokenizers import TOKENIZERS, Tokenizer, alphabet
 from charlm.training import TrainingConfig, TrainingObserver
 
 Corpus = str | Path | Sequence[str | Path]
@@ -20,6 +20,9 @@ Corpus = str | Path | Sequence[str | Path]
 
 Value = bool | int | float | str | None
 """What a setting can be."""
+
+
+DEFAULT_ARCHITECTURE = "lstm"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Chosen:
 
 def train(
     corpus: Corpus = (),
-    architecture: str = "lstm",
+    architecture: str | None = None,
     *,
     budget: str | None = None,
     size: str = "auto",
@@ -58,6 +61,7 @@ def train(
     encoding: str = "utf-8",
     output: str | Path | None = None,
     force: bool = False,
+    start: str | Path | None = None,
     resume: str | Path | None = None,
     device: str = "auto",
     observer: TrainingObserver | None = None,
@@ -66,12 +70,14 @@ def train(
     """Train a model on a text and save it as a run, which is returned.
 
     `corpus` is a file, a folder of texts, `builtin:NAME`, or several of these; its last tenth is held out unless
-    `held_out` names a text of its own. `budget` is an amount of time, steps, tokens or epochs: 90s, 5m, 2h, 3000steps,
-    50Mtokens, 10epochs. `size` is tiny, small, medium, large, or auto. The run is saved in the folder `output`, by
-    default checkpoints/CORPUS-ARCHITECTURE; `force` replaces a run that is there. With `resume`, the folder of a run,
-    that run goes on: an interrupted one to its end, a finished one under a larger `budget`. `settings` are those of the
-    training, the architecture and the tokenizer, under the names that the command line has without dashes: `seed=1`,
-    `width=64`, `learning_rate=1e-3`. An `observer` is told how far it is and may stop it; in a notebook a bar shows it.
+    `held_out` names a text of its own. `architecture` is "lstm" by default. `budget` is an amount of time, steps,
+    tokens or epochs: 90s, 5m, 2h, 3000steps, 50Mtokens, 10epochs. `size` is tiny, small, medium, large, or auto. The
+    run is saved in the folder `output`, by default checkpoints/CORPUS-ARCHITECTURE; `force` replaces a run that is
+    there. With `start`, the folder of a run, a new run begins with the weights of that network, and has its
+    architecture and tokenizer. With `resume`, a run itself goes on: an interrupted one to its end, a finished one under
+    a larger `budget`. `settings` are those of the training, the architecture and the tokenizer, under the names that
+    the command line has without dashes: `seed=1`, `width=64`, `learning_rate=1e-3`. An `observer` is told how far it is
+    and may stop it; in a notebook a bar shows it.
 
     Raises CharlmError: UsageError for a setting that makes no sense, DataError for a text that cannot be read,
     TrainingFault when the numbers go wrong.
@@ -82,11 +88,26 @@ def train(
     """
     if resume is not None:
         return _resumed(checkpoint.find_run(resume), budget, device, observer)
-    if architecture not in ARCHITECTURES:
-        raise UsageError(f"must be one of {', '.join(ARCHITECTURES)}, not {architecture!r}", "architecture")
     chosen = Chosen.of(tokenizer, {**settings, "budget": budget or TrainingConfig.budget})
+    begun = None if start is None else _begun(start, architecture, size, chosen)
+    architecture = begun.architecture if begun else architecture or DEFAULT_ARCHITECTURE
+    if begun is None and architecture not in ARCHITECTURES:
+        raise UsageError(f"must be one of {', '.join(ARCHITECTURES)}, not {architecture!r}", "architecture")
     origin, folder = origin_of(corpus, held_out, encoding), None if output is None else Path(output)
-    return _trained(origin, architecture, size, chosen, folder, force, device, observer)
+    return _trained(origin, architecture, size, chosen, begun, folder, force, device, observer)
+
+
+def _begun(path: str | Path, architecture: str | None, size: str, chosen: Chosen) -> checkpoint.Run:
+    """The run to start from. Raises UsageError for one that cannot be, and for settings that it brings itself."""
+    given = {"architecture": architecture or "", "size": size.replace("auto", ""), **chosen.of_tokenizer}
+    given |= {"tokenizer": chosen.tokenizer.replace("characters", ""), **chosen.of_model}
+    for name, value in given.items():
+        if value != "":
+            raise UsageError("cannot change with `start`: the run brings it", name)
+    run = checkpoint.load(checkpoint.find_run(path))
+    if not run.model.by_gradient:
+        raise UsageError(f"{run.path} starts no other run: gradients do not train {run.architecture} models", "start")
+    return run
 
 
 def _trained(
@@ -94,6 +115,7 @@ def _trained(
     architecture: str,
     size: str,
     chosen: Chosen,
+    start: checkpoint.Run | None,
     output: Path | None,
     force: bool,
     device: str,
@@ -106,14 +128,20 @@ def _trained(
     log = ReadingLog()
     split = origin.open(log)
     amount, speed = training.Budget.parse(config.budget), training.speed(config.precision, target)
-    model = training.model_config(architecture, size, chosen.of_model, split.training.characters, amount, speed)
+    if start is None:
+        model = training.model_config(architecture, size, chosen.of_model, split.training.characters, amount, speed)
+        tokenizer = chosen.learn(split)
+    else:
+        model = start.model.config
+        tokenizer = start.tokenizer.also_seeing(alphabet(split.training.chunks()))
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", output, force=force)
     try:
         with training_bar(architecture) if observer is None else nullcontext(observer) as told:
-            history = checkpoint.History(corpus=origin.describe(split, log))
+            parents = checkpoint.lineage(start) if start else ()
+            history = checkpoint.History(corpus=origin.describe(split, log), parents=parents)
             training.train(
-                path, split, chosen.learn(split), architecture, model, config,
-                history=history, device=target, observer=told,
+                path, split, tokenizer, architecture, model, config,
+                history=history, device=target, start=start.model if start else None, observer=told,
             )  # fmt: skip
     finally:
         if not any(path.iterdir()):

@@ -1,10 +1,10 @@
-"""A comparison as one HTML file that needs nothing else: to look at, to print, to pass on.
+"""A comparison as one HTML file that needs nothing else.
 
-findings  what is to be shown, worked out run by run
-plots     how a figure becomes SVG          figures   the figures of the page
+findings  the content, computed run by run
+plots     figures as SVG                    figures   the figures of the page
 html      markup from function calls        parts     the table, coloured text, tabs
 drawings  what each architecture is         citation  settings, versions, machine
-sections  what is shown and taught          page      the whole of it
+sections  the sections of the page          page      the whole page
 file      where it is written               notebook  its table and curves, in a frame
 """
 

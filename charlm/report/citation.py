@@ -1,4 +1,4 @@
-"""Everything that is needed to cite the figures, or to make them again."""
+"""Everything that is needed to cite the figures or to reproduce them."""
 
 from collections.abc import Iterator
 
@@ -8,29 +8,31 @@ from charlm.comparison import duration
 from charlm.report.findings import Finding, Findings
 from charlm.report.html import Html, tag, together
 
-TRAINING = ("budget", "optimizer", "learning_rate", "schedule", "batch", "segment", "weight_decay", "clip", "precision")
-"""The settings of training that are named first; the others follow in the order of the run's card."""
+FIRST_SETTINGS = (
+    "budget", "optimizer", "learning_rate", "schedule", "batch", "segment", "weight_decay", "clip", "precision",
+)  # fmt: skip
+"""The settings of training that are listed first; the others follow in the order of the run's card."""
 
 
-def citation(found: Findings) -> Html:
+def citation(findings: Findings) -> Html:
     """The environment, an entry for BibTeX, and a table of each contender's settings."""
-    rows = [tag("tr", tag("th", what, scope="row"), tag("td", value)) for what, value in _environment(found)]
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in _environment(findings)]
     return together(
         [
             tag("h3", "Software and machine"),
             tag("table", tag("tbody", *rows), class_="facts"),
-            tag("p", "The processor is that of the machine that made this page.", class_="told"),
+            tag("p", "The processor is that of the machine that made this page.", class_="note"),
             tag("h3", "Settings of each model"),
-            *(_contender(finding) for finding in found.contenders),
+            *(_contender(finding) for finding in findings.contenders),
             tag("h3", "BibTeX"),
-            tag("pre", _bibtex(found), class_="entry"),
+            tag("pre", _bibtex(findings), class_="entry"),
         ]
     )
 
 
-def _environment(found: Findings) -> Iterator[tuple[str, str]]:
-    machine, split = found.machine, found.result.split
-    yield "Date", found.date
+def _environment(findings: Findings) -> Iterator[tuple[str, str]]:
+    machine, split = findings.machine, findings.result.split
+    yield "Date", findings.date
     yield "Processor", f"{machine['processor']}; cores: {machine['cores']}, threads used: {machine['threads']}"
     yield "Arithmetic", f"training {machine['training_precision']}, evaluation float32 ({machine['bfloat16']})"
     yield "Versions", f"charlm {__version__}, Python {machine['python']}, PyTorch {machine['torch']}"
@@ -44,13 +46,13 @@ def _environment(found: Findings) -> Iterator[tuple[str, str]]:
 
 
 def _contender(finding: Finding) -> Html:
-    """One run: what it is, what it was trained with, and which weights came out."""
-    rows = [tag("tr", tag("th", what, scope="row"), tag("td", value)) for what, value in settings(finding)]
+    """One run: its settings and the hash of its weights."""
+    rows = [tag("tr", tag("th", name, scope="row"), tag("td", value)) for name, value in settings(finding)]
     return tag("details", tag("summary", finding.name), tag("table", tag("tbody", *rows), class_="facts"))
 
 
 def settings(finding: Finding) -> Iterator[tuple[str, str]]:
-    """Everything that a run's card says of how it was made, by name."""
+    """The facts of a run's card about how it was made, by name."""
     card, row = finding.card, finding.row
     yield "Architecture", row.architecture
     yield "Parameters", f"{row.parameters:,}"
@@ -59,7 +61,7 @@ def settings(finding: Finding) -> Iterator[tuple[str, str]]:
         listed = ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in member["config"].items())
         yield f"Member {number + 1}", f"{member['architecture']}: {listed}"
     training = card.history.training or {}
-    for key in [*TRAINING, *(key for key in training if key not in (*TRAINING, "seed"))]:
+    for key in [*FIRST_SETTINGS, *(key for key in training if key not in (*FIRST_SETTINGS, "seed"))]:
         if key in training:
             yield _name(key), _value(training[key])
     if training:
@@ -74,7 +76,7 @@ def settings(finding: Finding) -> Iterator[tuple[str, str]]:
 
 
 def _trained_with(card: Card) -> Iterator[str]:
-    """Versions and machine; older runs say nothing of the machine."""
+    """Versions and machine; the cards of older runs do not have the machine."""
     machine = card.environment or {}
     yield f"charlm {_value(card.charlm)}"
     if "python" in machine:
@@ -101,16 +103,16 @@ def _value(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _bibtex(found: Findings) -> str:
-    """An entry for the software, with the figure of the best in its note."""
-    best, text = found.contenders[0], found.result.split.held_out
+def _bibtex(findings: Findings) -> str:
+    """An entry for the software, with the figure of the best model in its note."""
+    best, text = findings.contenders[0], findings.result.split.held_out
     figure = f"{best.name}: {best.row.evaluation.bits_per_character:.4f} bits per character"
     where = f"on {text.characters:,} held-out characters, SHA-256 {text.sha256[:16]}"
     return (
         "@software{charlm,\n"
         "  title   = {charlm: small language models on your own text},\n"
         f"  version = {{{__version__}}},\n"
-        f"  year    = {{{found.date[:4]}}},\n"
-        f"  note    = {{{figure} {where}; {found.machine['processor']}, PyTorch {found.machine['torch']}}}\n"
+        f"  year    = {{{findings.date[:4]}}},\n"
+        f"  note    = {{{figure} {where}; {findings.machine['processor']}, PyTorch {findings.machine['torch']}}}\n"
         "}"
     )

@@ -1,4 +1,4 @@
-"""What each architecture is: one sentence, and a small drawing."""
+"""What each architecture is: one sentence and a small drawing."""
 
 from collections.abc import Callable, Iterable
 from inspect import getdoc
@@ -27,9 +27,9 @@ SENTENCES = {
 
 
 def sentence(architecture: str) -> str:
-    """What a model of this architecture is; for one without a sentence here, the first line of its class."""
-    documented = (getdoc(ALL_ARCHITECTURES[architecture]) or architecture).splitlines()[0]
-    return SENTENCES.get(architecture, documented)
+    """What a model of this architecture is; by default the first line of its class's docstring."""
+    summary = (getdoc(ALL_ARCHITECTURES[architecture]) or architecture).splitlines()[0]
+    return SENTENCES.get(architecture, summary)
 
 
 def drawing(architecture: str, number: int) -> Html:
@@ -41,13 +41,13 @@ def drawing(architecture: str, number: int) -> Html:
 
 
 LETTERS = "the ca"
-COLUMNS = tuple(20 + 32 * n for n in range(len(LETTERS)))
-"""The middle of each of the letters that a drawing reads."""
+LETTER_CENTRES = tuple(20 + 32 * n for n in range(len(LETTERS)))
+"""The x coordinates of the letters that a drawing reads."""
 
 
 def _letters(count: int = len(LETTERS), own: int = 0) -> Iterable[Html]:
     """The first letters at the bottom of a drawing, the last `own` of them in the contender's colour."""
-    for n, x in enumerate(COLUMNS[:count]):
+    for n, x in enumerate(LETTER_CENTRES[:count]):
         letter = LETTERS[n].replace(" ", "\u2423")
         yield _box(x - 10, 76, 20, 20, "own" if n >= count - own else "")
         yield _label(x, 90, letter)
@@ -91,7 +91,7 @@ def _ngram() -> Iterable[Html]:
 
 def _feedforward() -> Iterable[Html]:
     yield from _letters(own=4)
-    for x in COLUMNS[2:]:
+    for x in LETTER_CENTRES[2:]:
         yield _arrow(x, 76, x, 62)
     yield _box(74, 46, 116, 14, "own")
     yield _arrow(132, 46, 132, 36)
@@ -105,14 +105,14 @@ def _feedforward() -> Iterable[Html]:
 def _chain(inside: str) -> Iterable[Html]:
     """Letters, a cell above each, and the state that goes from cell to cell."""
     yield from _letters()
-    for n, x in enumerate(COLUMNS):
+    for n, x in enumerate(LETTER_CENTRES):
         yield _arrow(x, 76, x, 64)
         yield _box(x - 11, 42, 22, 20, "own")
         yield _label(x, 56, inside)
         if n:
             yield _arrow(x - 21, 52, x - 11, 52)
-    yield _arrow(COLUMNS[-1], 42, COLUMNS[-1], 32)
-    yield from _prediction(COLUMNS[-1], 20)
+    yield _arrow(LETTER_CENTRES[-1], 42, LETTER_CENTRES[-1], 32)
+    yield from _prediction(LETTER_CENTRES[-1], 20)
 
 
 def _rnn() -> Iterable[Html]:
@@ -122,15 +122,15 @@ def _rnn() -> Iterable[Html]:
 
 def _gru() -> Iterable[Html]:
     yield from _chain("h")
-    for x in COLUMNS[:-1]:
+    for x in LETTER_CENTRES[:-1]:
         yield tag("circle", cx=f"{x + 16}", cy="52", r="3.5", class_="gate")
     yield _label(78, 24, "gates: keep or replace")
 
 
 def _lstm() -> Iterable[Html]:
     yield from _chain("h")
-    yield _path(f"M{COLUMNS[0] - 12} 34H{COLUMNS[-1] - 14}", "thick own")
-    for x in COLUMNS[:-1]:
+    yield _path(f"M{LETTER_CENTRES[0] - 12} 34H{LETTER_CENTRES[-1] - 14}", "thick own")
+    for x in LETTER_CENTRES[:-1]:
         yield tag("circle", cx=f"{x + 16}", cy="34", r="3.5", class_="gate")
         yield _path(f"M{x} 42v-8")
     yield _label(82, 22, "memory cell c, with gates")
@@ -138,8 +138,8 @@ def _lstm() -> Iterable[Html]:
 
 def _transformer() -> Iterable[Html]:
     yield from _letters()
-    end = COLUMNS[-1]
-    for n, x in enumerate(COLUMNS[:-1]):
+    end = LETTER_CENTRES[-1]
+    for n, x in enumerate(LETTER_CENTRES[:-1]):
         weight = ("", "", "strong", "", "strong")[n]
         yield _path(f"M{end} 72C{end} {30 + 5 * n} {x} {30 + 5 * n} {x} 72", f"own {weight}".strip())
     yield _path(f"M{end} 72V30")
@@ -173,7 +173,7 @@ def _contexts() -> Iterable[Html]:
 
 
 def _network() -> Iterable[Html]:
-    """Of an architecture that has no drawing."""
+    """The drawing of an architecture without one of its own."""
     yield from _letters()
     yield _arrow(100, 76, 100, 60)
     yield _box(20, 34, 160, 24, "own")

@@ -1,4 +1,4 @@
-"""The file that a page is written to."""
+"""Writing the page to a file."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from charlm.report.page import as_page
 
 
 def check_output(path: Path) -> None:
-    """Before long work: raises UsageError if a page cannot be made, or would take the place of what is no page."""
+    """Raises UsageError, before long work, if a page cannot be made or would replace a file that is not a page."""
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}; make it, or choose another place")
     if path.exists() and not _is_page(path):
@@ -24,9 +24,9 @@ def _is_page(path: Path) -> bool:
         return REPORT_MARK.encode() in file.read(100)
 
 
-def write_page(found: Findings, path: Path) -> None:
-    """Write the page, whole or not at all. Raises CharlmError if it cannot be written."""
+def write_page(findings: Findings, path: Path) -> None:
+    """Write the page atomically. Raises CharlmError if it cannot be written."""
     try:
-        write_atomically(path, as_page(found).encode())
+        write_atomically(path, as_page(findings).encode())
     except OSError as problem:
         raise CharlmError(f"{path}: cannot be written: {problem.strerror}; choose another place") from None

@@ -1,4 +1,4 @@
-"""What the page shows of each contender, worked out from its run."""
+"""What the page shows of each contender, computed from its run."""
 
 import datetime
 from collections.abc import Callable, Mapping
@@ -40,21 +40,21 @@ from charlm.models.recurrent import RNN
 from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
 
-MOST_READ = 500_000  # characters of the held-out text that passages, kinds and curves are looked for in
-EXCERPT = 700  # characters shown with all that was expected instead of them
-BEFORE_EXCERPT = 2_000  # characters read first, so that no model begins cold
-SAMPLE = 400  # characters that each writes
-LINE = 32  # characters whose attention is shown
-ACTIVATION_CHARACTERS = 4_000  # from the beginning of the text: what correlations of units are worked out from
+MAX_READ_CHARACTERS = 500_000  # of the held-out text, from which passages, kinds and curves are computed
+EXCERPT_CHARACTERS = 700  # shown with the predictions in the place of each
+WARM_UP_CHARACTERS = 2_000  # read before the excerpt, so that every model has context
+SAMPLE_CHARACTERS = 400
+ATTENTION_CHARACTERS = 32
+ACTIVATION_CHARACTERS = 4_000  # at the beginning of the text, over which units are correlated with properties
 OLD_SMOOTHING = 0.98  # of the running mean in metrics that have no `loss`
 CONTEXT_TOKENS = 1 << 16  # read for each point of the context curve
-REACH = 64  # tokens that gradients are followed back
-FEW = 64  # positions that tell enough of a network that has learned nothing
+GRADIENT_REACH = 64  # tokens
+UNTRAINED_POSITIONS = 64  # over which the gradients of an untrained network are averaged
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A point of a learning curve; bits per character, `validation` None where none was made.
+    """A point of a learning curve, in bits per character; `validation` is None where it was not measured.
 
     `training` is the mean loss over the steps since the last point.
     """
@@ -67,7 +67,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Learned:
-    """How one contender learned and what came of it: all that figures of quality need."""
+    """The training of one contender and its result: what figures of quality need."""
 
     name: str
     row: Row
@@ -76,10 +76,10 @@ class Learned:
 
 @dataclass(frozen=True)
 class Finding(Learned):
-    """All there is to show of one contender; None for what it does not have.
+    """What the page shows of one contender; None for what the model does not have.
 
-    `card` is what its run says of itself. `made`: of a mixture, what it is made of and how. `beginnings`: the gradients
-    before training, by name; those of an rnn with the other activation too.
+    `card` is the card of its run. `made` are the members of a mixture and how they are combined. `beginnings` are the
+    gradients before training, by name; for an rnn also those with the other activation.
     """
 
     card: checkpoint.Card
@@ -99,11 +99,11 @@ class Finding(Learned):
 
 @dataclass(frozen=True)
 class Findings:
-    """What the page shows: of each contender from best to worst, and of the texts.
+    """What the page shows: the contenders from best to worst, and the texts.
 
-    `read` is what passages, kinds and curves are taken from, the held-out text or its beginning; `span` is where the
-    excerpt lies in it, in characters. `yardstick` is the longest stretch of held-out text, as long as a sample, that
-    stands in the training text. `machine` and `date` (ISO) are those of the page.
+    `read` is the held-out text or its beginning, from which passages, kinds and curves are computed; `span` is the
+    place of the excerpt in it, in characters. `yardstick` is the longest passage of the training text in a piece of
+    held-out text as long as a sample. `machine` and `date` (ISO) are those of the page.
     """
 
     result: Comparison
@@ -116,31 +116,31 @@ class Findings:
 
 
 def find(result: Comparison, *, seed: int = 0, progress: Callable[[str], Listener] = lambda _: silent) -> Findings:
-    """Everything that the page shows of a comparison, from the runs of its rows; `progress` gives each row's listener.
+    """Compute everything that the page shows of a comparison; `progress` returns the listener of each row.
 
-    Raises CheckpointError for runs that have gone or changed since, and whatever evaluation raises.
+    Raises CheckpointError for runs that are missing or have changed since, and the errors of evaluation.
     """
     held_out = result.split.held_out
-    text = held_out.slice(0, MOST_READ)
+    text = held_out.slice(0, MAX_READ_CHARACTERS)
     span = _excerpt(text)
-    found = tuple(
+    contenders = tuple(
         _finding(name, row, result, text, span, seed, progress(name))
         for name, row in zip(result.names, result.rows, strict=True)
-        if not row.frozen  # of the same run as another row, which is here already
+        if not row.frozen  # it has the same run as another row
     )
-    yardstick = longest_quote(text.slice(*span).read()[:SAMPLE], result.split.training)
+    yardstick = longest_quote(text.slice(*span).read()[:SAMPLE_CHARACTERS], result.split.training)
     today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    return Findings(result, found, text, span, yardstick, machine(torch.device("cpu")), today)
+    return Findings(result, contenders, text, span, yardstick, machine(torch.device("cpu")), today)
 
 
 def _excerpt(text: Text) -> tuple[int, int]:
-    """Where the excerpt lies: whole lines, after what is read first, if there are lines."""
-    begin = min(BEFORE_EXCERPT, max(0, text.characters - EXCERPT))
-    stretch = text.slice(begin, begin + EXCERPT).read()
+    """The place of the excerpt: whole lines after the warm-up, if the text has lines."""
+    begin = min(WARM_UP_CHARACTERS, max(0, text.characters - EXCERPT_CHARACTERS))
+    stretch = text.slice(begin, begin + EXCERPT_CHARACTERS).read()
     first = stretch.find("\n") + 1
     skipped = first + len(stretch[first:]) - len(stretch[first:].lstrip())
     last = stretch.rfind("\n") + 1
-    if skipped > EXCERPT // 2 or last < EXCERPT // 2:  # hardly any lines
+    if skipped > EXCERPT_CHARACTERS // 2 or last < EXCERPT_CHARACTERS // 2:  # hardly any lines
         return begin, begin + len(stretch)
     return begin + skipped, begin + last
 
@@ -152,11 +152,11 @@ def _finding(
     model, tokenizer = run.model, run.tokenizer
     reading = read(model, tokenizer, text, progress=progress)
     generator = torch.Generator().manual_seed(seed)
-    drawn = sample(model, tokenizer, None, length=SAMPLE, settings=SAMPLING, generator=generator)[0]
-    line = text.slice(*span).read()[:LINE]
+    drawn = sample(model, tokenizer, None, length=SAMPLE_CHARACTERS, settings=SAMPLING, generator=generator)[0]
+    line = text.slice(*span).read()[:ATTENTION_CHARACTERS]
     gradients = attention = embedding = units = None
-    with suppress(UsageError, TrainingFault):  # an n-gram has no gradients, and some explode
-        gradients = gradients_through_time(model, tokenizer, text, reach=REACH)
+    with suppress(UsageError, TrainingFault):  # an n-gram has no gradients, and those of some networks explode
+        gradients = gradients_through_time(model, tokenizer, text, reach=GRADIENT_REACH)
     with suppress(UsageError):  # only a Transformer has attention
         attention = attention_maps(model, tokenizer, line)
     with suppress(UsageError):
@@ -190,15 +190,17 @@ def _made(model: LanguageModel) -> tuple[str, str] | None:
 
 
 def _beginnings(name: str, model: LanguageModel, tokenizer: Tokenizer, text: Text) -> dict[str, Gradients]:
-    made = {name: untrained(model)}
+    models = {name: untrained(model)}
     if isinstance(model, RNN):
         (other,) = {"tanh", "relu"} - {model.config.activation}
-        made[f"{name} with {other}"] = untrained(model, activation=other)
-    found = {}
-    for named, one in made.items():
-        with suppress(TrainingFault):  # one that explodes costs the others nothing
-            found[named] = gradients_through_time(one, tokenizer, text, reach=REACH, positions=FEW)
-    return found
+        models[f"{name} with {other}"] = untrained(model, activation=other)
+    gradients = {}
+    for name, network in models.items():
+        with suppress(TrainingFault):  # those that explode are left out
+            gradients[name] = gradients_through_time(
+                network, tokenizer, text, reach=GRADIENT_REACH, positions=UNTRAINED_POSITIONS
+            )
+    return gradients
 
 
 def learning_curve(row: Row) -> tuple[Measured, ...]:
@@ -207,14 +209,14 @@ def learning_curve(row: Row) -> tuple[Measured, ...]:
 
 
 def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:
-    """The learning curve in what was measured; lines that are none are passed by."""
-    found, before = list[Measured](), (0, 0.0)
+    """The learning curve of a run's metrics; lines without the figures are skipped."""
+    curve, before = list[Measured](), (0, 0.0)
     for entry in metrics:
         with suppress(KeyError, TypeError, ValueError):
             step, mean, seconds, validation = (entry[key] for key in ("step", "training", "seconds", "validation"))
             loss = entry.get("loss") if "loss" in entry else _without_lag(mean, step - before[0], before)
             before = (step, mean)
-            found.append(
+            curve.append(
                 Measured(
                     characters=float(entry["characters_per_second"]) * seconds,
                     seconds=float(seconds),
@@ -222,12 +224,12 @@ def _curve(metrics: list[dict[str, Any]]) -> list[Measured]:
                     validation=None if validation is None else float(validation),
                 )
             )
-    return found
+    return curve
 
 
 def _without_lag(mean: float, steps: int, before: tuple[int, float]) -> float:
-    """The mean loss of the last few steps, from the exponential running mean after them and the one before them."""
+    """The mean loss of the last few steps, from the exponential running means before and after them."""
     if not before[0] or steps < 1:
         return mean
-    kept = OLD_SMOOTHING**steps
-    return (mean - kept * before[1]) / (1 - kept)
+    weight = OLD_SMOOTHING**steps
+    return (mean - weight * before[1]) / (1 - weight)

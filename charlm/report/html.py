@@ -1,7 +1,7 @@
 """Writing HTML: elements as function calls, text escaped unless it is already markup.
 
-The page is well-formed XML as well, so that a strict parser can vouch for it. A template engine would move the loops
-into a second language and its checks to run time; here mypy sees every call, and these few lines are all there is.
+The page is well-formed XML, too, so that a strict parser can check it. A template engine would move loops into a second
+language and checks to run time; here mypy checks every call.
 """
 
 import re
@@ -10,17 +10,17 @@ from html import escape
 
 VOID = {"img", "input", "meta"}  # elements without an end
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")  # would turn round what stands behind them
+_DIRECTION = re.compile("[\u202a-\u202e\u2066-\u2069]")  # marks that change the writing direction
 
 
 class Html(str):
-    """Markup, as opposed to text that has yet to be escaped."""
+    """Markup, as opposed to text that must be escaped."""
 
     __slots__ = ()
 
 
 def text(plain: str) -> Html:
-    """Any string as text to be read: escaped, and what HTML cannot hold or what hides shown as U+FFFD."""
+    """Any string as text: escaped, with U+FFFD for the characters that HTML cannot hold or that hide others."""
     return Html(escape(_DIRECTION.sub("\ufffd", _CONTROL.sub("\ufffd", plain))))
 
 
@@ -30,10 +30,10 @@ def tag(name: str, /, *content: str | None, **attributes: str | bool | None) -> 
     `class_` and the like lose their underscore, others become hyphens: `data_value` -> data-value.
     """
     named = ((key.rstrip("_").replace("_", "-"), value) for key, value in attributes.items())
-    told = "".join(
+    markup = "".join(
         f' {key}="{key if value is True else text(str(value))}"' for key, value in named if value not in (None, False)
     )
-    return Html(f"<{name}{told}/>") if name in VOID else Html(f"<{name}{told}>{together(content)}</{name}>")
+    return Html(f"<{name}{markup}/>") if name in VOID else Html(f"<{name}{markup}>{together(content)}</{name}>")
 
 
 def together(parts: Iterable[str | None]) -> Html:
@@ -41,10 +41,10 @@ def together(parts: Iterable[str | None]) -> Html:
     return Html("".join(part if isinstance(part, Html) else text(part) for part in parts if part is not None))
 
 
-SHOWN = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}
-"""What stands for characters that leave no mark."""
+SIGNS = {" ": "\u2423", "\n": "\u23ce", "\t": "\u21e5", "\r": "\u240d"}
+"""The signs of characters that are invisible."""
 
 
 def visible(plain: str) -> str:
-    """Text with marks for its spaces and line ends."""
-    return "".join(SHOWN.get(character, character) for character in plain)
+    """Text with signs for its spaces and line ends."""
+    return "".join(SIGNS.get(character, character) for character in plain)

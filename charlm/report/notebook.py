@@ -1,7 +1,6 @@
 """A comparison in a notebook: the table and the figures of quality, as one frame that keeps its style to itself."""
 
 from charlm.comparison import Comparison, notes, table
-from charlm.errors import CharlmError
 from charlm.report import figures, parts
 from charlm.report.findings import Learned, learning_curve
 from charlm.report.html import Html, tag, together
@@ -11,12 +10,9 @@ HEIGHT = 760  # pixels
 
 
 def as_notebook(result: Comparison) -> str:
-    """An iframe with the table, its notes, and the learning curves; without these where matplotlib is missing."""
-    shown = [parts.table(*table(result)), tag("ul", *(tag("li", note) for note in notes(result)), class_="notes")]
-    try:
-        shown += _figures(result)
-    except CharlmError as problem:
-        shown.append(parts.note(str(problem)))
+    """An iframe with the table, its notes, and the learning curves."""
+    listed = tag("ul", *(tag("li", note) for note in notes(result)), class_="notes")
+    shown = [parts.table(*table(result)), listed, *_figures(result)]
     style = tag("style", Html(f"/*<![CDATA[*/\n{STYLE}/*]]>*/"))
     page = tag("html", tag("head", tag("meta", charset="utf-8"), style), tag("body", tag("main", *shown)))
     return tag("iframe", "", srcdoc=page, width="100%", height=str(HEIGHT), style="border: 0", sandbox="")

@@ -15,13 +15,13 @@ from charlm.report.sections import SECTIONS
 STYLE, SCRIPT = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
 
 
-def as_page(found: Findings) -> str:
-    """The whole page, as HTML that is well-formed XML too; it loads nothing and forbids itself to."""
-    shown = [(section, content) for section in SECTIONS if (content := section.content(found)) is not None]
+def as_page(findings: Findings) -> str:
+    """The whole page, as HTML that is well-formed XML, too. Its security policy forbids it to load anything."""
+    sections = [(section, content) for section in SECTIONS if (content := section.content(findings)) is not None]
     script = f"//<![CDATA[\n{SCRIPT}//]]>"
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
-    title = f"Which model predicts {found.result.split.held_out.name} best?"
+    title = f"Which model predicts {findings.result.split.held_out.name} best?"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -30,13 +30,14 @@ def as_page(found: Findings) -> str:
         tag("title", title),
         tag("style", Html(f"/*<![CDATA[*/\n{STYLE}/*]]>*/")),
     )
-    links = tag("nav", *(tag("a", section.short, href=f"#{section.anchor}") for section, _ in shown))
+    links = tag("nav", *(tag("a", section.short, href=f"#{section.anchor}") for section, _ in sections))
     body = tag(
         "body",
-        tag("header", tag("h1", title), tag("p", _lead(found), class_="lead"), links),
-        tag("main", *(tag("section", tag("h2", s.heading), content, id=s.anchor) for s, content in shown)),
+        tag("header", tag("h1", title), tag("p", _lead(findings), class_="lead"), links),
+        tag("main", *(tag("section", tag("h2", s.heading), content, id=s.anchor) for s, content in sections)),
         tag(
-            "footer", tag("p", f"Made by charlm {__version__} on {found.date}. This file loads nothing from elsewhere.")
+            "footer",
+            tag("p", f"Made by charlm {__version__} on {findings.date}. This file loads nothing from elsewhere."),
         ),
         tag("aside", id="sheet", hidden=True, aria_label="what each model predicted", aria_live="polite"),
         tag("script", Html(script)),
@@ -44,23 +45,23 @@ def as_page(found: Findings) -> str:
     return f"<!DOCTYPE html>\n{REPORT_MARK}\n{tag('html', head, body, lang='en')}\n"
 
 
-def _lead(found: Findings) -> str:
-    best, *others = found.result.rows
+def _lead(findings: Findings) -> str:
+    best, *others = findings.result.rows
     bits, share = best.evaluation.bits_per_character, best.evaluation.bits_per_byte / 8
-    told = (
-        f"{' '.join(lead(found.result))} {found.result.names[0]} is as uncertain as a choice among {2**bits:.1f} "
+    summary = (
+        f"{' '.join(lead(findings.result))} {findings.result.names[0]} is as uncertain as a choice among {2**bits:.1f} "
         "equally likely characters; an arithmetic coder that uses it would compress this text to "
         f"{100 * share:.0f} % of its size."
     )
-    named = zip(found.result.names[1:], others, strict=True)
+    named = zip(findings.result.names[1:], others, strict=True)
     rival = next(((name, row.difference) for name, row in named if row.run != best.run), None)
     if rival is None:
-        return told
+        return summary
     name, d = rival
     if not math.isfinite(d.low):
-        sure = "The text is too short to say how certain the order is"
+        confidence = "The text is too short to say how certain the order is"
     elif d.low > 0:
-        sure = "The difference is larger than chance explains"
+        confidence = "The difference is larger than chance explains"
     else:
-        sure = "The difference is too small to be sure of the order"
-    return f"{told} {name} follows, {d.mean:.3f} bits behind. {sure}."
+        confidence = "The difference is too small to be sure of the order"
+    return f"{summary} {name} follows, {d.mean:.3f} bits behind. {confidence}."

@@ -1,6 +1,6 @@
-"""Figures as SVG that takes its colours and letters from the page, so that it is at home in light, dark and print.
+"""Figures as SVG with the colours and the font of the page, in light and dark mode and in print.
 
-matplotlib knows nothing of CSS: it draws in stand-in colours, which are replaced afterwards.
+matplotlib does not support CSS: it draws in stand-in colours, which are replaced by CSS variables afterwards.
 """
 
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INK, MUTED, LINE = "#1c0001", "#1c0002", "#1c0003"
 COLOURS = tuple(f"#c010{number:02}" for number in range(8))
-"""Stand-ins: of the text, of what matters less, of the grid, and of one contender after another."""
+"""Stand-ins for text, muted text, grid lines, and the contenders in order."""
 
 STAND_INS = {
     INK: "currentColor",
@@ -31,24 +31,24 @@ STAND_INS = {
 DASHES: tuple[tuple[float, ...], ...] = ((), (7, 2), (2, 2), (7, 2, 2, 2), (11, 3), (4, 1, 1, 1, 1, 1), (1, 3), (4, 4))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
-SIZE = (5.0, 3.6)  # inches of 72 units; the page scales it
+SIZE = (5.0, 3.6)  # inches of 72 units; the page scales figures
 
-_DIGITS = re.compile(r"(\.\d\d)\d+")  # of a place: hundredths of a unit are enough
+_DIGITS = re.compile(r"(\.\d\d)\d+")  # of coordinates, of which hundredths of a unit are enough
 
 
 def colour(number: int) -> str:
-    """The stand-in of the contender of that number."""
+    """The stand-in colour of a contender."""
     return COLOURS[number % len(COLOURS)]
 
 
 def style(number: int) -> dict[str, Any]:
-    """How the line of a contender looks: colour and dashes both tell it from the others."""
+    """The style of a contender's line: both colour and dashes distinguish it."""
     dashes = DASHES[number % len(DASHES)]
     return {"color": colour(number), "linestyle": (0, dashes) if dashes else "-", "linewidth": 1.8}
 
 
 class LineEnd(NamedTuple):
-    """Where a line of a figure ends, in data coordinates, whose it is, and the number that decides its colour."""
+    """Where a line of a figure ends, in data coordinates; the name of its contender and the number of its colour."""
 
     x: float
     y: float
@@ -60,9 +60,9 @@ LABEL_HEIGHT = 15.0  # units of a figure
 
 
 def label_lines(axes: "Axes", ends: Sequence[LineEnd], height: float = SIZE[1]) -> None:
-    """Write the name of each line at its end, to the right of the axes, one above the other where they are close.
+    """Label each line at its end, to the right of the axes; labels that are close to each other are moved apart.
 
-    Limits and scales must be set before; `height` is that of the figure in inches.
+    Limits and scales must be set before. `height` is that of the figure in inches.
     """
     to_axes = axes.transAxes.inverted()
     places = [float(to_axes.transform(axes.transData.transform((end.x, end.y)))[1]) for end in ends]
@@ -81,7 +81,7 @@ def label_lines(axes: "Axes", ends: Sequence[LineEnd], height: float = SIZE[1]) 
 
 
 def apart(places: Sequence[float], gap: float) -> list[float]:
-    """Places between 0 and 1, moved so that neighbours are at least `gap` apart, in the same order."""
+    """Places between 0 and 1, moved so that neighbours are at least `gap` apart; their order stays."""
     order = sorted(range(len(places)), key=lambda n: places[n])
     moved = list[float]()
     for n in order:
@@ -97,13 +97,13 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
 def figure(
     title: str, rows: int = 1, columns: int = 1, size: tuple[float, float] = SIZE, **sharing: Any
 ) -> Iterator[tuple["Figure", list["Axes"], Callable[[], Html]]]:
-    """A figure, its axes, and a function that makes SVG of it; `title` says to a screen reader what it shows."""
+    """A figure, its axes, and a function that converts it to SVG; `title` describes it to screen readers."""
     import matplotlib
     from matplotlib.figure import Figure
 
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
-        "svg.hashsalt": title,  # its clips and marks get names that no other figure has
+        "svg.hashsalt": title,  # makes the ids of its clips and markers unique on the page
         "lines.scale_dashes": False,
         "font.size": 11,
         "text.color": INK,
@@ -122,14 +122,14 @@ def figure(
         "ytick.labelcolor": INK,
     }
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of glyphs that its fonts lack: the browser's have them
+        warnings.simplefilter("ignore", UserWarning)  # about glyphs that its fonts lack and the browser's have
         drawn = Figure(figsize=size, layout="constrained")
         axes = list(np.ravel(drawn.subplots(rows, columns, squeeze=False, **sharing)))
         yield drawn, axes, lambda: _svg(drawn, title)
 
 
 def _svg(drawn: "Figure", title: str) -> Html:
-    """The figure as an element of a page: no prologue, no size of its own, its names its own."""
+    """The figure as an element of a page: without prologue, size and unused ids."""
     file = io.StringIO()
     empty = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     drawn.savefig(file, format="svg", transparent=True, metadata=empty)

@@ -150,7 +150,7 @@ for (const map of all("svg.attention")) {
     });
     const far = row === column ? "itself" : `“${token(column)}”, ${row - column} back`;
     const value = made("p", `“${token(row)}” looks at ${far}: weight ${weight(row, column).toFixed(2)}`);
-    readout.replaceChildren(value, made("p", "The whole row:", "told"), text);
+    readout.replaceChildren(value, made("p", "The whole row:", "note"), text);
   };
   const strongest = () => rows.reduce((best, _, n) => n <= row && weight(row, n) > weight(row, best) ? n : best, 0);
   const move = (newRow, newColumn) => {

@@ -1,4 +1,4 @@
-"""The routes: OpenAI's API, what tools for tokenizers ask, what an operator looks at, and the playground."""
+"""The routes: OpenAI's API, the tokenizer, what operators look at, and the playground."""
 
 import time
 import uuid
@@ -15,24 +15,24 @@ from starlette.types import ASGIApp
 from charlm import __version__
 from charlm.config import BOUNDARY
 from charlm.server import openai
-from charlm.server.completing import works
+from charlm.server.completing import completion_tasks
 from charlm.server.errors import ApiError
 from charlm.server.fields import Fields
-from charlm.server.guard import Access, Guard, Record
+from charlm.server.guard import Access, Guard, RequestRecord
 from charlm.server.library import BOUNDARY_NAME, Library, ServedModel
 from charlm.server.metrics import Metrics
 from charlm.server.openai import Choice, Completion, Header, Usage
 from charlm.server.playground import Playground
 from charlm.server.replies import DONE, EventStream, event, json_response
 from charlm.server.requests import parse_chat, parse_completion
-from charlm.server.scheduler import Job, Work
+from charlm.server.scheduler import Job, Task
 from charlm.server.service import Service
 
 ChoiceJson = Callable[[Choice, Header], dict[str, Any]]
 
 
 class Api:
-    """OpenAI's routes, and those by which tools find the tokenizer."""
+    """OpenAI's routes, and those of the tokenizer."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -56,7 +56,7 @@ class Api:
         return await self._answer(request, asked, "cmpl", kinds, openai.completion_choice, openai.completion_choice)
 
     async def chat(self, request: Request) -> Response:
-        """POST /v1/chat/completions: the lines so far are the prompt, the answer is the next line."""
+        """POST /v1/chat/completions: the messages are the lines of the prompt, the answer is the next line."""
         asked = parse_chat(await self.service.json(request), self.service.limits)
         kinds = ("chat.completion", "chat.completion.chunk")
         return await self._answer(request, asked, "chatcmpl", kinds, openai.chat_choice, openai.chat_part)
@@ -76,16 +76,16 @@ class Api:
             asked.log_probs is not None,
         )  # fmt: skip
 
-        def planned(job: Job) -> list[Work]:
-            return works(model, asked, job, usage, self.service.limits)
+        def make_tasks(job: Job) -> list[Task]:
+            return completion_tasks(model, asked, job, usage, self.service.limits)
 
-        events = self._counted(request, usage, self.service.events(request, model, planned))
+        events = self._counted(request, usage, self.service.events(request, model, make_tasks))
         if asked.stream:
-            first = await anext(events)  # what goes wrong before it has a status of its own
+            first = await anext(events)  # an error before it still gets a status of its own
             return EventStream(_parts(first, events, asked, header, kinds[1], part, usage))
         choices = [Choice(index) for index in range(len(asked.prompts) * asked.n)]
-        async for parcel in events:
-            for piece in parcel:
+        async for batch in events:
+            for piece in batch:
                 choices[piece.index].add(piece)
         return json_response(
             header.response(kinds[0], [whole(choice, header) for choice in choices], usage=usage.to_json())
@@ -93,27 +93,28 @@ class Api:
 
     @staticmethod
     async def _counted(request: Request, usage: Usage, events: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        record: Record = request.scope["record"]
+        """The events, with the tokens counted in the request's record at the end."""
+        record: RequestRecord = request.scope["record"]
         try:
-            async for parcel in events:
-                yield parcel
+            async for batch in events:
+                yield batch
         finally:
             record.prompt_tokens, record.completion_tokens = usage.prompt_tokens, usage.completion_tokens
 
     async def models(self, _: Request) -> Response:
         """GET /v1/models."""
         library = self.service.library
-        return json_response({"object": "list", "data": [_described(library, name) for name in library.paths()]})
+        return json_response({"object": "list", "data": [_model_json(library, name) for name in library.paths()]})
 
     async def model(self, request: Request) -> Response:
         """GET /v1/models/NAME."""
-        return json_response(_described(self.service.library, request.path_params["name"]))
+        return json_response(_model_json(self.service.library, request.path_params["name"]))
 
     async def tokenize(self, request: Request) -> Response:
         """POST /tokenize: the ids of a text."""
         fields = Fields(await self.service.json(request))
         model, text = await self._named(fields), fields.text("prompt")
-        fields.boolean("add_special_tokens")  # there are none: what reads a prompt begins it with the boundary
+        fields.boolean("add_special_tokens")  # has no effect: the boundary is added when a prompt is read
         fields.end()
         ids = model.encode(text)
         return json_response({"tokens": ids, "count": len(ids), "max_model_len": self.service.limits.prompt_tokens})
@@ -144,7 +145,7 @@ class Api:
         )
 
     async def _named(self, fields: Fields) -> ServedModel:
-        """The model that is named, or the only one there is."""
+        """The model that is named, or the only one that is served."""
         return await self.service.model(fields.text("model", "") or self.service.library.only())
 
 
@@ -159,13 +160,13 @@ async def _parts(
 ) -> AsyncIterator[bytes]:
     """The server-sent events of an answer."""
     more = {"usage": None} if asked.include_usage else {}
-    parcel = first
+    batch = first
     try:
-        while parcel is not None:
+        while batch is not None:
             yield b"".join(
-                event(header.response(kind, [shape(piece, header)], **more)) for piece in openai.merged(parcel)
+                event(header.response(kind, [shape(piece, header)], **more)) for piece in openai.merged(batch)
             )
-            parcel = await anext(events, None)
+            batch = await anext(events, None)
         if asked.include_usage:
             yield event(header.response(kind, [], usage=usage.to_json()))
     except ApiError as problem:
@@ -174,12 +175,12 @@ async def _parts(
     yield DONE
 
 
-def _described(library: Library, name: str) -> dict[str, Any]:
+def _model_json(library: Library, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": library.created(name), "owned_by": "charlm"}
 
 
-def create_app(service: Service, access: Access, on_request: Callable[[Record], None]) -> ASGIApp:
-    """The whole application; `on_request` is told of every request when it is done."""
+def create_app(service: Service, access: Access, on_request: Callable[[RequestRecord], None]) -> ASGIApp:
+    """The whole application; `on_request` is called after every request."""
     metrics = Metrics(service)
 
     @asynccontextmanager
@@ -193,7 +194,7 @@ def create_app(service: Service, access: Access, on_request: Callable[[Record], 
     async def health(_: Request) -> Response:
         return json_response({"status": "ok", "charlm": __version__})
 
-    def told(record: Record) -> None:
+    def after_request(record: RequestRecord) -> None:
         metrics.record(record)
         on_request(record)
 
@@ -203,7 +204,7 @@ def create_app(service: Service, access: Access, on_request: Callable[[Record], 
         Route("/health", health),
         Route("/metrics", metrics.page),
     ]
-    guarded: ASGIApp = Guard(Router(routes, redirect_slashes=False, lifespan=running), access, told)
+    guarded: ASGIApp = Guard(Router(routes, redirect_slashes=False, lifespan=running), access, after_request)
     if access.origins:
         guarded = CORSMiddleware(
             guarded, allow_origins=access.origins, allow_methods=["GET", "POST"], allow_headers=["*"]

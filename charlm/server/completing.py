@@ -1,4 +1,4 @@
-"""What the scheduler does for a completion: a prompt is read, echoed if that is asked for, and texts go on from it.
+"""The tasks of a completion: read a prompt, echo it if that is asked for, and start streams that continue it.
 
 Shapes: N tokens of a prompt, T tokens read at a time, V vocabulary.
 """
@@ -10,28 +10,27 @@ import torch
 
 from charlm.analysis.surprisal import places
 from charlm.config import BOUNDARY
-from charlm.decoding import likeliest
 from charlm.decoding.beam import BeamSettings
 from charlm.inference import EngineState, LogProbs, reading
 from charlm.models.base import device_of
 from charlm.server.errors import ApiError
 from charlm.server.library import BOUNDARY_NAME, ServedModel
 from charlm.server.limits import Limits
-from charlm.server.openai import Choice, Completion, Prompt, Scored, Usage
-from charlm.server.scheduler import Job, Steps, Work
+from charlm.server.openai import Choice, Completion, Prompt, ScoredToken, Usage
+from charlm.server.scheduler import Job, Steps, Task
 from charlm.server.search import search
-from charlm.server.streams import FULL, Stream
+from charlm.server.streams import LENGTH, Stream, scored
 
-CHUNK = 256
-"""Tokens of a prompt that are read at a time. Always the same, so that a prompt is read alike whoever else is there."""
-SCORED_CHUNK = 128
+CHUNK_TOKENS = 256
+"""Tokens of a prompt that are read at a time; a constant, so that the last bits do not depend on the other requests."""
+SCORED_CHUNK_TOKENS = 128
 """The same where each token's log-probabilities are listed."""
 
-Stretch = Generator[None, None, tuple[LogProbs, EngineState]]
+PromptSteps = Generator[None, None, tuple[LogProbs, EngineState]]
 
 
-def works(model: ServedModel, asked: Completion, job: Job, usage: Usage, limits: Limits) -> list[Work]:
-    """What is to be done for a completion, prompt by prompt; its tokens are counted in `usage`. Raises ApiError."""
+def completion_tasks(model: ServedModel, asked: Completion, job: Job, usage: Usage, limits: Limits) -> list[Task]:
+    """A task for each prompt of a completion; tokens are counted in `usage`. Raises ApiError for prompts too long."""
     encoded = [_ids(model, prompt, limits) for prompt in asked.prompts]
     tokens = sum(map(len, encoded))
     listed = (asked.log_probs or 0) + 1
@@ -42,7 +41,7 @@ def works(model: ServedModel, asked: Completion, job: Job, usage: Usage, limits:
             param="logprobs",
         )
     usage.prompt_tokens = tokens
-    return [_work(model, asked, job, usage, number, ids) for number, ids in enumerate(encoded)]
+    return [_task(model, asked, job, usage, number, ids) for number, ids in enumerate(encoded)]
 
 
 def _ids(model: ServedModel, prompt: Prompt, limits: Limits) -> list[int]:
@@ -60,35 +59,33 @@ def _ids(model: ServedModel, prompt: Prompt, limits: Limits) -> list[int]:
     return ids
 
 
-def _work(model: ServedModel, asked: Completion, job: Job, usage: Usage, number: int, ids: list[int]) -> Work:
+def _task(model: ServedModel, asked: Completion, job: Job, usage: Usage, number: int, ids: list[int]) -> Task:
     choices = range(number * asked.n, (number + 1) * asked.n)
     if asked.beams:
-        return Work(asked.beams, lambda: complete_by_beams(model, asked, job, usage, choices, ids))
-    return Work(asked.n, lambda: complete(model, asked, job, usage, choices, ids))
+        return Task(asked.beams, lambda: complete_by_beams(model, asked, job, usage, choices, ids))
+    return Task(asked.n, lambda: complete(model, asked, job, usage, choices, ids))
 
 
 def complete(
     model: ServedModel, asked: Completion, job: Job, usage: Usage, choices: Sequence[int], ids: list[int]
 ) -> Steps:
-    """Read a prompt for the choices that go on from it, after echoing it to each if that is asked for."""
+    """Read a prompt, send its echo to each choice if that is asked for, and return the streams that continue it."""
     engine, text = model.engine, model.decode(ids)
-    echoed = list[Scored]()
+    echoed = list[ScoredToken]()
     log_probs: LogProbs | None = None
     if asked.echo and asked.log_probs is not None:
         echoed, log_probs = yield from score_prompt(model, ids, asked.log_probs)
-    if asked.echo:
+    if asked.echo or not asked.max_tokens:
+        reason = None if asked.max_tokens else LENGTH
         for index in choices:
-            job.send(Choice(index, text, echoed, None if asked.max_tokens else FULL))
-    elif not asked.max_tokens:
-        for index in choices:
-            job.send(Choice(index, "", [], FULL))
+            job.send(Choice(index, text if asked.echo else "", list(echoed), reason))
     if not asked.max_tokens:
         return None
     state: EngineState = None
     if log_probs is None or asked.max_tokens > 1:
         log_probs, state = yield from read_prompt(model, ids)
     else:
-        state = engine.start(1)  # one token, and nobody reads it
+        state = engine.start(1)  # one token is drawn, and none read
     last = ids[-1] if ids else BOUNDARY
     first = model.allowed.without_floor(log_probs, last)
     streams = [Stream(model, asked, job, usage, index, sample, len(text)) for sample, index in enumerate(choices)]
@@ -98,58 +95,56 @@ def complete(
 def complete_by_beams(
     model: ServedModel, asked: Completion, job: Job, usage: Usage, choices: Sequence[int], ids: list[int]
 ) -> Steps:
-    """The best texts that beam search finds, as choices in their order."""
+    """Read a prompt, and send the best texts of a beam search as choices, best first."""
     log_probs, state = yield from read_prompt(model, ids)
-    sought = BeamSettings(asked.max_tokens, asked.beams or 1, asked.n, asked.length_penalty, asked.stop)
-    found = yield from search(model, log_probs, state, sought)
+    settings = BeamSettings(asked.max_tokens, asked.beams or 1, asked.n, asked.length_penalty, asked.stop)
+    hypotheses = yield from search(model, log_probs, state, settings)
     echoed = model.decode(ids) if asked.echo else ""
-    for index, hypothesis in zip(choices, found, strict=False):
+    for index, hypothesis in zip(choices, hypotheses, strict=False):
         usage.completion_tokens += hypothesis.tokens
         job.send(Choice(index, echoed + hypothesis.text, [], hypothesis.finish_reason))
     return None
 
 
 def with_boundary(ids: Sequence[int]) -> list[int]:
-    """What is read for a prompt: the boundary first, once."""
+    """The ids of a prompt with the boundary before them, once."""
     return list(ids) if ids and ids[0] == BOUNDARY else [BOUNDARY, *ids]
 
 
-def read_prompt(model: ServedModel, ids: Sequence[int]) -> Stretch:
-    """Read the boundary and a prompt: what comes next, (1, V), and the state."""
+def read_prompt(model: ServedModel, ids: Sequence[int]) -> PromptSteps:
+    """Read the boundary and a prompt; returns the log-probabilities of the next token (1, V) and the state."""
     engine, stream = model.engine, np.array(with_boundary(ids), np.int64)
     state = engine.start(1)
-    for begin in range(0, len(stream), CHUNK):
-        log_probs, state = engine.read(stream[begin : begin + CHUNK], state)
+    for begin in range(0, len(stream), CHUNK_TOKENS):
+        log_probs, state = engine.read(stream[begin : begin + CHUNK_TOKENS], state)
         yield
     return log_probs, state
 
 
 def score_prompt(
     model: ServedModel, ids: Sequence[int], listed: int
-) -> Generator[None, None, tuple[list[Scored], LogProbs]]:
-    """Every token of a prompt as the answer lists it, and what comes next, (1, V).
+) -> Generator[None, None, tuple[list[ScoredToken], LogProbs]]:
+    """Every token of a prompt as the answer lists it, and the log-probabilities of the next token (1, V).
 
-    An engine says only what comes after the last token, so the model itself is asked here.
+    This calls the model itself, because an engine returns log-probabilities after the last token only.
     """
     stream = torch.from_numpy(np.array(with_boundary(ids), np.int64)).to(device_of(model.run.model)).unsqueeze(0)
     state, offsets = model.run.model.initial_state(1), _offsets(model, ids)
-    given = len(ids) + 1 - stream.shape[1]  # 1: the boundary is part of the prompt, and nothing predicts it
-    found = [Scored(BOUNDARY, None, (), 0)] * given
-    for begin in range(0, stream.shape[1], SCORED_CHUNK):
+    has_boundary = len(ids) + 1 - stream.shape[1]  # 1 if the prompt has the boundary, which is never predicted
+    tokens = [ScoredToken(BOUNDARY, None, (), 0)] * has_boundary
+    for begin in range(0, stream.shape[1], SCORED_CHUNK_TOKENS):
         with reading(model.run.model):
-            chunk, state = model.run.model(stream[:, begin : begin + SCORED_CHUNK], state)
+            chunk, state = model.run.model(stream[:, begin : begin + SCORED_CHUNK_TOKENS], state)
         log_probs = chunk[0].cpu().numpy()  # (T, V)
-        targets = stream[0, begin + 1 : begin + SCORED_CHUNK + 1].tolist()
-        for row, token in enumerate(targets):
-            row_log_probs = log_probs[row]
-            offset = offsets[len(found)]
-            found.append(Scored(token, float(row_log_probs[token]), likeliest(row_log_probs, listed), offset))
+        targets = stream[0, begin + 1 : begin + SCORED_CHUNK_TOKENS + 1].tolist()
+        for row, token in zip(log_probs, targets, strict=False):
+            tokens.append(scored(token, row, listed, offsets[len(tokens)]))
         yield
-    return found, log_probs[-1:]
+    return tokens, log_probs[-1:]
 
 
 def _offsets(model: ServedModel, ids: Sequence[int]) -> list[int]:
-    """How many characters of the prompt come before the one in which each token begins; (N,)."""
+    """The number of characters of the prompt before the one in which each token begins; (N,)."""
     if not ids:
         return []
     first, _ = places(model.tokenizer, np.array(ids, np.int64))

@@ -1,14 +1,14 @@
-"""What a client is told when its request cannot be answered, in the shape that OpenAI's API gives it."""
+"""The error that a client receives, in the shape of OpenAI's API."""
 
 from collections.abc import Mapping
 from typing import Any
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-"""OpenAI's `type` of an error by its status; the others are of the request, or from 500 on of the server."""
+"""OpenAI's `type` of an error by its status; other errors are the request's, or from 500 on the server's."""
 
 
 class ApiError(Exception):
-    """A request that is refused: its HTTP status, a sentence, and the field that is at fault."""
+    """A refused request: a sentence, the field at fault, a code, and the HTTP status."""
 
     def __init__(
         self,

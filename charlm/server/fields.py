@@ -1,4 +1,4 @@
-"""A JSON object from a stranger, field by field: each is taken once, checked, and what nobody took is refused."""
+"""The JSON object of a request, field by field: each is taken once and checked, and unknown fields are refused."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,17 +6,17 @@ from typing import Any
 
 from charlm.server.errors import ApiError
 
-MAX_QUOTED = 60  # characters of a value that an error repeats
+MAX_QUOTED_CHARACTERS = 60  # of a value in an error message
 
 
 def parse_json(body: bytes) -> object:
-    """A request's body. Raises ApiError for what is not JSON; NaN and the infinities are not."""
+    """The body of a request. Raises ApiError if it is not JSON; NaN and Infinity are not."""
     try:
         return json.loads(body, parse_constant=_no_constant)
     except RecursionError:
         raise ApiError("the body is nested too deeply to be a request", code="invalid_json") from None
     except ValueError as problem:
-        raise ApiError(f"the body is not JSON: {str(problem)[:MAX_QUOTED]}", code="invalid_json") from None
+        raise ApiError(f"the body is not JSON: {str(problem)[:MAX_QUOTED_CHARACTERS]}", code="invalid_json") from None
 
 
 def _no_constant(name: str) -> object:
@@ -24,13 +24,13 @@ def _no_constant(name: str) -> object:
 
 
 def quoted(value: object) -> str:
-    """A value as an error repeats it; what a stranger has written may be long."""
+    """A value in an error message, shortened."""
     text = repr(value)
-    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED - 3]}..."
+    return text if len(text) <= MAX_QUOTED_CHARACTERS else f"{text[: MAX_QUOTED_CHARACTERS - 3]}..."
 
 
 class Fields:
-    """The fields of a request. `null` stands for a field that is not given."""
+    """The fields of a request. `null` is the same as a missing field."""
 
     def __init__(self, data: object) -> None:
         if not isinstance(data, Mapping):
@@ -42,7 +42,7 @@ class Fields:
         return self.left.pop(name, None)
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number from `low` to `high`."""
+        """An integer from `low` to `high`."""
         value = self.take(name)
         if value is None:
             return default
@@ -69,7 +69,7 @@ class Fields:
         return value
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A string; without a default it must be given."""
+        """A string; required if it has no default."""
         value = self.take(name)
         if value is None:
             if default is None:
@@ -80,20 +80,20 @@ class Fields:
         return value
 
     def members(self, name: str) -> "Fields":
-        """An object of its own, empty where it is not given."""
+        """A nested object, empty if it is missing."""
         value = self.take(name)
         if value is not None and type(value) is not dict:
             raise ApiError(f"{name} must be an object, not {quoted(value)}", param=name)
         return Fields(value or {})
 
     def must_be(self, name: str, accepted: Iterable[object]) -> None:
-        """A field that may be given, but only with a value that changes nothing."""
+        """A field that is accepted only with a value that changes nothing."""
         value = self.take(name)
-        if value is not None and not any(type(value) is type(one) and value == one for one in accepted):
+        if value is not None and not any(type(value) is type(other) and value == other for other in accepted):
             raise ApiError(f"{name} is not supported: leave it out", param=name, code="unsupported_field")
 
     def end(self, within: str = "") -> None:
-        """Nothing may be left over."""
+        """Raises ApiError if a field has not been taken."""
         for name in self.left:
             where = f"{within}.{name}" if within else name
             raise ApiError(

@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, what every response says, and what becomes of an error."""
+"""What every request passes: access checks, response headers, errors as JSON, and a record for the log."""
 
 import hmac
 import logging
@@ -15,10 +15,10 @@ from charlm.server.errors import ApiError
 from charlm.server.replies import json_response
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-OPEN_PATHS = ("/", "/health")
-OPEN_PREFIX = "/static/"
+PUBLIC_PATHS = ("/", "/health")  # that need no key
+PUBLIC_PREFIX = "/static/"
 CLIENT_GONE = 499
-"""The status in the log of a request whose client went away, as nginx has it."""
+"""The status in the log of a request whose client went away, as in nginx."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -33,7 +33,9 @@ log = logging.getLogger("charlm.server")
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask: any client with `key`, if there is one; by these Host headers; pages of these other origins."""
+    """Which requests are answered: those with `key`, if there is one, one of these Host headers, and an origin of
+    these or none.
+    """
 
     key: str | None = None
     hosts: frozenset[str] | None = LOOPBACK  # None: any
@@ -49,12 +51,12 @@ class Access:
                 status=403,
             )
         origin = headers.get("origin")
-        same = origin is not None and urlsplit_netloc(origin) == headers.get("host", "")
+        same = origin is not None and _host_of_origin(origin) == headers.get("host", "")
         if origin is not None and not same and origin not in self.origins and "*" not in self.origins:
             raise ApiError(
                 "pages of other origins may not ask; `allow_origin` lets one", code="origin_not_allowed", status=403
             )
-        if self.key is not None and not (path in OPEN_PATHS or path.startswith(OPEN_PREFIX)):
+        if self.key is not None and not (path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX)):
             self._check_key(headers.get("authorization", ""))
 
     def _check_key(self, given: str) -> None:
@@ -75,8 +77,8 @@ def _host(header: str) -> str:
     return name.removeprefix("[").removesuffix("]").lower()
 
 
-def urlsplit_netloc(origin: str) -> str:
-    """Host and port of an origin; "" for what is none."""
+def _host_of_origin(origin: str) -> str:
+    """The host and port of an origin; "" if it is malformed."""
     try:
         return urlsplit(origin).netloc
     except ValueError:
@@ -84,7 +86,7 @@ def urlsplit_netloc(origin: str) -> str:
 
 
 @dataclass
-class Record:
+class RequestRecord:
     """What is logged of a request."""
 
     client: str
@@ -102,21 +104,21 @@ class Record:
 
 @dataclass
 class Guard:
-    """The outermost application: checks access, adds headers, shapes errors, and reports every request."""
+    """The outermost application: checks access, adds headers, turns errors into JSON, and reports every request."""
 
     app: ASGIApp
     access: Access
-    on_request: Callable[[Record], None]
+    on_request: Callable[[RequestRecord], None]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection's request, or the server's start and end."""
+        """Handle a request, or the start and end of the server."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         client = scope["client"][0] if scope.get("client") else ""
-        record = Record(client, scope["method"], scope["path"])
-        scope["record"], begun = record, time.perf_counter()
-        scope["app"] = self.app  # by which routes know that an HTTPException of theirs is seen to
+        record = RequestRecord(client, scope["method"], scope["path"])
+        scope["record"], started_at = record, time.perf_counter()
+        scope["app"] = self.app  # so that starlette's routes raise HTTPException instead of answering it
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -130,12 +132,12 @@ class Guard:
             await self._answer(scope, receive, send_guarded, record)
         finally:
             record.status = record.status or CLIENT_GONE
-            record.seconds = time.perf_counter() - begun
+            record.seconds = time.perf_counter() - started_at
             endpoint = scope.get("endpoint")
             record.route = "none" if endpoint is None else getattr(endpoint, "__name__", "file")
             self.on_request(record)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, record: Record) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord) -> None:
         try:
             self.access.check(scope["path"], Headers(scope=scope))
             await self.app(scope, receive, send)
@@ -155,5 +157,5 @@ class Guard:
             await json_response(error.to_json(), error.status, error.headers)(scope, receive, send)
 
 
-class ClientGone(Exception):  # noqa: N818 - nothing went wrong here
-    """Nobody waits for the answer any more."""
+class ClientGone(Exception):  # noqa: N818 - not an error of the server
+    """The client has closed the connection before its answer."""

@@ -1,4 +1,4 @@
-"""OpenAI's completions and chat completions as values: what is asked for, and tokens to JSON. Pure functions.
+"""OpenAI's completions and chat completions as values: requests, and responses to JSON. Pure functions.
 
 Shapes of responses: https://platform.openai.com/docs/api-reference/completions and …/chat.
 """
@@ -33,37 +33,37 @@ class Completion:
     include_usage: bool = False
 
 
-class Scored(NamedTuple):
-    """One token of an answer or an echoed prompt."""
+class ScoredToken(NamedTuple):
+    """One token of an answer or of an echoed prompt."""
 
     id: int
-    log_prob: float | None  # natural logarithm; None of what nothing was predicted for
-    top: Sequence[tuple[int, float]]  # the likeliest ids there, likeliest first
-    offset: int  # characters of prompt and answer before the one in which it begins
+    log_prob: float | None  # natural logarithm; None for the boundary, which is never predicted
+    top: Sequence[tuple[int, float]]  # the likeliest ids in its place with their log-probabilities, likeliest first
+    offset: int  # the number of characters of prompt and answer before the one in which it begins
 
 
 @dataclass
 class Choice:
-    """One text of an answer, as far as it has been written."""
+    """One text of an answer, or what a step adds to it."""
 
     index: int
     text: str = ""
-    scored: list[Scored] = field(default_factory=list)
+    scored: list[ScoredToken] = field(default_factory=list)
     finish_reason: str | None = None
 
     def add(self, more: "Choice") -> None:
-        """What comes next of the same text."""
+        """Append the next part of the same text."""
         self.text += more.text
         self.scored += more.scored
         self.finish_reason = more.finish_reason or self.finish_reason
 
 
 def merged(parts: Iterable[Choice]) -> list[Choice]:
-    """What several steps add to each choice, as one part a choice."""
-    found: dict[int, Choice] = {}
+    """The parts that several steps have added, joined to one part a choice."""
+    choices: dict[int, Choice] = {}
     for part in parts:
-        found.setdefault(part.index, Choice(part.index)).add(part)
-    return list(found.values())
+        choices.setdefault(part.index, Choice(part.index)).add(part)
+    return list(choices.values())
 
 
 @dataclass
@@ -83,8 +83,8 @@ class Usage:
         }
 
 
-def log_probs_json(scored: Iterable[Scored], names: Sequence[str]) -> Json:
-    """`logprobs` of a choice; `names` spell each id. Of two ids spelled alike the likelier is listed."""
+def log_probs_json(scored: Iterable[ScoredToken], names: Sequence[str]) -> Json:
+    """`logprobs` of a choice; `names` spell each id. Of two ids that are spelled the same the likelier is listed."""
     tokens, log_probs, tops, offsets = list[str](), list[float | None](), list[Json | None](), list[int]()
     for token in scored:
         tokens.append(names[token.id])
@@ -101,7 +101,7 @@ def log_probs_json(scored: Iterable[Scored], names: Sequence[str]) -> Json:
 
 @dataclass(frozen=True)
 class Header:
-    """What all parts of one answer have in common."""
+    """The fields that all parts of one answer have in common."""
 
     id: str
     created: int
@@ -124,7 +124,7 @@ class Header:
 
 
 def completion_choice(choice: Choice, header: Header) -> Json:
-    """A choice, or what a part of a stream adds to it."""
+    """A choice, or a part of it in a stream."""
     return {
         "index": choice.index,
         "text": choice.text,
@@ -140,6 +140,6 @@ def chat_choice(choice: Choice, _header: Header) -> Json:
 
 
 def chat_part(choice: Choice, _header: Header) -> Json:
-    """What a part of a stream adds to a choice of a chat."""
+    """A part of a choice of a chat in a stream."""
     delta = {"role": "assistant", "content": choice.text} if choice.text else {}
     return {"index": choice.index, "delta": delta, "finish_reason": choice.finish_reason, "logprobs": None}

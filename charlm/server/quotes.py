@@ -1,4 +1,4 @@
-"""What a text has word for word from the text that a model learned from."""
+"""POST /api/quotes: the passages of a text that occur word for word in a model's training text."""
 
 import threading
 from collections.abc import Iterator
@@ -10,46 +10,45 @@ from charlm.errors import CharlmError
 from charlm.server.errors import ApiError
 from charlm.server.library import ServedModel
 
-SHORTEST = 32
-"""Characters of a passage that counts as quoted."""
-BLOCK = SHORTEST // 2
-"""Every quotation of SHORTEST characters holds a block that begins at a multiple of this."""
-MAX_PLACES = 256
-"""Places of a block in the training text that are looked at."""
-MAX_CHARACTERS = 1 << 26
-"""Of a training text that is searched."""
-KEPT = 2
-"""Training texts in memory."""
+MIN_QUOTE_CHARACTERS = 32
+"""The length from which on a passage counts as quoted."""
+BLOCK_CHARACTERS = MIN_QUOTE_CHARACTERS // 2
+"""Every passage of MIN_QUOTE_CHARACTERS contains a block that begins at a multiple of this."""
+MAX_OCCURRENCES = 256
+"""Occurrences of a block in the training text that are tried."""
+MAX_TRAINING_CHARACTERS = 1 << 26
+"""The length of the longest training text that is searched."""
+MAX_CACHED_TEXTS = 2
 
 
 @dataclass(frozen=True)
 class Quotation:
-    """A passage of a text, from character to character, and the line of the training text where it begins."""
+    """A passage of a text, from character `begin` to `end`, and the line of the training text where it begins."""
 
     begin: int
     end: int
-    line: int
-    source: str  # that line
+    line: int  # its number, from 1
+    source: str  # its text
 
 
-class Sources:
-    """The training texts of models. Safe to ask from several threads."""
+class TrainingTexts:
+    """The training texts of models. Thread-safe."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
-        self._reading = threading.Lock()
+        self._lock = threading.Lock()
 
     def quotations(self, model: ServedModel, text: str) -> list[Quotation]:
-        """What of the text stands in the model's training text. Raises ApiError where that cannot be read again."""
-        return list(quotations(text, self._training(model)))
+        """The passages that occur in the model's training text. Raises ApiError if that cannot be read again."""
+        return list(quotations(text, self._text_of(model)))
 
-    def _training(self, model: ServedModel) -> str:
+    def _text_of(self, model: ServedModel) -> str:
         described = model.run.history.corpus or {}
         key = str(described.get("sha256"))
-        with self._reading:
+        with self._lock:
             if key not in self._texts:
                 self._texts[key] = _read(described)
-                while len(self._texts) > KEPT:
+                while len(self._texts) > MAX_CACHED_TEXTS:
                     del self._texts[next(iter(self._texts))]
             return self._texts[key]
 
@@ -57,7 +56,7 @@ class Sources:
 def _read(described: object) -> str:
     try:
         training = reopen(described).learned.training
-        if training.characters > MAX_CHARACTERS:
+        if training.characters > MAX_TRAINING_CHARACTERS:
             raise ApiError("the training text is too long to be searched", code="no_training_text", status=404)
         return "".join(training.chunks())
     except (CharlmError, OSError):
@@ -67,26 +66,37 @@ def _read(described: object) -> str:
 
 
 def quotations(text: str, training: str) -> Iterator[Quotation]:
-    """The passages of at least SHORTEST characters that stand in both, in order, none overlapping."""
-    done = 0
-    for block in range(0, len(text) - BLOCK + 1, BLOCK):
-        if block < done or (found := training.find(text[block : block + BLOCK])) < 0:
+    """The longest passages of at least MIN_QUOTE_CHARACTERS that occur in both, in order, none overlapping."""
+    end = 0  # of the last passage
+    for block in range(0, len(text) - BLOCK_CHARACTERS + 1, BLOCK_CHARACTERS):
+        if block < end:
             continue
-        best, tried = (0, 0, 0), 0  # length, where it begins in the text, and in the training text
-        while found >= 0 and tried < MAX_PLACES:
-            before = _shared(text[done:block][::-1], training[max(0, found - block + done) : found][::-1])
-            after = _shared(text[block:], training[found : found + len(text) - block])
-            best = max(best, (before + after, block - before, found - before), key=itemgetter(0))
-            found, tried = training.find(text[block : block + BLOCK], found + 1), tried + 1
-        length, begin, place = best
-        if length >= SHORTEST:
-            done = begin + length
-            first = training.rfind("\n", 0, place) + 1
-            last = training.find("\n", place)
-            line = training[first : last if last >= 0 else None]
-            yield Quotation(begin, done, training.count("\n", 0, place) + 1, line)
+        matches = (_match(text, training, end, block, place) for place in _occurrences(text, training, block))
+        length, begin, place = max(matches, key=itemgetter(0), default=(0, 0, 0))
+        if length >= MIN_QUOTE_CHARACTERS:
+            end = begin + length
+            line_begin, line_end = training.rfind("\n", 0, place) + 1, training.find("\n", place)
+            line = training[line_begin : line_end if line_end >= 0 else None]
+            yield Quotation(begin, end, training.count("\n", 0, place) + 1, line)
 
 
-def _shared(a: str, b: str) -> int:
-    """How many characters two strings begin with that are the same."""
+def _occurrences(text: str, training: str, block: int) -> Iterator[int]:
+    """The first MAX_OCCURRENCES places in the training text of the block that begins at `block` in the text."""
+    place = -1
+    for _ in range(MAX_OCCURRENCES):
+        place = training.find(text[block : block + BLOCK_CHARACTERS], place + 1)
+        if place < 0:
+            return
+        yield place
+
+
+def _match(text: str, training: str, first: int, block: int, place: int) -> tuple[int, int, int]:
+    """The longest match around a block, from `first` on: its length, and where it begins in both texts."""
+    before = _common_prefix(text[first:block][::-1], training[max(0, place - block + first) : place][::-1])
+    after = _common_prefix(text[block:], training[place : place + len(text) - block])
+    return before + after, block - before, place - before
+
+
+def _common_prefix(a: str, b: str) -> int:
+    """The length of the longest common prefix of two strings."""
     return next((n for n, pair in enumerate(zip(a, b, strict=False)) if pair[0] != pair[1]), min(len(a), len(b)))

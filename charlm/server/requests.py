@@ -1,4 +1,4 @@
-"""The bodies of OpenAI's requests, as settings. Whatever cannot be heeded is refused by the name of its field.
+"""The bodies of OpenAI's requests as settings. A field that has no effect here is refused by name.
 
 https://platform.openai.com/docs/api-reference/completions/create and …/chat/create
 """
@@ -15,9 +15,9 @@ from charlm.server.openai import Completion, Json, Prompt
 
 MAX_LOG_PROBS = 20
 MAX_BEAMS = 64
-MAX_CHAT_TOKENS = 512
-SEEDS = (-(2**63), 2**63 - 1)
-NEUTRAL: Mapping[str, tuple[object, ...]] = {  # fields that clients send, and the values that ask for nothing
+DEFAULT_CHAT_TOKENS = 512
+SEED_RANGE = (-(2**63), 2**63 - 1)
+NEUTRAL: Mapping[str, tuple[object, ...]] = {  # fields that clients send, and their values that ask for nothing
     "frequency_penalty": (0, 0.0),
     "presence_penalty": (0, 0.0),
     "logit_bias": ({},),
@@ -39,7 +39,7 @@ NEUTRAL_IN_CHAT: Mapping[str, tuple[object, ...]] = {
 
 
 def parse_completion(data: object, limits: Limits) -> Completion:
-    """The body of a request for /v1/completions. Raises ApiError that names the field at fault."""
+    """Parse the body of a request for /v1/completions. Raises ApiError that names the field at fault."""
     fields = Fields(data)
     model, prompts = fields.text("model"), _prompts(fields.take("prompt"), limits)
     n = fields.integer("n", 1, 1, limits.max_streams)
@@ -69,25 +69,26 @@ def parse_completion(data: object, limits: Limits) -> Completion:
 
 
 def parse_chat(data: object, limits: Limits) -> Completion:
-    """The body of a request for /v1/chat/completions: what was said, a line each, is the prompt of the next line."""
+    """Parse the body of a request for /v1/chat/completions: each message is a line of the prompt."""
     fields = Fields(data)
-    model, said = fields.text("model"), _messages(fields.take("messages"))
+    model, lines = fields.text("model"), _messages(fields.take("messages"))
     for name, values in NEUTRAL_IN_CHAT.items():
         fields.must_be(name, values)
-    longest = fields.integer("max_tokens", MAX_CHAT_TOKENS, 1, limits.new_tokens)
-    longest = fields.integer("max_completion_tokens", longest, 1, limits.new_tokens)
+    max_tokens = fields.integer("max_tokens", DEFAULT_CHAT_TOKENS, 1, limits.new_tokens)
+    max_tokens = fields.integer("max_completion_tokens", max_tokens, 1, limits.new_tokens)
     n = fields.integer("n", 1, 1, limits.max_streams)
-    if n * longest > limits.new_tokens:
+    if n * max_tokens > limits.new_tokens:
         raise ApiError(f"n x max_tokens must be at most {limits.new_tokens}", param="max_tokens")
     shared = _shared(fields, limits)
     shared["stop"] = ("\n", *shared["stop"])
     fields.end()
-    return Completion(model=model, prompts=("".join(f"{line}\n" for line in said),), max_tokens=longest, n=n, **shared)
+    prompt = "".join(f"{line}\n" for line in lines)
+    return Completion(model=model, prompts=(prompt,), max_tokens=max_tokens, n=n, **shared)
 
 
 def _shared(fields: Fields, limits: Limits) -> Json:
     """The settings that completions and chat have in common."""
-    fields.text("user", "")  # who asks, says the client; nothing is done with it
+    fields.text("user", "")  # has no effect
     stream = fields.boolean("stream")
     if not stream and "stream_options" in fields.left:
         raise ApiError("stream_options goes with stream: true", param="stream_options")
@@ -95,7 +96,7 @@ def _shared(fields: Fields, limits: Limits) -> Json:
     include_usage = options.boolean("include_usage")
     options.boolean("include_obfuscation")
     options.end("stream_options")
-    seed = fields.integer("seed", 0, *SEEDS) if "seed" in fields.left else None
+    seed = fields.integer("seed", 0, *SEED_RANGE) if "seed" in fields.left else None
     return {
         "stop": _stop(fields.take("stop"), limits),
         "seed": seed,
@@ -106,7 +107,7 @@ def _shared(fields: Fields, limits: Limits) -> Json:
 
 
 def parse_sampling(fields: Fields) -> Sampling:
-    """temperature, top_p, top_k and min_p, each refused as `Sampling` refuses it."""
+    """Parse temperature, top_p, top_k and min_p, with the bounds of `Sampling`."""
     given: Json = {}
     for name in Sampling.names():
         value = fields.take(name)
@@ -137,7 +138,7 @@ def _beams(fields: Fields, n: int) -> Json:
 
 
 def _prompts(value: object, limits: Limits) -> tuple[Prompt, ...]:
-    """A string, a list of strings, the ids of one prompt, or a list of those. Without a prompt a text begins."""
+    """Parse a string, a list of strings, the ids of one prompt, or a list of those; the default is an empty prompt."""
     if value is None:
         return ("",)
     if isinstance(value, str):
@@ -171,10 +172,10 @@ def _stop(value: object, limits: Limits) -> tuple[str, ...]:
 
 
 def _messages(value: object) -> list[str]:
-    """What was said, in order, whoever said it."""
+    """The texts of the messages in order, whatever their roles."""
     if not isinstance(value, list) or not value:
         raise ApiError("messages must be a list of messages, at least one", param="messages")
-    said = []
+    texts = []
     for number, message in enumerate(value):
         where = f"messages[{number}]"
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
@@ -183,8 +184,8 @@ def _messages(value: object) -> list[str]:
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if not isinstance(parts, list) or not all(map(_is_text, parts)):
             raise ApiError(f"{where}.content must be text", param=f"{where}.content")
-        said.append("".join(part["text"] for part in parts))
-    return said
+        texts.append("".join(part["text"] for part in parts))
+    return texts
 
 
 def _is_text(part: object) -> bool:

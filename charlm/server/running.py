@@ -1,4 +1,4 @@
-"""The server as a process: its socket, its signals, and how patient it is with connections."""
+"""The server as a process: its socket, its signals, and the timeouts of connections."""
 
 import asyncio
 import os
@@ -11,48 +11,49 @@ from typing import Any
 
 import h11
 import uvicorn
+from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from charlm.errors import CharlmError
 from charlm.server.app import create_app
 from charlm.server.errors import ApiError
-from charlm.server.guard import Access, Record
+from charlm.server.guard import Access, RequestRecord
 from charlm.server.replies import to_bytes
 from charlm.server.service import Service
 
 HEADER_SECONDS = 4.0
-"""How long a connection may take to send its first request's headers."""
+"""The time in which a connection must send the headers of its first request."""
 KEEP_ALIVE_SECONDS = 30
-SWITCH_SECONDS = 0.0005
-"""After which the thread that computes lets the event loop have the interpreter. With Python's 5 ms each small write to
-a socket can cost that much."""
-BACKLOG = 2048
-STOPPING_SECONDS = 0.5
-"""After Ctrl-C, for the responses that say so."""
+SWITCH_INTERVAL_SECONDS = 0.0005
+"""The interval at which the computing thread hands the interpreter to the event loop. With Python's default of 5 ms,
+each small write to a socket can take that long."""
+MAX_PENDING_CONNECTIONS = 2048
+INTERRUPT_GRACE_SECONDS = 0.5
+"""The time after Ctrl-C for the responses that report it."""
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 that answers what is no HTTP in the API's shape, and closes connections that send nothing."""
+    """HTTP/1.1 that answers malformed requests with the API's errors, and closes connections that send nothing."""
 
-    _impatience: asyncio.TimerHandle | None = None
+    _header_timeout: asyncio.TimerHandle | None = None
 
+    @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a request, but not for ever."""
         super().connection_made(transport)
-        self._impatience = self.loop.call_later(HEADER_SECONDS, self._close_if_silent)
+        self._header_timeout = self.loop.call_later(HEADER_SECONDS, self._close_if_silent)
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
         super().connection_lost(exc)
-        if self._impatience is not None:
-            self._impatience.cancel()
+        if self._header_timeout is not None:
+            self._header_timeout.cancel()
 
     def _close_if_silent(self) -> None:
         if self.cycle is None:
             self.transport.close()
 
+    @override
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, and close."""
         body = to_bytes(ApiError(msg, code="invalid_http").to_json())
         headers = [
             ("content-type", "application/json"), ("connection", "close"), ("content-length", str(len(body))),
@@ -63,24 +64,24 @@ class Protocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """SIGTERM lets requests finish for `grace` seconds; SIGINT fails them at once."""
+    """After SIGTERM, requests may finish within `grace` seconds; SIGINT ends them at once."""
 
     def __init__(self, config: uvicorn.Config, service: Service, grace: float, on_start: Callable[[], None]) -> None:
         super().__init__(config)
         self.service, self.grace, self.on_start = service, grace, on_start
         self.signal = 0
 
+    @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
         await super().startup(sockets)
         if self.started:
             self.on_start()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """What to do when a signal comes."""
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.should_exit, self.signal = True, self.signal or sig
-        patience: Any = self.grace if sig == signal.SIGTERM else STOPPING_SECONDS
-        self.config.timeout_graceful_shutdown = patience
+        seconds: Any = self.grace if sig == signal.SIGTERM else INTERRUPT_GRACE_SECONDS
+        self.config.timeout_graceful_shutdown = seconds
         if sig == signal.SIGTERM:
             self.service.drain()
         else:
@@ -88,10 +89,10 @@ class Server(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """Listen there. Raises CharlmError for an address that cannot be had.
+    """Listen on an address. Raises CharlmError if that is not possible.
 
-    The socket says that it speaks TCP (`socket.create_server` leaves that open): only then asyncio sets TCP_NODELAY on
-    its connections, without which every answer waits 40 ms for the acknowledgement of its headers.
+    The protocol of the socket is IPPROTO_TCP (`socket.create_server` leaves it 0): only then asyncio sets TCP_NODELAY
+    on its connections, without which every answer waits 40 ms for the acknowledgement of its headers.
     """
     listening = None
     try:
@@ -100,7 +101,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         if os.name == "posix":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(BACKLOG)
+        listening.listen(MAX_PENDING_CONNECTIONS)
         return listening
     except (OSError, OverflowError) as problem:
         if listening is not None:
@@ -115,9 +116,9 @@ def make_server(
     *,
     grace: float = 0.0,
     on_start: Callable[[], None] = lambda: None,
-    on_request: Callable[[Record], None] = lambda _: None,
+    on_request: Callable[[RequestRecord], None] = lambda _: None,
 ) -> Server:
-    """A server that has not begun to listen."""
+    """A server that does not listen yet."""
     config = uvicorn.Config(
         create_app(service, access, on_request),
         http=Protocol,
@@ -127,14 +128,14 @@ def make_server(
         log_level="critical",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # or any client could say that it is another
+        proxy_headers=False,  # with which any client could pretend to be another
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     return Server(config, service, grace, on_start)
 
 
 def run(server: Server, listening: socket.socket) -> int:
-    """Serve until a signal asks for an end; returns its number. For a process that does nothing else."""
-    sys.setswitchinterval(SWITCH_SECONDS)
+    """Serve until a signal comes; returns its number. For a process that does nothing else."""
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     asyncio.run(server.serve(sockets=[listening]))
     return server.signal

@@ -1,4 +1,4 @@
-"""Beam search a step at a time between other work: for answers, and to be watched."""
+"""Beam search in steps, so that other requests have their turn in between."""
 
 from collections.abc import Callable, Generator
 
@@ -15,12 +15,15 @@ def search(
     sought: BeamSettings,
     on_step: Callable[[list[Node]], None] = lambda _: None,
 ) -> Generator[None, None, list[Hypothesis]]:
-    """The best texts found, best first, given what comes next (1, V); yields after each step and tells its nodes."""
+    """The best texts, best first, given the log-probabilities of the next token (1, V). Yields after each step.
+
+    `on_step` receives the nodes that a step adds to the tree.
+    """
     steps = beam_steps(model.engine, model.tokenizer, model.allowed, log_probs, state, sought)
     while True:
         try:
             on_step(next(steps))
         except StopIteration as done:
-            found: list[Hypothesis] = done.value
-            return found
+            hypotheses: list[Hypothesis] = done.value
+            return hypotheses
         yield

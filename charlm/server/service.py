@@ -1,4 +1,4 @@
-"""Between the routes, which wait in an event loop, and the scheduler's thread, which computes."""
+"""The connection between the routes, which run in the event loop, and the scheduler, which runs in a thread."""
 
 import asyncio
 import time
@@ -11,21 +11,21 @@ from starlette.requests import ClientDisconnect, Request
 
 from charlm.server.errors import ApiError
 from charlm.server.fields import parse_json
-from charlm.server.guard import ClientGone, Record
+from charlm.server.guard import ClientGone, RequestRecord
 from charlm.server.library import Library, ServedModel
 from charlm.server.limits import Limits
-from charlm.server.scheduler import Finished, Job, Scheduler, Work
+from charlm.server.scheduler import Finished, Job, Scheduler, Task
 
-LARGE = 1 << 16
-"""Bytes of a body that is parsed, and its prompt cut into tokens, beside the event loop."""
+LARGE_BODY_BYTES = 1 << 16
+"""From this size on, a body is parsed and its prompts are tokenized in another thread than the event loop's."""
 
-Planned = Callable[[Job], Iterable[Work]]
-Parcel = tuple[int, list[Any]] | None
-"""The number of a job and its events; None: the client has gone."""
+TaskMaker = Callable[[Job], Iterable[Task]]
+Delivery = tuple[int, list[Any]] | None
+"""The number of a job and its events; None if the client has gone."""
 
 
 class Service:
-    """Models, and one scheduler for as long as the server runs."""
+    """The models, and the scheduler while the server runs."""
 
     def __init__(self, library: Library, limits: Limits) -> None:
         self.library, self.limits = library, limits
@@ -34,33 +34,33 @@ class Service:
 
     @property
     def scheduler(self) -> Scheduler:
-        """The one that runs."""
+        """The running scheduler."""
         assert self._scheduler is not None, "the server has not started"
         return self._scheduler
 
     def start(self) -> None:
-        """Begin to compute; events are delivered in the running event loop."""
+        """Start the scheduler, which delivers events in the running event loop."""
         loop = asyncio.get_running_loop()
 
-        def hand_out(parcels: list[tuple[Job, list[Any]]]) -> None:
-            for job, events in parcels:
+        def deliver(deliveries: list[tuple[Job, list[Any]]]) -> None:
+            for job, events in deliveries:
                 job.receive(events)
 
-        self._scheduler = Scheduler(self.limits, lambda parcels: _call(loop, hand_out, parcels))
+        self._scheduler = Scheduler(self.limits, lambda deliveries: _call(loop, deliver, deliveries))
 
     def close(self) -> None:
-        """End; what is being computed fails."""
+        """Stop, and wait for the scheduler to end."""
         if self._scheduler is not None:
             self._scheduler.close()
         self._loader.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
-        """Fail what is being computed, now."""
+        """End all requests with an error."""
         if self._scheduler is not None:
             self._scheduler.stop()
 
     def drain(self) -> None:
-        """Refuse what is new; what has been taken in goes on."""
+        """Refuse new requests; those that were accepted go on."""
         if self._scheduler is not None:
             self._scheduler.drain()
 
@@ -80,48 +80,48 @@ class Service:
         except ClientDisconnect:
             raise ClientGone from None
         content = bytes(body)
-        return parse_json(content) if len(content) < LARGE else await asyncio.to_thread(parse_json, content)
+        return parse_json(content) if len(content) < LARGE_BODY_BYTES else await asyncio.to_thread(parse_json, content)
 
     async def model(self, name: str) -> ServedModel:
-        """A model, loaded beside the event loop if it is not loaded."""
+        """A model, loaded in another thread if it is not loaded yet."""
         loop = asyncio.get_running_loop()
         if (model := self.library.loaded(name)) is not None:
             return model
         return await loop.run_in_executor(self._loader, self.library.load, name)
 
-    async def events(self, request: Request, model: ServedModel, planned: Planned) -> AsyncIterator[list[Any]]:
-        """What the scheduler sends for a request, a list a round. Raises the ApiError that ends it."""
-        async for _, events in self.events_of_several(request, [(model, planned)]):
+    async def events(self, request: Request, model: ServedModel, make_tasks: TaskMaker) -> AsyncIterator[list[Any]]:
+        """The events of a request, in lists as they come. Raises the ApiError that ends it."""
+        async for _, events in self.events_of_several(request, [(model, make_tasks)]):
             if isinstance(events[-1], Finished) and (error := events.pop().error) is not None:
                 raise error
             yield events
 
     async def events_of_several(
-        self, request: Request, plans: Sequence[tuple[ServedModel, Planned]]
+        self, request: Request, requested: Sequence[tuple[ServedModel, TaskMaker]]
     ) -> AsyncIterator[tuple[int, list[Any]]]:
-        """The same of several models at once: whose events, and they; the last of each is a Finished.
+        """The events of a request to several models, each list with the number of its model; its last is a Finished.
 
-        Their work is dropped when the client goes away.
+        When the client goes away, the work is cancelled.
         """
-        record: Record = request.scope["record"]
-        record.model, begun = ", ".join(model.name for model, _ in plans), time.perf_counter()
-        inbox = asyncio.Queue[Parcel]()
-        jobs = [self._job(model, record.client, number, inbox) for number, (model, _) in enumerate(plans)]
-        small = int(request.headers.get("content-length", LARGE)) < LARGE
-        works = [
-            planned(job) if small else await asyncio.to_thread(planned, job)
-            for job, (_, planned) in zip(jobs, plans, strict=True)
+        record: RequestRecord = request.scope["record"]
+        record.model, started_at = ", ".join(model.name for model, _ in requested), time.perf_counter()
+        inbox = asyncio.Queue[Delivery]()
+        jobs = [self._job(model, record.client, number, inbox) for number, (model, _) in enumerate(requested)]
+        is_small = int(request.headers.get("content-length", LARGE_BODY_BYTES)) < LARGE_BODY_BYTES
+        tasks = [
+            make_tasks(job) if is_small else await asyncio.to_thread(make_tasks, job)
+            for job, (_, make_tasks) in zip(jobs, requested, strict=True)
         ]
-        watcher, left = asyncio.create_task(_tell_when_gone(request, inbox)), len(jobs)
+        watcher, unfinished = asyncio.create_task(_watch_for_disconnect(request, inbox)), len(jobs)
         try:
-            for job, work in zip(jobs, works, strict=True):
-                self.scheduler.submit(job, work)
-            while left:
-                for number, events in (await _all_there_is(inbox)).items():
+            for job, of_job in zip(jobs, tasks, strict=True):
+                self.scheduler.submit(job, of_job)
+            while unfinished:
+                for number, events in (await _next_events(inbox)).items():
                     if record.first_token_seconds is None:
-                        record.first_token_seconds = time.perf_counter() - begun
+                        record.first_token_seconds = time.perf_counter() - started_at
                     if isinstance(finished := events[-1], Finished):
-                        left -= 1
+                        unfinished -= 1
                         record.error = finished.error.message if finished.error else record.error
                     yield number, events
         finally:
@@ -130,34 +130,34 @@ class Service:
                 self.scheduler.cancel(job)
 
     @staticmethod
-    def _job(model: ServedModel, client: str, number: int, inbox: asyncio.Queue[Parcel]) -> Job:
+    def _job(model: ServedModel, client: str, number: int, inbox: asyncio.Queue[Delivery]) -> Job:
         return Job(model, client, lambda events: inbox.put_nowait((number, events)))
 
 
-async def _all_there_is(inbox: asyncio.Queue[Parcel]) -> dict[int, list[Any]]:
-    """The events that have come since the last time, at least one, by the number of their job.
+async def _next_events(inbox: asyncio.Queue[Delivery]) -> dict[int, list[Any]]:
+    """All events that have been delivered since the last call, at least one, by the number of their job.
 
-    Where the scheduler is faster than the network, several steps are sent together. Raises ClientGone.
+    If the scheduler is faster than the network, several steps are sent together. Raises ClientGone.
     """
-    found: dict[int, list[Any]] = {}
-    parcel = await inbox.get()
+    by_job: dict[int, list[Any]] = {}
+    delivery = await inbox.get()
     while True:
-        if parcel is None:
+        if delivery is None:
             raise ClientGone
-        found.setdefault(parcel[0], []).extend(parcel[1])
+        by_job.setdefault(delivery[0], []).extend(delivery[1])
         if inbox.empty():
-            return found
-        parcel = inbox.get_nowait()
+            return by_job
+        delivery = inbox.get_nowait()
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[Any], None], argument: Any) -> None:
     try:
         loop.call_soon_threadsafe(function, argument)
-    except RuntimeError:  # the loop has closed: nobody is left to receive anything
+    except RuntimeError:  # the loop has closed, and with it all connections
         return
 
 
-async def _tell_when_gone(request: Request, inbox: asyncio.Queue[Parcel]) -> None:
+async def _watch_for_disconnect(request: Request, inbox: asyncio.Queue[Delivery]) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     inbox.put_nowait(None)

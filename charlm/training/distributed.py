@@ -19,7 +19,7 @@ from charlm.models import State
 
 MAX_SILENCE = timedelta(minutes=30)
 """A rank that is alive may keep the others waiting so long, as rank 0 does while it counts the n-grams of a mixture.
-One that has died is noticed at once, by its closed connections."""
+One that dies after all have met is noticed at once, by its closed connections."""
 
 
 class RankLost(CharlmError):  # noqa: N818 - what happened

@@ -24,13 +24,7 @@ from charlm.training.settings import TrainingConfig
 from charlm.training.state import Counters, load_random_state, load_tensors, state_tensors
 from charlm.training.step import OptimizerStep, not_finite
 from charlm.training.streams import Ids, Streams
-from charlm.training.validation import (
-    MIN_VALIDATED_TOKENS,
-    VALIDATION_STREAMS,
-    VALIDATION_TOKENS,
-    VALIDATIONS_PER_RUN,
-    Validation,
-)
+from charlm.training.validation import Validation
 
 REPORT_SECONDS = 0.25
 UNKNOWN_STEPS = 10**9  # while a budget of time is not yet measured: the schedule is at its beginning
@@ -151,20 +145,10 @@ class Trainer:
         if self.pace.measurement_due():
             per_step, validating = self.pace.seconds_per_step(), 0.0
             if not self.counters.measured and self.counters.joined is None:  # no validation has been made yet
-                validating = self.pace.allot_validations(self._estimated_validation_seconds(observer))
+                validating = self.pace.allot_validations(self.validation.estimated_seconds(observer))
             self.pace.fit_steps(per_step, validating)
         elif self.pace.late():
             self.pace.shorten()
-
-    def _estimated_validation_seconds(self, observer: TrainingObserver) -> float:
-        """What all full validations of a run take, by a short one."""
-        begin = time.monotonic()
-        self.validation.loss(MIN_VALIDATED_TOKENS)
-        full = (time.monotonic() - begin) * VALIDATION_TOKENS / VALIDATION_STREAMS / MIN_VALIDATED_TOKENS
-        begin = time.monotonic()
-        observer.on_validation(self.step.network)
-        (seconds,) = self.world.of_main(full + time.monotonic() - begin)
-        return (VALIDATIONS_PER_RUN + 1) * seconds
 
     def _validate(self, observer: TrainingObserver) -> Progress:
         self.step.align()

@@ -7,7 +7,8 @@ from typing import Any
 
 from charlm.config import Settings
 from charlm.errors import UsageError
-from charlm.models import ALL_ARCHITECTURES
+from charlm.models import ALL_ARCHITECTURES, MixtureConfig
+from charlm.models.contexts import SECONDS_PER_TOKEN, Contexts
 from charlm.training.budget import Budget
 from charlm.training.mixture import learner
 from charlm.training.optimizers import DECAYS
@@ -23,7 +24,8 @@ def model_config(
     """The architecture's Config for a size, with the options that were given on top of it.
 
     Dropout goes by how long the text is and how often it will be read: `computing.speed` says how much is read in a
-    budget of time. Raises UsageError for an option that the architecture does not have, listing those it has.
+    budget of time. A mixture has a model of contexts where counting them leaves its network enough of the budget.
+    Raises UsageError for an option that the architecture does not have, listing those it has.
     """
     kind = ALL_ARCHITECTURES[architecture]
     known = kind.Config.names()
@@ -39,11 +41,21 @@ def model_config(
         passes = _tokens(size, characters, budget, speed) / max(1, characters)
         dropout = usual_dropout(learner(architecture, config)[0], size, characters, passes)
         config = config.changed({"dropout": dropout})
+    if isinstance(config, MixtureConfig) and _contexts_take_long(size, characters, budget):
+        config = config.without("contexts")
+        for name in set(options) & set(Contexts.Config.names()):
+            raise UsageError("has no effect here: counting contexts would take too much of the budget", name)
     config = config.changed(options)
     for name, why in config.unheeded().items():
         if name in options:
             raise UsageError(f"has no effect {why}; leave it out", name)
     return config
+
+
+def _contexts_take_long(size: str, characters: int, budget: Budget) -> bool:
+    """Whether a mixture trains its network for longer, and holds more of the text, without a model of contexts."""
+    available = budget.seconds or max(MIN_SECONDS, _tokens(size, characters, budget, 1.0) / TOKENS_PER_SECOND[size])
+    return characters > MAX_CHARACTERS or SECONDS_PER_TOKEN * characters > CONTEXTS_SHARE * available
 
 
 def assumptions(architecture: str, size: str, config: Settings, characters: int, budget: Budget, speed: float) -> str:
@@ -59,8 +71,14 @@ def assumptions(architecture: str, size: str, config: Settings, characters: int,
     dropout = getattr(learner(architecture, config)[1], "dropout", None)
     rate = speed * TOKENS_PER_SECOND[taken]
     shown = f"{chosen}, dropout {dropout:g}" if dropout is not None else chosen
+    if isinstance(config, MixtureConfig):
+        shown = f"{', '.join(member.architecture for member in config.members)}, {shown}"
     return f"{shown}; for {characters:,} characters at about {rate:,.0f} a second, as assumed of this processor"
 
+
+CONTEXTS_SHARE = 0.5  # of the time, at most, that a mixture takes for counting contexts
+MIN_SECONDS = 120  # that anybody has for a budget that is not one of time
+MAX_CHARACTERS = 10_000_000  # that the tables of contexts hold
 
 TOKENS_PER_SECOND = {"tiny": 250_000, "small": 70_000, "medium": 40_000, "large": 10_000}
 """Training speed of each size at `computing.speed` 1, in tokens per second, whatever the architecture."""

@@ -1,8 +1,11 @@
 """The validation slice: the loss on it, the best weights so far, patience, and when it joins the training text."""
 
+import time
+
 import torch
 from torch import Tensor
 
+from charlm.training.observer import TrainingObserver
 from charlm.training.settings import TrainingConfig
 from charlm.training.state import Counters
 from charlm.training.step import OptimizerStep
@@ -62,6 +65,16 @@ class Validation:
             total, count = total - log_probs.double().sum().item(), count + log_probs.numel()
         total, tokens_read = self.step.world.total(total, count)
         return total / tokens_read
+
+    def estimated_seconds(self, observer: TrainingObserver) -> float:
+        """What all full validations of a run take, by a short one."""
+        begin = time.monotonic()
+        self.loss(MIN_VALIDATED_TOKENS)
+        full = (time.monotonic() - begin) * VALIDATION_TOKENS / VALIDATION_STREAMS / MIN_VALIDATED_TOKENS
+        begin = time.monotonic()
+        observer.on_validation(self.step.network)
+        (seconds,) = self.step.world.of_main(full + time.monotonic() - begin)
+        return (VALIDATIONS_PER_RUN + 1) * seconds
 
     def record(self, nats: float) -> None:
         """Count a validation of this loss; if it is the best so far, keep the weights."""

@@ -97,12 +97,12 @@ class Arpa:
         """How many n-grams of each length there are said to be; and the line after that."""
         sizes: list[int] = []
         while (line := self._filled()).startswith(b"ngram") or not sizes:
-            found = _SIZE.fullmatch(line)
-            if not found or int(found[1]) != len(sizes) + 1:
+            match = _SIZE.fullmatch(line)
+            if not match or int(match[1]) != len(sizes) + 1:
                 raise self._unexpected(f"ngram {len(sizes) + 1}=SIZE", line)
             if len(sizes) == LONGEST_NGRAM:
                 raise self.wrong(f"n-grams of length {len(sizes) + 1}: charlm has them up to length {LONGEST_NGRAM}")
-            sizes.append(int(found[2]))
+            sizes.append(int(match[2]))
         return sizes, line
 
     def _section(self, length: int, size: int, *, longest: bool) -> Section:

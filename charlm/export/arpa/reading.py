@@ -136,11 +136,11 @@ def _model(words: Vocabulary, levels: Sequence[Entries], estimates: Sequence[Est
     if V > A:  # tokens that are no word have <unk>'s probability, which longer contexts only back off to
         mass[A + 1] = 0.0
     first = Estimate(mass, estimates[0].backoff)
-    new, found = relabelled(levels, [first, *estimates[1:]], become, words.newline)
+    new, tables = relabelled(levels, [first, *estimates[1:]], become, words.newline)
     unigram = np.full(V, unknown / max(1, V - A))
-    unigram[words.ids] = found[0].mass
+    unigram[words.ids] = tables[0].mass
     config = NGram.Config(order=len(levels), smoothing=None)
-    return NGram.from_tensors(config, V, tensors_of(words.ids, new, found, unigram))
+    return NGram.from_tensors(config, V, tensors_of(words.ids, new, tables, unigram))
 
 
 def _report(arpa: Arpa, rows: Sequence[_Rows], deviation: Deviation, renormalize: bool) -> None:
@@ -195,5 +195,5 @@ def _linked(arpa: Arpa, rows: list[_Rows]) -> list[Entries]:
 def _find(keys: Integers, wanted: Integers) -> Integers:
     """Where each wanted number is among the keys, -1 where it is not."""
     at = np.searchsorted(keys, wanted)
-    found = np.append(keys, -1)[at] == wanted
-    return np.where(found, at, -1)
+    equal = np.append(keys, -1)[at] == wanted
+    return np.where(equal, at, -1)

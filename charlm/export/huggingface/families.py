@@ -31,8 +31,8 @@ class Json:
 
     def number(self, name: str, default: float | None = None, *, least: float = 1) -> Any:
         """A number, at least `least`."""
-        found = self.content.get(name)
-        value: Any = default if found is None else found
+        value: Any = self.content.get(name)
+        value = default if value is None else value
         if type(value) not in (int, float) or not least <= value < 2**31:
             raise Unfit(f"{name} is {_shown(value)}, not a number from {least:g} on")
         return value

@@ -93,10 +93,10 @@ def _vocabulary(folder: Path, config: Mapping[str, Any]) -> Vocabulary:
         return byt5()
     content = _json(path)
     try:
-        found = read_tokenizer(content, boundary)
-        if len(set(found.theirs)) < len(found.theirs) or min(found.theirs) < 0:
+        tokenizer = read_tokenizer(content, boundary)
+        if len(set(tokenizer.theirs)) < len(tokenizer.theirs) or min(tokenizer.theirs) < 0:
             raise ValueError
-        return found
+        return tokenizer
     except Unfit as problem:
         raise DataError(f"{path}: {problem}") from None
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError):
@@ -182,8 +182,8 @@ class _Weights:
             if name not in self.files and name not in {other.removeprefix(self.prefix) for other in optional}:
                 raise DataError(f"{self.folder}: the weights have no {name}, which config.json asks for")
             if name in self.files and self.shapes[name] != shape:
-                found = self.shapes[name]
-                raise DataError(f"{self.files[name]}: {name} is {found}, and config.json makes it {shape}: they differ")
+                size = self.shapes[name]
+                raise DataError(f"{self.files[name]}: {name} is {size}, and config.json makes it {shape}: they differ")
         others = (name for name in self.files if name not in own and not _NOT_LEARNED.fullmatch(name))
         if (other := next(others, None)) is not None:
             raise DataError(f"{self.files[other]}: {other} is not part of such a model as config.json describes")

@@ -144,11 +144,11 @@ def _characters(model: Json, names: Mapping[str, int]) -> tuple[Tokenizer, list[
 
 def _named_bytes(names: Mapping[str, int]) -> list[int]:
     """The ids of <0x00> to <0xFF>."""
-    found = {int(match[1], 16): token for name, token in names.items() if (match := _BYTE.fullmatch(name))}
-    if len(found) < 256:
-        byte = next(byte for byte in range(256) if byte not in found)
+    ids = {int(match[1], 16): token for name, token in names.items() if (match := _BYTE.fullmatch(name))}
+    if len(ids) < 256:
+        byte = next(byte for byte in range(256) if byte not in ids)
         raise Unfit(f"it has no token <0x{byte:02X}>, so not every text can be spelled")
-    return [found[byte] for byte in range(256)]
+    return [ids[byte] for byte in range(256)]
 
 
 def _pieces(model: Json, names: Mapping[str, int]) -> tuple[Tokenizer, list[int]]:

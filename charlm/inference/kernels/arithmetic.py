@@ -5,12 +5,12 @@ Shapes: B streams, D inputs, H outputs.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import numba
 import numpy as np
 
-F = TypeVar("F", bound=Callable[..., Any])
+from charlm.jit import OPTIONS, F, inner, njit
+
 Array = np.ndarray[Any, np.dtype[Any]]
 Kernel = Callable[..., Any]
 """A function that numba compiles."""
@@ -22,21 +22,6 @@ MIN_EXPONENT = np.float32(-127)  # of a float32; its bits are those of 0
 EXP2_SERIES = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 7))  # of 2^x
 LOG_SERIES = tuple(np.float32(2 / k) for k in (1, 3, 5, 7, 9))  # of ln((1 + x) / (1 - x)), odd powers
 SQRT_HALF_BITS = np.float32(math.sqrt(0.5)).view(np.int32)
-
-
-njit: Any = numba.njit
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
-"""Sums may be computed in any order, which vector instructions need; NaN and infinity keep their meaning."""
-
-
-def inner(function: F) -> F:
-    """A function that only kernels call, inlined into each of them by LLVM.
-
-    Otherwise all kernels would call the copy of the kernel that is loaded first, and copies are optimised differently:
-    the last bits would depend on which kernels were loaded or compiled before.
-    """
-    without_wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "forceinline": True}
-    return cast(F, njit(**OPTIONS, **without_wrappers)(function))
 
 
 def inlined(function: F) -> F:
@@ -63,15 +48,6 @@ def load(function: Kernel) -> Kernel:
     dispatcher: Any = function
     dispatcher.compile(dispatcher.signature)
     return function
-
-
-def is_compiled(function: Kernel) -> bool:
-    """Whether this machine has the kernel compiled from the present contents of its file."""
-    dispatcher: Any = function
-    try:
-        return bool(dispatcher._cache._cache_file._load_index())  # empty if numba would compile it again
-    except (OSError, AttributeError):  # there is no place for a cache
-        return False
 
 
 @inner

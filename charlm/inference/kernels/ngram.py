@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from charlm.inference.kernels.arithmetic import ONE, ZERO, Array, inner, kernel
+from charlm.inference.kernels.arithmetic import ONE, ZERO, Array, kernel
+from charlm.jit import inner
 
 ABOVE_1 = np.int64(-0x101010101010102)
 """A mask for eight bytes: the result is not 0 if one of them is above 1."""

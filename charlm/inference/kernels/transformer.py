@@ -19,11 +19,11 @@ from charlm.inference.kernels.arithmetic import (
     add_product,
     exp_sum,
     inlined,
-    inner,
     kernel,
     maximum,
     rms_norm,
 )
+from charlm.jit import inner
 
 RELU, RELU2, GELU, SWIGLU = range(4)
 SQRT_HALF = math.sqrt(0.5)

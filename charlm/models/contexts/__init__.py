@@ -1,11 +1,13 @@
 """The model of contexts.
 
-spelling    what the ids look like as text         hashing     the contexts of a place
-tree        the binary tree over the symbols       mixing      what they say of a turn in the tree
-tables      what is learned                        reading     the loop that reads, learns and predicts
-packing     the same as tensors that are saved     model       the model itself
+spelling    what the ids look like as text         carried     what a place knows of the text before it
+tree        the binary tree over the symbols       hashing     the contexts of a place
+tables      what is learned                        mixing      what they say of a turn in the tree
+packing     the same as tensors that are saved     reading     the loop that reads, learns and predicts
+                                                   reader      texts, each with what was learned from it
+                                                   model       the model itself
 """
 
-from charlm.models.contexts.model import Contexts, ContextsConfig
+from charlm.models.contexts.model import SECONDS_PER_TOKEN, Contexts, ContextsConfig
 
-__all__ = ["Contexts", "ContextsConfig"]
+__all__ = ["SECONDS_PER_TOKEN", "Contexts", "ContextsConfig"]

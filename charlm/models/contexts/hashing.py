@@ -1,86 +1,77 @@
 """The contexts of a place in a text, as hashes, and the numbers that are carried along the text for them.
 
-A place knows the last REACH symbols themselves, and of all before them what `State` counts.
+A place knows the last REACH symbols themselves, and of all before them the numbers that `carried` names.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 
+from charlm.jit import inner_on_tuples
+from charlm.models.contexts.carried import (
+    COLUMN,
+    FIELD,
+    FIELDS,
+    FIRST,
+    FIRST_WORD,
+    HISTORY,
+    IN_WORD,
+    INDENT,
+    LAST_WORD,
+    LENGTH_BEFORE,
+    LINE_LENGTH,
+    MATCH,
+    MATCHED,
+    MISSED,
+    PARAGRAPH,
+    READ,
+    SHAPE,
+    WORD,
+    WORD_BEFORE,
+)
 from charlm.models.contexts.spelling import KINDS, LOWER, NEWLINE, PUNCTUATION, SPACE, UPPER
-from charlm.models.contexts.tables import CARRIED, CONTEXTS, MATCHES, REACH, Array
+from charlm.models.contexts.tables import CONTEXTS, MATCHES, REACH, Array, Model
 
-F = TypeVar("F", bound=Callable[..., Any])
 Number = Any
 """An integer or a float of a width that numba finds out."""
 
-(
-    WORD,  # hash of the word so far, 0 outside words
-    LAST_WORD,
-    WORD_BEFORE,
-    THIRD_WORD,
-    IN_WORD,  # letters of the word so far; outside words it counts down from 0
-    COLUMN,
-    LINE_LENGTH,  # of the line before
-    LENGTH_BEFORE,  # and of the one before that
-    FIRST,  # symbol of the line that is no space, plus 1
-    FIRST_WORD,
-    INDENT,
-    FIELDS,  # spaces and punctuation marks of the line so far
-    FIELD,  # hash of the symbols since the last of these
-    PARAGRAPH,  # first symbol of the first line after an empty one
-    SHAPE,  # kinds of the last 16 symbols, 3 bits each
-    MATCH,  # place of the training text that may go on as this text does; 0: none
-    MATCHED,  # symbols that have agreed since the match began, or since it last failed
-    MISSED,  # symbols that have not
-    READ,  # symbols read so far
-) = range(CARRIED)
-
-SHORT_MATCH, LONG_MATCH, MOST_MISSED = 5, 12, 8
-MOST_AGREED = 32
-
-njit: Any = numba.njit
-OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+SHORT_MATCH, LONG_MATCH = 5, 12  # symbols by which a match is found
+MAX_MISSED = 8  # symbols that a match may fail to predict before it is given up
+MAX_MATCHED = 63  # symbols counted
+MAX_AGREED = 32  # symbols compared
 
 
-def inner(function: F) -> F:
-    """A function that only compiled ones call, and that becomes part of each: were it called, the copy that all use
-    would be that of whatever was compiled or loaded first, and copies differ in their last bits.
-    """
-    return cast(F, njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function))
-
-
-def kernel(function: F) -> F:
-    """A function that Python calls, compiled once on a machine."""
-    return cast(F, njit(cache=True, **OPTIONS)(function))
-
-
-@inner
+@inner_on_tuples
 def mix(x: Number, y: Number) -> Number:
     """A hash of the hash x and a number y, both uint64."""
     x = (x ^ np.uint64(y)) * np.uint64(0x9E3779B97F4A7C15)
     return x ^ (x >> np.uint64(29))
 
 
-@inner
+@inner_on_tuples
+def entry_of(x: Number, size: int) -> Number:
+    """Where a hash stands in a table of this size, or in one of the three entries near it."""
+    return np.int64((x >> np.uint64(20)) & np.uint64(size - 1))
+
+
+@inner_on_tuples
 def symbol_at(h: Array, t: int, back: int, start: int) -> Number:
     """The symbol read `back` places before h[t], plus 2; 1 before the beginning."""
     return np.uint64(h[t - back] + 2) if t - back >= start else np.uint64(1)
 
 
-@inner
+@inner_on_tuples
 def advance(symbol: int, carried: Array, kinds: Array, folded: Array) -> None:
     """Read a symbol: change what is carried in place."""
     s, kind = carried, kinds[symbol]
     s[READ] += 1
+    s[HISTORY] = np.int64(mix(np.uint64(s[HISTORY]), np.uint64(symbol + 1)))
     if kind in (UPPER, LOWER):
         s[WORD] = np.int64(mix(np.uint64(s[WORD]), np.uint64(folded[symbol] + 1)))
         s[IN_WORD] = s[IN_WORD] + 1 if s[IN_WORD] > 0 else 1
     else:
         if s[WORD] != 0:
-            s[THIRD_WORD], s[WORD_BEFORE], s[LAST_WORD] = s[WORD_BEFORE], s[LAST_WORD], s[WORD]
+            s[WORD_BEFORE], s[LAST_WORD] = s[LAST_WORD], s[WORD]
             if s[FIRST_WORD] == 0:
                 s[FIRST_WORD] = s[WORD]
             s[WORD] = s[IN_WORD] = 0
@@ -106,37 +97,43 @@ def advance(symbol: int, carried: Array, kinds: Array, folded: Array) -> None:
         s[FIELD] = np.int64(mix(np.uint64(s[FIELD]), np.uint64(symbol + 1)))
 
 
-@inner
-def followers(h: Array, t: int, start: int) -> tuple[Number, Number, Number, int, Number]:
+@inner_on_tuples
+def link(h: Array, t: int, begin: int, last: Array, links: Array) -> None:
+    """Note that h[t] stands at t: last (symbols,) is the latest place of each symbol, links where it was before."""
+    links[t - begin] = last[h[t]]
+    last[h[t]] = t
+
+
+@inner_on_tuples
+def followers(h: Array, t: int, start: int, begin: int, links: Array) -> tuple[Number, Number, Number, int, Number]:
     """What came after the places within reach that end as h[:t + 1] does.
 
     Three hashes of what came after the last two places that agree in 1 symbol, in 2, in 3; then the longest agreement,
-    0 to MOST_AGREED, and the symbol that came after the last place that agrees so far, -1 where none does.
+    0 to MAX_AGREED, and the symbol that came after the last place that agrees so far, -1 where none does.
     """
     first = second = third = np.uint64(0)
     ones = twos = threes = longest = 0
     follower = np.int64(-1)
-    for back in range(1, min(REACH - MOST_AGREED, t - start)):
-        if h[t - back] != h[t]:
-            continue
-        after = np.uint64(h[t - back + 1] + 1)
+    place = np.int64(links[t - begin])
+    while place > start and t - place < REACH - MAX_AGREED:
+        after = np.uint64(h[place + 1] + 1)
         if ones < 2:
             first, ones = mix(first, after), ones + 1
-        if h[t - back - 1] != h[t - 1]:
-            continue
-        agreed = 2
-        while agreed < MOST_AGREED and t - back - agreed >= start and h[t - back - agreed] == h[t - agreed]:
-            agreed += 1
-        if twos < 2:
-            second, twos = mix(second, after), twos + 1
-        if agreed > 2 and threes < 2:
-            third, threes = mix(third, after), threes + 1
-        if agreed > longest:
-            longest, follower = agreed, np.int64(h[t - back + 1])
+        if h[place - 1] == h[t - 1]:
+            agreed = 2
+            while agreed < MAX_AGREED and place - agreed >= start and h[place - agreed] == h[t - agreed]:
+                agreed += 1
+            if twos < 2:
+                second, twos = mix(second, after), twos + 1
+            if agreed > 2 and threes < 2:
+                third, threes = mix(third, after), threes + 1
+            if agreed > longest:
+                longest, follower = agreed, np.int64(h[place + 1])
+        place = np.int64(links[place - begin])
     return first, second, third, longest, follower
 
 
-@inner
+@inner_on_tuples
 def above(h: Array, t: int, start: int, s: Array) -> tuple[Number, Number, Number, Number]:
     """What stands above the next symbol, to its right and left in the line before, and above in the line before that.
 
@@ -154,66 +151,91 @@ def above(h: Array, t: int, start: int, s: Array) -> tuple[Number, Number, Numbe
     return symbol_at(h, t, length, start), right, left, further
 
 
-@inner
-def context_hashes(h: Array, t: int, start: int, s: Array, folded: Array, hashes: Array) -> Number:
+@inner_on_tuples
+def context_hashes(
+    h: Array, t: int, start: int, s: Array, folded: Array, begin: int, links: Array, hashes: Array
+) -> Number:
     """The hash of each context after h[t] into hashes (CONTEXTS,); returns what stands above, as `above` does."""
-    one = np.uint64(1)
-    c1, c2, c3 = symbol_at(h, t, 0, start), symbol_at(h, t, 1, start), symbol_at(h, t, 2, start)
-    c4, c5 = symbol_at(h, t, 3, start), symbol_at(h, t, 4, start)
-    word, last, before = (
-        np.uint64(s[WORD]),
-        np.uint64(s[LAST_WORD]),
-        np.uint64(s[WORD_BEFORE]),
-    )
-    up, right, left, further = above(h, t, start, s)
-    over, begun = mix(one, up), mix(one, np.uint64(s[FIRST]))
-    after_1, after_2, after_3, longest, follower = followers(h, t, start)
-    echo = mix(mix(one, np.uint64(follower + 2)), np.uint64(min(longest, 20)))
-    x = hashes[0] = one
-    for order in range(1, 7):  # the last 1 to 6 symbols, then 8
-        x = hashes[order] = mix(x, symbol_at(h, t, order - 1, start))
-    hashes[7] = mix(mix(x, symbol_at(h, t, 6, start)), symbol_at(h, t, 7, start))
-    here = mix(word, c1 if s[WORD] == 0 else np.uint64(0))
-    hashes[8] = here
-    hashes[9] = mix(here, last)
-    hashes[10] = mix(mix(here, last), before)
-    hashes[11] = mix(here, before + one)
-    hashes[12] = mix(mix(last, c1), np.uint64(s[IN_WORD] + 64))
-    hashes[13] = mix(one, c2)  # with gaps
-    hashes[14] = mix(mix(one, c3), c2)
-    hashes[15] = mix(mix(one, c1), c3)
-    hashes[16] = mix(mix(mix(one, c2), c3), c4)
-    hashes[17] = mix(mix(mix(one, c1), c3), c5)
-    hashes[18] = mix(mix(mix(one, c1), c2), c4)
-    hashes[19] = mix(over, np.uint64(min(s[COLUMN], 255)))  # the line before
-    hashes[20] = mix(over, c1)
-    hashes[21] = mix(mix(mix(over, right), c1), left)
-    hashes[22] = mix(mix(over, further), c1)
-    hashes[23] = mix(mix(begun, c1), c2)  # the line so far
-    hashes[24] = mix(mix(mix(one, np.uint64(s[INDENT])), np.uint64(min(s[COLUMN] - s[INDENT], 3))), c1)
-    hashes[25] = mix(np.uint64(s[FIRST_WORD]), here)
-    hashes[26] = mix(mix(one, np.uint64(s[FIELDS])), np.uint64(s[FIELD]))
-    hashes[27] = mix(mix(one, np.uint64(s[SHAPE] & 0xFFFFFF)), c1)  # shapes
-    fold = one
-    for back in range(5):
-        fold = mix(fold, np.uint64(folded[h[t - back]] + 2) if t - back >= start else one)
-    hashes[28] = fold
-    hashes[29] = mix(np.uint64(s[SHAPE] & 0xFFFFFFFFF), one)
-    for back in range(5, 7):
-        fold = mix(fold, np.uint64(folded[h[t - back]] + 2) if t - back >= start else one)
-    hashes[36] = fold
-    hashes[30] = mix(after_1, c1)
-    hashes[31] = mix(mix(after_2, c1), c2)
-    hashes[33] = mix(after_1, word)
-    hashes[32] = echo
-    hashes[34] = mix(echo, c1)
-    hashes[35] = mix(mix(mix(after_3, c1), c2), c3)
+    symbol_hashes(h, t, start, hashes)
+    word_hashes(h, t, start, s, folded, hashes)
+    up = line_hashes(h, t, start, s, hashes)
+    follower_hashes(h, t, start, s, begin, links, hashes)
     for k in range(CONTEXTS):
         hashes[k] = mix(mix(hashes[k], np.uint64(k + 1)), np.uint64(77))
     return up
 
 
-@inner
+@inner_on_tuples
+def symbol_hashes(h: Array, t: int, start: int, hashes: Array) -> None:
+    """0 to 7: the last 0 to 6 symbols, the last 8. 13 to 18: some of the last five."""
+    one = np.uint64(1)
+    x = hashes[0] = one
+    for order in range(1, 7):
+        x = hashes[order] = mix(x, symbol_at(h, t, order - 1, start))
+    hashes[7] = mix(mix(x, symbol_at(h, t, 6, start)), symbol_at(h, t, 7, start))
+    c1, c2, c3 = symbol_at(h, t, 0, start), symbol_at(h, t, 1, start), symbol_at(h, t, 2, start)
+    c4, c5 = symbol_at(h, t, 3, start), symbol_at(h, t, 4, start)
+    hashes[13] = mix(one, c2)
+    hashes[14] = mix(mix(one, c3), c2)
+    hashes[15] = mix(mix(one, c1), c3)
+    hashes[16] = mix(mix(mix(one, c2), c3), c4)
+    hashes[17] = mix(mix(mix(one, c1), c3), c5)
+    hashes[18] = mix(mix(mix(one, c1), c2), c4)
+
+
+@inner_on_tuples
+def word_hashes(h: Array, t: int, start: int, s: Array, folded: Array, hashes: Array) -> None:
+    """8 to 12: the word so far with those before it. 25: and the first of the line. 27 to 29, 36: shape, lower case."""
+    one, c1 = np.uint64(1), symbol_at(h, t, 0, start)
+    word, last, before = np.uint64(s[WORD]), np.uint64(s[LAST_WORD]), np.uint64(s[WORD_BEFORE])
+    here = hashes[8] = mix(word, c1 if s[WORD] == 0 else np.uint64(0))
+    hashes[9] = mix(here, last)
+    hashes[10] = mix(mix(here, last), before)
+    hashes[11] = mix(here, before + one)
+    hashes[12] = mix(mix(last, c1), np.uint64(s[IN_WORD] + 64))
+    hashes[25] = mix(np.uint64(s[FIRST_WORD]), here)
+    hashes[27] = mix(mix(one, np.uint64(s[SHAPE] & 0xFFFFFF)), c1)
+    hashes[29] = mix(np.uint64(s[SHAPE] & 0xFFFFFFFFF), one)
+    fold = one
+    for back in range(7):
+        fold = mix(fold, np.uint64(folded[h[t - back]] + 2) if t - back >= start else one)
+        if back == 4:
+            hashes[28] = fold
+    hashes[36] = fold
+
+
+@inner_on_tuples
+def line_hashes(h: Array, t: int, start: int, s: Array, hashes: Array) -> Number:
+    """19 to 22: what stands in the lines before. 23, 24, 26: this line so far. Returns what stands above."""
+    one, c1, c2 = np.uint64(1), symbol_at(h, t, 0, start), symbol_at(h, t, 1, start)
+    up, right, left, further = above(h, t, start, s)
+    over, column = mix(one, up), np.uint64(min(s[COLUMN], 255))
+    hashes[19] = mix(over, column)
+    hashes[20] = mix(over, c1)
+    hashes[21] = mix(mix(mix(over, right), c1), left)
+    hashes[22] = mix(mix(over, further), c1)
+    hashes[23] = mix(mix(mix(one, np.uint64(s[FIRST])), c1), c2)
+    hashes[24] = mix(mix(mix(one, np.uint64(s[INDENT])), np.uint64(min(s[COLUMN] - s[INDENT], 3))), c1)
+    hashes[26] = mix(mix(one, np.uint64(s[FIELDS])), np.uint64(s[FIELD]))
+    return up
+
+
+@inner_on_tuples
+def follower_hashes(h: Array, t: int, start: int, s: Array, begin: int, links: Array, hashes: Array) -> None:
+    """30 to 35: what followed the last places that end as this one does, see `followers`."""
+    one, word = np.uint64(1), np.uint64(s[WORD])
+    c1, c2, c3 = symbol_at(h, t, 0, start), symbol_at(h, t, 1, start), symbol_at(h, t, 2, start)
+    first, second, third, longest, follower = followers(h, t, start, begin, links)
+    guess = mix(mix(one, np.uint64(follower + 2)), np.uint64(min(longest, 20)))
+    hashes[30] = mix(first, c1)
+    hashes[31] = mix(mix(second, c1), c2)
+    hashes[32] = guess
+    hashes[33] = mix(first, word)
+    hashes[34] = mix(guess, c1)
+    hashes[35] = mix(mix(mix(third, c1), c2), c3)
+
+
+@inner_on_tuples
 def selectors(h: Array, t: int, start: int, s: Array, kinds: Array, up: Number, chosen: Array) -> None:
     """What weight set each mixer takes at this place, as far as it is the same at all nodes, into chosen (MIXERS,)."""
     c1 = np.int64(h[t])
@@ -226,7 +248,7 @@ def selectors(h: Array, t: int, start: int, s: Array, kinds: Array, up: Number, 
     chosen[7] = s[SHAPE] & 0x1FF
 
 
-@inner
+@inner_on_tuples
 def match_level(s: Array) -> Number:
     """What is known of the match, 1 to MATCHES - 1; 0: there is none."""
     if s[MATCH] == 0:
@@ -236,42 +258,66 @@ def match_level(s: Array) -> Number:
     return s[MATCHED] + 1 if s[MATCHED] < 16 else min(25, 17 + (s[MATCHED] - 16) // 4)
 
 
-@inner
-def follow_match(h: Array, t: int, start: int, s: Array, text: Array, places: Array, place: int) -> None:
-    """After h[t] was read: go on with the match or look for a longer one; if place > 0, h[t] is text[place - 1]."""
+@inner_on_tuples
+def text_at(m: Model, place: int) -> Number:
+    """A symbol of what was counted: the text of the model, then this one."""
+    known = len(m.base_text)
+    return m.base_text[place] if place < known else m.text[place - known]
+
+
+@inner_on_tuples
+def last_place(m: Model, x: Number) -> Number:
+    """Where the symbols of this hash were met last; 0: nowhere."""
+    place = m.places[entry_of(x, len(m.places))]
+    return place if place else m.base_places[entry_of(x, len(m.base_places))]
+
+
+@inner_on_tuples
+def go_on(symbol: int, s: Array, m: Model) -> None:
+    """After a symbol was read: the match has predicted it, or not."""
+    if text_at(m, s[MATCH]) == symbol:
+        s[MATCHED] = min(s[MATCHED] + 1, MAX_MATCHED)
+        if s[MISSED] > 0 and s[MATCHED] >= 16:
+            s[MISSED] = 0
+    else:
+        s[MISSED] += 1
+        s[MATCHED] = 0
+    s[MATCH] += 1
+    if s[MISSED] > MAX_MISSED or s[MATCH] >= len(m.base_text) + len(m.text):
+        s[MATCH] = s[MISSED] = s[MATCHED] = 0
+
+
+@inner_on_tuples
+def follow_match(h: Array, t: int, start: int, s: Array, m: Model, count: bool) -> None:
+    """After h[t] was read: go on with the match or look for a longer one. To count: h is m.text."""
     if s[MATCH] > 0:
-        if text[s[MATCH]] == h[t]:
-            s[MATCHED] = min(s[MATCHED] + 1, 63)
-            if s[MISSED] > 0 and s[MATCHED] >= 16:
-                s[MISSED] = 0
-        else:
-            s[MISSED] += 1
-            s[MATCHED] = 0
-        s[MATCH] += 1
-        if s[MISSED] > MOST_MISSED or s[MATCH] >= len(text):
-            s[MATCH] = s[MISSED] = s[MATCHED] = 0
+        go_on(h[t], s, m)
     if t - start < LONG_MATCH:
         return
-    x, mask = np.uint64(1), np.uint64(len(places) - 1)
+    short = np.uint64(1)
     for back in range(SHORT_MATCH):
-        x = mix(x, np.uint64(h[t - back] + 1))
-    short = np.int64((x >> np.uint64(20)) & mask)
+        short = mix(short, np.uint64(h[t - back] + 1))
+    long = short
     for back in range(SHORT_MATCH, LONG_MATCH):
-        x = mix(x, np.uint64(h[t - back] + 1))
-    long = np.int64((x >> np.uint64(20)) & mask)
+        long = mix(long, np.uint64(h[t - back] + 1))
     if s[MATCH] == 0 or s[MATCHED] < LONG_MATCH:
-        found = places[long]
-        if found == 0 and (s[MATCH] == 0 or s[MISSED] > 0):
-            found = places[short]
+        place = last_place(m, long)
+        if place == 0 and (s[MATCH] == 0 or s[MISSED] > 0):
+            place = last_place(m, short)
         length = 0
         while (
-            length < 32
+            length < MAX_AGREED
             and t - length >= start
-            and found - 1 - length >= 0
-            and text[found - 1 - length] == h[t - length]
+            and place - 1 - length >= 0
+            and text_at(m, place - 1 - length) == h[t - length]
         ):
             length += 1
-        if 0 < found < len(text) and length >= SHORT_MATCH and (s[MATCH] == 0 or length > s[MATCHED]):
-            s[MATCH], s[MATCHED], s[MISSED] = found, length, 0
-    if place > 0:
-        places[short] = places[long] = place
+        if (
+            0 < place < len(m.base_text) + len(m.text)
+            and length >= SHORT_MATCH
+            and (s[MATCH] == 0 or length > s[MATCHED])
+        ):
+            s[MATCH], s[MATCHED], s[MISSED] = place, length, 0
+    if count:
+        for x in (short, long):
+            m.places[entry_of(x, len(m.places))] = len(m.base_text) + t + 1

@@ -9,19 +9,12 @@ Shapes: A symbols, C contexts, I inputs.
 """
 
 import math
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from charlm.models.contexts.hashing import (
-    MATCH,
-    Number,
-    context_hashes,
-    inner,
-    match_level,
-    mix,
-    selectors,
-)
+from charlm.jit import inner_on_tuples
+from charlm.models.contexts.carried import MATCH
+from charlm.models.contexts.hashing import Number, context_hashes, entry_of, match_level, mix, selectors, text_at
 from charlm.models.contexts.tables import (
     CONTEXTS,
     DEPTHS,
@@ -33,180 +26,173 @@ from charlm.models.contexts.tables import (
     RUNS,
     STEPS,
     Array,
+    Model,
+    Place,
 )
 
 MIXED = 255  # in place of how often a symbol has followed
 NONE, RUN, SLOT = 0, 1, 2  # what there is of a context
-LEAST = np.float32(1e-5)  # probability of a turn
-BIGGEST = np.float32(12.0)  # stretched probability
+MAX_RUN_UPDATES = 30  # of a slot, for a run that becomes mixed
+MIN_PROBABILITY = np.float32(1e-5)  # of a turn
+MAX_STRETCHED = np.float32(12.0)
+GRID_END = np.float32(STEPS - 1.001)  # of the adjustments, just inside the last step
 
 STRETCHED = np.log((np.arange(4096) + 0.5) / (4095.5 - np.arange(4096))).astype(np.float32)
 
 
-class Place(NamedTuple):
-    """What is known of a place before its symbol is: per context, and at the node that is looked at."""
-
-    hashes: Array  # (C,) uint64
-    found: Array  # (C,) what there is: NONE, RUN, SLOT
-    entry: Array  # (C,) where in `runs`, -1: nowhere
-    symbol: Array  # (C + 1,) of a run; the last is the match's
-    often: Array  # (C,) how often it has followed
-    turn: Array  # (A, C + 1) uint8: 1 + the turn at each node that runs and match expect, 0: none
-    chosen: Array  # (MIXERS,) weight sets
-    order: Array  # (2,) the highest order that is known, and the level of the match
-    inputs: Array  # (I,)
-    slot: Array  # (C,) at the node, -1: none
-    cell: Array  # (C,) of `slot_map` or `run_map`, -1: none
-    sums: Array  # (MIXERS + 1,) what the mixers say, stretched
-    edges: Array  # (2,) cells of the adjustments
-
-
-@inner
-def new_place(symbols: int) -> Any:
-    """Room for a place."""
-    return Place(
-        np.zeros(CONTEXTS, np.uint64),
-        np.zeros(CONTEXTS, np.int64),
-        np.zeros(CONTEXTS, np.int64),
-        np.zeros(CONTEXTS + 1, np.int64),
-        np.zeros(CONTEXTS, np.int64),
-        np.zeros((symbols, CONTEXTS + 1), np.uint8),
-        np.zeros(MIXERS, np.int64),
-        np.zeros(2, np.int64),
-        np.zeros(INPUTS, np.float32),
-        np.zeros(CONTEXTS, np.int64),
-        np.zeros(CONTEXTS, np.int64),
-        np.zeros(MIXERS + 1, np.float32),
-        np.zeros(2, np.int64),
-    )
-
-
-@inner
+@inner_on_tuples
 def squash(x: Number) -> Number:
     """1 / (1 + e^-x)."""
     return np.float32(1) / (np.float32(1) + np.float32(math.exp(-x)))
 
 
-@inner
+@inner_on_tuples
 def stretch(p: Number) -> Number:
     """ln(p / (1 - p)), from a table."""
     return STRETCHED[np.int64(p * np.float32(4095.99))]
 
 
-@inner
+@inner_on_tuples
 def check_of(x: Number) -> Number:
     """8 bits of a hash, never 0."""
     check = x & np.uint64(255)
     return check if check else np.uint64(1)
 
 
-@inner
+@inner_on_tuples
 def find_run(runs: Array, x: Number) -> Number:
     """Where a context stands; -1: nowhere."""
-    base, check = np.int64((x >> np.uint64(20)) & np.uint64(len(runs) - 1)), np.uint32(check_of(x))
+    entry, check = entry_of(x, len(runs)), np.uint32(check_of(x))
     for near in range(4):
-        if runs[base ^ near] & np.uint32(255) == check:
-            return base ^ near
+        if runs[entry ^ near] & np.uint32(255) == check:
+            return entry ^ near
     return -1
 
 
-@inner
-def add_run(runs: Array, x: Number, symbol: int) -> None:
-    """A context that a symbol has followed once; the rarest near it makes room."""
-    base = np.int64((x >> np.uint64(20)) & np.uint64(len(runs) - 1))
-    best: Number = base
-    fewest: Number = 256
-    for near in range(4):
-        often = np.int64(runs[base ^ near] >> np.uint32(8)) & 255 if runs[base ^ near] else -1
-        if often < fewest:
-            best, fewest = base ^ near, often
-    runs[best] = np.uint32(symbol << 16 | 1 << 8 | np.int64(check_of(x)))
+@inner_on_tuples
+def put_run(runs: Array, i: int, x: Number, symbol: int, often: int) -> None:
+    """A context that a symbol has followed so often, at i or, if that is -1, in place of the rarest near it."""
+    if i < 0:
+        entry = entry_of(x, len(runs))
+        fewest: Number = 256
+        for near in range(4):
+            there = np.int64(runs[entry ^ near] >> np.uint32(8)) & 255 if runs[entry ^ near] else -1
+            if there < fewest:
+                i, fewest = entry ^ near, there
+    runs[i] = np.uint32(symbol << 16 | often << 8 | np.int64(check_of(x)))
 
 
-@inner
+@inner_on_tuples
 def find_slot(checks: Array, x: Number) -> Number:
     """Where a context at a node stands; -1: nowhere."""
-    base, check = np.int64((x >> np.uint64(20)) & np.uint64(len(checks) - 1)), np.uint8(check_of(x))
+    entry, check = entry_of(x, len(checks)), np.uint8(check_of(x))
     for near in range(4):
-        if checks[base ^ near] == check:
-            return base ^ near
+        if checks[entry ^ near] == check:
+            return entry ^ near
     return -1
 
 
-@inner
-def add_slot(slots: Array, checks: Array, x: Number) -> Number:
-    """A new one; what was updated least near it makes room."""
-    base = np.int64((x >> np.uint64(20)) & np.uint64(len(checks) - 1))
-    best: Number = base
-    fewest: Number = 4096
-    for near in range(4):
-        updates = np.int64(slots[base ^ near] & np.uint32(1023)) if checks[base ^ near] else -1
-        if updates < fewest:
-            best, fewest = base ^ near, updates
-    checks[best] = np.uint8(check_of(x))
-    slots[best] = EMPTY_SLOT
-    return best
+@inner_on_tuples
+def look_up(x: Number, m: Model) -> tuple[Number, Number]:
+    """Where a context at a node stands among this text's slots, -1: nowhere; and its slot, or else the model's."""
+    i = find_slot(m.checks, x)
+    if i >= 0:
+        return i, m.slots[i]
+    j = find_slot(m.base_checks, x)
+    return i, m.base_slots[j] if j >= 0 else EMPTY_SLOT
 
 
-@inner
-def update_slot(slots: Array, i: int, turn: Number, most: Number) -> None:
-    """One turn more: P goes 1 / (n + 1.5) of the way, n updates before."""
-    n, p = np.int64(slots[i] & np.uint32(1023)), np.int64(slots[i] >> np.uint32(10))
+@inner_on_tuples
+def put_slot(slots: Array, checks: Array, i: int, x: Number, value: Number) -> None:
+    """A slot at i or, if that is -1, in place of what was updated least near it."""
+    if i < 0:
+        entry = entry_of(x, len(checks))
+        fewest: Number = 4096
+        for near in range(4):
+            updates = np.int64(slots[entry ^ near] & np.uint32(1023)) if checks[entry ^ near] else -1
+            if updates < fewest:
+                i, fewest = entry ^ near, updates
+        checks[i] = np.uint8(check_of(x))
+    slots[i] = value
+
+
+@inner_on_tuples
+def updated(slot: Number, turn: Number, max_updates: Number) -> Number:
+    """The slot after one turn more: P goes 1 / (n + 1.5) of the way, n updates before."""
+    n, p = np.int64(slot & np.uint32(1023)), np.int64(slot >> np.uint32(10))
     p += np.int64(((4194303 if turn else 0) - p) / (n + 1.5))
-    slots[i] = np.uint32(p << 10 | min(n + 1, most))
+    return np.uint32(p << 10 | min(n + 1, max_updates))
 
 
-@inner
-def enter(h: Array, t: int, start: int, s: Array, kinds: Array, folded: Array, m: Any, tree: Any, place: Any) -> None:
+@inner_on_tuples
+def enter(
+    h: Array,
+    t: int,
+    start: int,
+    s: Array,
+    begin: int,
+    links: Array,
+    m: Model,
+    place: Place,
+) -> None:
     """Look up all that is known of the place after h[t]; `leave` before the next one."""
-    up = context_hashes(h, t, start, s, folded, place.hashes)
-    selectors(h, t, start, s, kinds, up, place.chosen)
+    up = context_hashes(h, t, start, s, m.folded, begin, links, place.hashes)
+    selectors(h, t, start, s, m.kinds, up, place.chosen)
     place.order[0] = 0
     for k in range(CONTEXTS):
         i = place.entry[k] = find_run(m.runs, place.hashes[k])
-        if i < 0:
-            place.found[k] = NONE
+        j = -1 if i >= 0 else find_run(m.base_runs, place.hashes[k])
+        if i < 0 and j < 0:
+            place.kind[k] = NONE
             continue
+        run = m.runs[i] if i >= 0 else m.base_runs[j]
         if k < 8:
             place.order[0] = k
-        often = np.int64(m.runs[i] >> np.uint32(8)) & 255
-        place.found[k] = SLOT if often == MIXED else RUN
+        often = np.int64(run >> np.uint32(8)) & 255
+        place.kind[k] = SLOT if often == MIXED else RUN
         place.often[k] = often
-        expect(tree, place, k, np.int64(m.runs[i] >> np.uint32(16)), 1)
+        expect(m, place, k, np.int64(run >> np.uint32(16)), 1)
     place.order[1] = match_level(s)
     if place.order[1]:
-        expect(tree, place, CONTEXTS, m.text[s[MATCH]], 1)
+        expect(m, place, CONTEXTS, np.int64(text_at(m, s[MATCH])), 1)
 
 
-@inner
-def expect(tree: Any, place: Any, k: int, symbol: Number, sign: int) -> None:
+@inner_on_tuples
+def expect(m: Model, place: Place, k: int, symbol: Number, sign: int) -> None:
     """Mark the path of the symbol that context k expects; sign 0: take the marks away."""
     place.symbol[k] = symbol
-    for step in range(tree.depth[symbol]):
-        place.turn[tree.nodes[symbol, step], k] = sign * (1 + tree.bits[symbol, step])
+    for step in range(m.depth[symbol]):
+        place.turn[m.nodes[symbol, step], k] = sign * (1 + m.bits[symbol, step])
 
 
-@inner
-def leave(tree: Any, place: Any) -> None:
+@inner_on_tuples
+def leave(m: Model, place: Place) -> None:
     """Take all marks away."""
     for k in range(CONTEXTS):
-        if place.found[k] != NONE:
-            expect(tree, place, k, place.symbol[k], 0)
+        if place.kind[k] != NONE:
+            expect(m, place, k, place.symbol[k], 0)
     if place.order[1]:
-        expect(tree, place, CONTEXTS, place.symbol[CONTEXTS], 0)
+        expect(m, place, CONTEXTS, place.symbol[CONTEXTS], 0)
 
 
-@inner
-def gather(node: int, depth: int, m: Any, place: Any) -> None:
-    """The inputs of the mixers at a node."""
-    x, zero = place.inputs, np.float32(0)
+@inner_on_tuples
+def gather(node: int, m: Model, place: Place) -> None:
+    """The inputs of the mixers at a node, those of the node above having been gathered before.
+
+    Whoever has passed a node has passed those above: what has no slot there is not looked for here.
+    """
+    x, zero, depth, parent = place.inputs, np.float32(0), m.levels[node], m.parents[node]
     for k in range(CONTEXTS):
         x[2 * k] = x[2 * k + 1] = zero
         place.slot[k] = place.cell[k] = -1
-        if place.found[k] == SLOT:
-            i = place.slot[k] = find_slot(m.checks, mix(place.hashes[k], np.uint64(node + 1)))
-            if i >= 0:
-                p, n = STRETCHED[m.slots[i] >> np.uint32(20)], m.slots[i] & np.uint32(1023)
+        if place.kind[k] == SLOT:
+            place.value[k] = EMPTY_SLOT
+            if node == 0 or place.known[parent, k]:
+                place.slot[k], place.value[k] = look_up(mix(place.hashes[k], np.uint64(node + 1)), m)
+            n = place.value[k] & np.uint32(1023)
+            place.known[node, k] = n > 0
+            if n > 0:
+                p = STRETCHED[place.value[k] >> np.uint32(20)]
                 step = min(max(np.int64(p * np.float32(2) + np.float32(STEPS / 2)), 0), STEPS - 1)
                 cell = place.cell[k] = ((k * LEVELS + LEVEL_OF[n]) * 3 + place.turn[node, k]) * STEPS + step
                 x[2 * k], x[2 * k + 1] = stretch(m.slot_map[cell]), p
@@ -224,10 +210,10 @@ def gather(node: int, depth: int, m: Any, place: Any) -> None:
         x[2 * k + 1], x[2 * k + 2] = sign * stretch(p), sign * (p * np.float32(4) - np.float32(2))
 
 
-@inner
-def weight_sets(node: int, depth: int, place: Any, offsets: Array, sets: Array) -> None:
-    """The weight set of each mixer at a node, into sets (MIXERS,)."""
-    chosen = place.chosen
+@inner_on_tuples
+def weight_sets(node: int, depth: int, place: Place, offsets: Array) -> None:
+    """The weight set of each mixer at a node."""
+    chosen, sets = place.chosen, place.sets
     sets[0] = node
     sets[1] = chosen[1] * 4 + min(depth, 3)
     sets[2] = (place.order[1] if place.turn[node, CONTEXTS] else 0) * 2 + (depth > 0)
@@ -238,20 +224,26 @@ def weight_sets(node: int, depth: int, place: Any, offsets: Array, sets: Array) 
         sets[j] += offsets[j]
 
 
-@inner
-def turn_probability(node: int, depth: int, m: Any, place: Any, offsets: Array, sets: Array) -> Number:
+@inner_on_tuples
+def grid_place(stretched: Number) -> Number:
+    """Where a stretched probability lies among the STEPS of an adjustment."""
+    return max(np.float32(0), min(GRID_END, (stretched + np.float32(8)) * np.float32(2)))
+
+
+@inner_on_tuples
+def turn_probability(node: int, m: Model, place: Place) -> Number:
     """P(1) at a node."""
-    gather(node, depth, m, place)
-    weight_sets(node, depth, place, offsets, sets)
+    gather(node, m, place)
+    weight_sets(node, m.levels[node], place, m.offsets)
     x, total = place.inputs, np.float32(0)
     for j in range(MIXERS):
-        w, dot = m.weights[sets[j]], np.float32(0)
+        w, dot = m.weights[place.sets[j]], np.float32(0)
         for i in range(INPUTS):
             dot += w[i] * x[i]
-        place.sums[j] = max(-BIGGEST, min(BIGGEST, dot))
+        place.sums[j] = max(-MAX_STRETCHED, min(MAX_STRETCHED, dot))
         total += m.final[node, j] * place.sums[j]
-    total = place.sums[MIXERS] = max(-BIGGEST, min(BIGGEST, total))
-    at = max(np.float32(0), min(np.float32(STEPS - 1.001), (total + np.float32(8)) * np.float32(2)))
+    total = place.sums[MIXERS] = max(-MAX_STRETCHED, min(MAX_STRETCHED, total))
+    at = grid_place(total)
     low = np.int64(at)
     part = at - np.float32(low)
     once = mix(mix(np.uint64(node + 1), np.uint64(place.chosen[1])), np.uint64(5))
@@ -262,20 +254,20 @@ def turn_probability(node: int, depth: int, m: Any, place: Any, offsets: Array, 
     first = m.adjust_1[a] + part * (m.adjust_1[a + 1] - m.adjust_1[a])
     second = m.adjust_2[b] + part * (m.adjust_2[b + 1] - m.adjust_2[b])
     p = np.float32(0.5) * squash(total) + np.float32(0.25) * (first + second)
-    return max(LEAST, min(np.float32(1) - LEAST, p))
+    return max(MIN_PROBABILITY, min(np.float32(1) - MIN_PROBABILITY, p))
 
 
-@inner
-def learn_turn(node: int, turn: int, m: Any, place: Any, sets: Array, rates: Array, most: int, remember: bool) -> None:
-    """Learn which way it went at the node that `turn_probability` was asked for last."""
+@inner_on_tuples
+def learn_trust(node: int, turn: int, m: Model, place: Place, rates: Array) -> None:
+    """Learn which way it went at the node that `turn_probability` was asked for last: mixers, adjustments, maps."""
     y = np.float32(turn)
     error = (y - squash(place.sums[MIXERS])) * rates[1]
     for j in range(MIXERS):
         m.final[node, j] += error * place.sums[j]
-        w, step = m.weights[sets[j]], (y - squash(place.sums[j])) * rates[0]
+        w, step = m.weights[place.sets[j]], (y - squash(place.sums[j])) * rates[0]
         for i in range(INPUTS):
             w[i] += step * place.inputs[i]
-    at = max(np.float32(0), min(np.float32(STEPS - 1.001), (place.sums[MIXERS] + np.float32(8)) * np.float32(2)))
+    at = grid_place(place.sums[MIXERS])
     part, rate = at - np.float32(np.int64(at)), rates[3]
     a, b = place.edges[0], place.edges[1]
     m.adjust_1[a] += (y - m.adjust_1[a]) * rate * (np.float32(1) - part)
@@ -285,15 +277,11 @@ def learn_turn(node: int, turn: int, m: Any, place: Any, sets: Array, rates: Arr
     maps = rates[2]
     for k in range(CONTEXTS):
         cell = place.cell[k]
-        if place.found[k] == SLOT:
-            if cell >= 0:
-                m.slot_map[cell] += (y - m.slot_map[cell]) * maps
-            i = place.slot[k]
-            if remember and i < 0:
-                i = add_slot(m.slots, m.checks, mix(place.hashes[k], np.uint64(node + 1)))
-            if remember:
-                update_slot(m.slots, i, turn, most)
-        elif cell >= 0:
+        if cell < 0:
+            continue
+        if place.kind[k] == SLOT:
+            m.slot_map[cell] += (y - m.slot_map[cell]) * maps
+        else:
             right = np.float32(place.turn[node, k] == 1 + turn)
             m.run_map[cell] += (right - m.run_map[cell]) * maps
     if place.turn[node, CONTEXTS]:
@@ -301,27 +289,40 @@ def learn_turn(node: int, turn: int, m: Any, place: Any, sets: Array, rates: Arr
         m.match_map[level] += (right - m.match_map[level]) * maps
 
 
-@inner
-def learn_symbol(symbol: int, m: Any, tree: Any, place: Any, most: int) -> None:
-    """Learn which symbol followed each context: a run goes on, or becomes mixed."""
+@inner_on_tuples
+def count_turn(node: int, turn: int, m: Model, place: Place, max_updates: int) -> None:
+    """Count the turn in the slot of each mixed context at that node."""
     for k in range(CONTEXTS):
-        i = place.entry[k]
-        if i < 0:
-            add_run(m.runs, place.hashes[k], symbol)
-        elif place.found[k] == RUN:
-            if place.symbol[k] == symbol:
-                if place.often[k] < MIXED - 1:
-                    m.runs[i] += np.uint32(256)
-                continue
-            for turns in range(2):
-                which, times = (place.symbol[k], min(place.often[k], 30)) if turns == 0 else (symbol, 1)
-                for step in range(tree.depth[which]):
-                    x = mix(place.hashes[k], np.uint64(tree.nodes[which, step] + 1))
-                    slot = find_slot(m.checks, x)
-                    if slot < 0:
-                        slot = add_slot(m.slots, m.checks, x)
-                    for _ in range(times):
-                        update_slot(m.slots, slot, tree.bits[which, step], most)
-            m.runs[i] = np.uint32(symbol << 16 | MIXED << 8 | np.int64(m.runs[i] & np.uint32(255)))
-        else:
-            m.runs[i] = np.uint32(symbol << 16 | MIXED << 8 | np.int64(m.runs[i] & np.uint32(255)))
+        if place.kind[k] == SLOT:
+            x = mix(place.hashes[k], np.uint64(node + 1))
+            i, slot = place.slot[k], place.value[k]
+            if slot == EMPTY_SLOT:  # it was not looked for, perhaps
+                i, slot = look_up(x, m)
+            put_slot(m.slots, m.checks, i, x, updated(slot, turn, max_updates))
+
+
+@inner_on_tuples
+def count_symbol(symbol: int, m: Model, place: Place, max_updates: int) -> None:
+    """Count which symbol followed each context: a run goes on, or becomes mixed."""
+    for k in range(CONTEXTS):
+        x = place.hashes[k]
+        often: Number = MIXED
+        if place.kind[k] == NONE:
+            often = 1
+        elif place.kind[k] == RUN and place.symbol[k] == symbol:
+            often = min(place.often[k] + 1, MIXED - 1)
+        elif place.kind[k] == RUN:
+            count_path(x, place.symbol[k], min(place.often[k], MAX_RUN_UPDATES), m, max_updates)
+            count_path(x, symbol, 1, m, max_updates)
+        put_run(m.runs, place.entry[k], x, symbol, often)
+
+
+@inner_on_tuples
+def count_path(x: Number, symbol: Number, times: int, m: Model, max_updates: int) -> None:
+    """Count a symbol so many times in the slots of a context along its path."""
+    for step in range(m.depth[symbol]):
+        at_node = mix(x, np.uint64(m.nodes[symbol, step] + 1))
+        i, slot = look_up(at_node, m)
+        for _ in range(times):
+            slot = updated(slot, m.bits[symbol, step], max_updates)
+        put_slot(m.slots, m.checks, i, at_node, slot)

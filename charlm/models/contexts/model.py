@@ -17,15 +17,16 @@ from typing_extensions import override
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
 from charlm.models.base import WEIGHTS_DO_NOT_FIT, CountingModel, State
+from charlm.models.contexts.carried import CARRIED
 from charlm.models.contexts.packing import check, packed, unpacked
-from charlm.models.contexts.reader import Reader, Vocabulary, Wanted
+from charlm.models.contexts.reader import Outputs, Reader, Trainer, Vocabulary
 from charlm.models.contexts.spelling import KINDS, LOWER, spelling
-from charlm.models.contexts.tables import CARRIED, TRUST, Array, Tables, new_tables
+from charlm.models.contexts.tables import Array, Counts, Trust, new_counts, new_trust
 from charlm.progress import Listener, silent
 
-STATIC = "static_"  # what the names of the tables begin with that a model uses which does not adapt
-MOST_SYMBOLS = (1 << 16) - 2
-SECONDS_PER_TOKEN = 16e-6
+STATIC = "static_"  # what the names of the tensors of `Trust` begin with that a model uses which does not adapt
+MAX_SYMBOLS = (1 << 16) - 2
+SECONDS_PER_TOKEN = 18e-6  # to learn it, on one core of a Zen 3 or 4
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Contexts(CountingModel):
 
     A symbol is a path in a binary tree, and its probability the product of those of the turns (`mixing`). What was
     never seen in training shares one leaf. The state is the last symbols, REACH at most, and the numbers that `hashing`
-    carries; of a model that adapts, all symbols read: its copies of the tables follow from them, and are kept only so
-    that they need not be made again.
+    carries; of a model that adapts, all symbols read: what it counts in them follows from them, and is kept only so
+    that it need not be counted again.
     """
 
     Config = ContextsConfig
@@ -67,29 +68,30 @@ class Contexts(CountingModel):
         self.config, self.vocab_size = config, vocab_size
         self.register_buffer("kinds", torch.full((vocab_size,), LOWER, dtype=torch.uint8))
         self.register_buffer("folded", torch.arange(vocab_size, dtype=torch.int32))
-        self._install(np.zeros(0, np.int64), np.zeros(1, np.int64), tables := new_tables(2, 1), tables)
+        trust = new_trust(2, 1)
+        self._install(np.zeros(0, np.int64), np.zeros(1, np.int64), new_counts(1), trust, trust)
 
     @override
     def read_vocabulary(self, pieces: Sequence[str]) -> None:
         kinds, folded = spelling(pieces)
         self.kinds, self.folded = torch.from_numpy(kinds), torch.from_numpy(folded)
 
-    def _install(self, ids: Array, counts: Array, tables: Tables, static: Tables) -> None:
+    def _install(self, ids: Array, of_each: Array, counts: Counts, trust: Trust, static: Trust) -> None:
         self.register_buffer("ids", torch.tensor(ids.tolist(), dtype=torch.int64))
-        self.register_buffer("counts", torch.tensor(counts, dtype=torch.int64))
-        for name, tensor in packed(tables).items():
+        self.register_buffer("counts", torch.tensor(of_each, dtype=torch.int64))
+        for name, tensor in packed(counts, trust).items():
             self.register_buffer(name, tensor)
-        for name in TRUST:
-            self.register_buffer(STATIC + name, torch.tensor(getattr(static, name)))
+        for name, array in static._asdict().items():
+            self.register_buffer(STATIC + name, torch.tensor(array))
         self._reader: Reader | None = None
 
     @property
     def adapts(self) -> bool:
-        """Whether copies of the tables learn from what is read."""
+        """Whether it learns from what it reads."""
         return self.config.adapt != "none"
 
     def frozen(self) -> "Contexts":
-        """The same tables, from which nothing is copied."""
+        """The same model, which learns nothing more."""
         if not self.adapts:
             return self
         model = copy(self)
@@ -98,14 +100,13 @@ class Contexts(CountingModel):
 
     @property
     def reader(self) -> Reader:
-        """What reads by these tables, made when first asked for."""
+        """What reads by these tensors, made when first asked for."""
         if self._reader is None:
             tensors = dict(self.named_buffers())
             known = (tensors[name].cpu().numpy() for name in ("ids", "counts", "kinds", "folded"))
-            tables = unpacked(tensors)
-            if not self.adapts:
-                tables = tables._replace(**{name: tensors[STATIC + name].cpu().numpy() for name in TRUST})
-            self._reader = Reader(Vocabulary.of(*known), tables)
+            prefix = "" if self.adapts else STATIC
+            trust = Trust(*(tensors[prefix + name].cpu().numpy() for name in Trust._fields))
+            self._reader = Reader(Vocabulary.of(*known), trust, unpacked(tensors))
         return self._reader
 
     @override
@@ -119,24 +120,22 @@ class Contexts(CountingModel):
         """In one pass, in which everything is predicted before it is learned."""
         counts = np.bincount(tokens, minlength=self.vocab_size) + np.bincount(validation, minlength=self.vocab_size)
         ids = counts.nonzero()[0]
-        if len(ids) > MOST_SYMBOLS:
-            raise UsageError(f"contexts tell {MOST_SYMBOLS:,} symbols apart, and this text has {len(ids):,}")
+        if len(ids) > MAX_SYMBOLS:
+            raise UsageError(f"contexts tell {MAX_SYMBOLS:,} symbols apart, and this text has {len(ids):,}")
         counts = np.append(counts[ids], 0)
-        length = 1 + len(tokens) + len(validation)
         vocabulary = Vocabulary.of(ids, counts, self.kinds.cpu().numpy(), self.folded.cpu().numpy())
-        reader = Reader(vocabulary, new_tables(len(counts) + 1, length))
-        stream = np.concatenate([[BOUNDARY], tokens, validation])
-        reader.tables.text[:] = vocabulary.codes[stream]
-        reader.learn(1 + len(tokens), progress)
-        static = reader.tables
+        text = vocabulary.codes[np.concatenate([[BOUNDARY], tokens, validation])]
+        trainer = Trainer(vocabulary, new_trust(len(counts) + 1, len(text)), text)
+        trainer.learn(1 + len(tokens), progress)
+        static = trainer.trust
         if len(validation):
-            static = reader.trust(length)
-            self._install(ids, counts, reader.tables, static)
+            static = trainer.static_trust(len(text))
+            self._install(ids, counts, trainer.own, trainer.trust, static)
             if before is not None:
                 before(self)
             self.validation_nats = self._nats(validation)
-            reader.learn(length, progress)
-        self._install(ids, counts, reader.tables, static)
+            trainer.learn(len(text), progress)
+        self._install(ids, counts, trainer.own, trainer.trust, static)
 
     @torch.inference_mode()
     def _nats(self, text: Array) -> float:
@@ -173,7 +172,7 @@ class Contexts(CountingModel):
         """The full distribution visits every node of the tree."""
         B, T = tokens.shape
         rows = np.empty((B, T, len(self.counts)), np.float32)
-        state = self._read(tokens, state, Wanted(np.zeros((B, 0), np.int32), np.zeros((B, 0), np.float32), rows))
+        state = self._read(tokens, state, Outputs(np.zeros((B, 0), np.int32), np.zeros((B, 0), np.float32), rows))
         log_probs = np.empty((B, T, self.vocab_size), np.float32)
         log_probs[:] = rows[..., -1:] - np.float32(self._log_unseen)
         log_probs[..., self.reader.vocabulary.ids] = rows[..., :-1]
@@ -185,12 +184,12 @@ class Contexts(CountingModel):
         codes = np.minimum(self.reader.vocabulary.codes[targets.cpu().numpy()], len(self.ids))
         scores = np.empty(codes.shape, np.float32)
         state = self._read(
-            tokens, state, Wanted(codes, scores, np.zeros((len(codes), 0, len(self.counts)), np.float32))
+            tokens, state, Outputs(codes, scores, np.zeros((len(codes), 0, len(self.counts)), np.float32))
         )
         scores[codes == len(self.ids)] -= np.float32(self._log_unseen)
         return torch.from_numpy(scores).to(tokens.device), state
 
-    def _read(self, tokens: Tensor, state: State, wanted: Wanted) -> State:
+    def _read(self, tokens: Tensor, state: State, wanted: Outputs) -> State:
         last, carried, read = (tensor.cpu().numpy() for tensor in (*state, tokens))
         if self.adapts:
             after = self.reader.adapt(last, carried, read, wanted, self.config.delay)
@@ -215,7 +214,7 @@ class Contexts(CountingModel):
         sound = (
             all(tensors[name].shape == (vocab_size,) for name in ("kinds", "folded"))
             and ids.dim() == counts.dim() == 1
-            and len(counts) == len(ids) + 1 <= MOST_SYMBOLS + 1
+            and len(counts) == len(ids) + 1 <= MAX_SYMBOLS + 1
             and bool((ids.diff() > 0).all() and ((ids > 0) & (ids < vocab_size)).all() and (counts >= 0).all())
             and bool((tensors["kinds"] < KINDS).all())
             and bool(((tensors["folded"] >= 0) & (tensors["folded"] < vocab_size)).all())
@@ -223,7 +222,7 @@ class Contexts(CountingModel):
         if not sound:
             raise ValueError(WEIGHTS_DO_NOT_FIT)
         check(tensors, len(counts))
-        check({**tensors, **{name: tensors[STATIC + name] for name in TRUST}}, len(counts))
+        check({**tensors, **{name: tensors[STATIC + name] for name in Trust._fields}}, len(counts))
         for name, tensor in tensors.items():
             model.register_buffer(name, tensor)
         return model

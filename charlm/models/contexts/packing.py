@@ -20,7 +20,8 @@ from charlm.models.contexts.tables import (
     RUNS,
     STEPS,
     Array,
-    Tables,
+    Counts,
+    Trust,
     set_offsets,
 )
 
@@ -28,21 +29,21 @@ FIRST_OF_LEVEL = np.searchsorted(LEVEL_OF, np.arange(LEVELS)).astype(np.uint32)
 PROBABILITIES = ("slot_map", "run_map", "match_map", "adjust_1", "adjust_2")
 
 
-def packed(tables: Tables) -> dict[str, Tensor]:
+def packed(counts: Counts, trust: Trust) -> dict[str, Tensor]:
     """What is saved; unsigned numbers as signed ones of the same bits."""
-    arrays = tables._asdict()
-    slots = (tables.slots >> 20 << 4 | LEVEL_OF[tables.slots & 1023]).astype(np.uint16)
-    arrays |= {"slots": slots.view(np.int16), "runs": tables.runs.view(np.int32)}
+    arrays = counts._asdict() | trust._asdict()
+    slots = (counts.slots >> 20 << 4 | LEVEL_OF[counts.slots & 1023]).astype(np.uint16)
+    arrays |= {"slots": slots.view(np.int16), "runs": counts.runs.view(np.int32)}
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
 
 
-def unpacked(tensors: Mapping[str, Tensor]) -> Tables:
-    """The tables as kernels read them."""
-    arrays: dict[str, Array] = {name: tensors[name].cpu().numpy() for name in Tables._fields}
+def unpacked(tensors: Mapping[str, Tensor]) -> Counts:
+    """What was counted, as the kernel reads it."""
+    arrays: dict[str, Array] = {name: tensors[name].cpu().numpy() for name in Counts._fields}
     slots = arrays["slots"].view(np.uint16).astype(np.uint32)
     arrays["slots"] = slots >> 4 << 20 | np.uint32(1 << 19) | FIRST_OF_LEVEL[slots & 15]
     arrays["runs"] = arrays["runs"].view(np.uint32)
-    return Tables(**arrays)
+    return Counts(**arrays)
 
 
 def check(tensors: Mapping[str, Tensor], leaves: int) -> None:

@@ -1,6 +1,6 @@
 """A binary tree over the symbols: frequent ones have short paths.
 
-Shapes: A symbols, D the longest path.
+Shapes: A symbols, and so A - 1 inner nodes; D the longest path.
 """
 
 import heapq
@@ -17,6 +17,8 @@ class Tree(NamedTuple):
     nodes: Integers  # (A, D) int32
     bits: Integers  # (A, D) uint8
     depth: Integers  # (A,) int32
+    parents: Integers  # (A - 1,) int32: of each inner node, a lower number; the root is its own
+    levels: Integers  # (A - 1,) int32: how many inner nodes are above each
 
 
 def huffman(counts: Integers) -> Tree:
@@ -43,8 +45,11 @@ def huffman(counts: Integers) -> Tree:
         np.zeros((symbols, longest), np.int32),
         np.zeros((symbols, longest), np.uint8),
         np.array([len(path) for path in paths], np.int32),
+        np.zeros(len(children), np.int32),
+        np.zeros(len(children), np.int32),
     )
     for symbol, path in enumerate(paths):
         for step, (node, bit) in enumerate(path):
             tree.nodes[symbol, step], tree.bits[symbol, step] = node, bit
+            tree.parents[node], tree.levels[node] = path[max(0, step - 1)][0], step
     return tree

@@ -17,6 +17,7 @@ from typing_extensions import override
 from charlm.config import Settings, setting
 from charlm.errors import CharlmError, UsageError
 from charlm.models.base import WEIGHTS_DO_NOT_FIT, LanguageModel, State
+from charlm.models.contexts import Contexts
 from charlm.models.mixture.combining import COMBINATIONS, Combination
 from charlm.models.ngram import NGram
 from charlm.models.recurrent import LSTM
@@ -61,8 +62,9 @@ def _architectures() -> Mapping[str, type[LanguageModel]]:
 
 
 def usual_members(network: Settings = LSTM.Config(width=384)) -> tuple[Member, ...]:  # noqa: B008
-    """An n-gram and an LSTM, the network with the best results beside an n-gram."""
-    return Member("ngram", NGram.Config(cache=CACHE_TOKENS)), Member("lstm", network)
+    """An n-gram, a model of contexts, and an LSTM, the network with the best results beside them."""
+    counting = Member("ngram", NGram.Config(cache=CACHE_TOKENS)), Member("contexts", Contexts.Config())
+    return *counting, Member("lstm", network)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ class MixtureConfig(Settings):
     def depth(self) -> int:
         """1 for a mixture of models, 2 if one of them is a mixture, ..."""
         return 1 + max(getattr(member.config, "depth", 0) for member in self.members)
+
+    def without(self, architecture: str) -> "MixtureConfig":
+        """The same with no member of this architecture."""
+        return replace(self, members=tuple(m for m in self.members if m.architecture != architecture))
 
     @classmethod
     def names(cls) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from charlm.progress import Tell
 
@@ -26,16 +27,21 @@ def descend(
     Batches are drawn with seed 0.
     """
     generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam([weight.requires_grad_() for weight in weights], fused=True)
+    means, squares = [torch.zeros_like(w) for w in weights], [torch.zeros_like(w) for w in weights]
+    counts = [torch.zeros(()) for _ in weights]  # of steps, as `adam` wants them
     for step in range(steps if places else 0):
         if step % 20 == 0:
             tell(step / steps)
-        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         sample = torch.randint(places, (min(batch, places),), generator=generator)
         with torch.enable_grad():
+            for weight in weights:
+                weight.requires_grad_()
             penalty = sum(decay * weight.square().sum() for weight, decay in zip(weights, decays, strict=True))
-            torch.autograd.backward(penalty / places - probability(sample).log().mean())
-        optimizer.step()
-        optimizer.zero_grad()
-    for weight in weights:
-        weight.requires_grad_(False)
+            loss = penalty / places - probability(sample).log().mean()
+            gradients = torch.autograd.grad(loss, weights)
+        for weight in weights:
+            weight.requires_grad_(False)
+        adam(  # not torch.optim.Adam, whose making imports torch's compiler: 1.2 s of each process that counts
+            list(weights), list(gradients), means, squares, [], counts, fused=True, amsgrad=False, maximize=False,
+            beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, lr=rate * (1 - step / steps),
+        )  # fmt: skip

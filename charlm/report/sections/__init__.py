@@ -1,4 +1,4 @@
-"""What each section of the page shows, and teaches.
+"""The sections of the page.
 
 result     the table, and what was equal       models      what each model is
 learning   learning curves, size and time      context     how much context each uses
@@ -27,7 +27,7 @@ __all__ = ["SECTIONS", "Section", "differences", "embeddings", "gradients"]
 
 
 class Section(NamedTuple):
-    """A part of the page: its id, what links to it say, its heading, and its content; None: it is left out."""
+    """A section of the page: its id, the text of links to it, its heading, and its content; None leaves it out."""
 
     anchor: str
     short: str

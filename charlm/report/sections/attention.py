@@ -9,14 +9,14 @@ from charlm.report.findings import Findings
 from charlm.report.html import Html, tag, together, visible
 from charlm.report.parts import words
 
-CELL = 10  # units of the drawing
+CELL_SIZE = 10  # units of the drawing
 START = "⊢"  # stands for the boundary before the text
 
 
-def attention(found: Findings) -> Html | None:
+def attention(findings: Findings) -> Html | None:
     """The maps of each Transformer."""
-    looking = [(n, f.name, f.attention) for n, f in enumerate(found.contenders) if f.attention is not None]
-    if not looking:
+    with_attention = [(n, f.name, f.attention) for n, f in enumerate(findings.contenders) if f.attention is not None]
+    if not with_attention:
         return None
     return together(
         [
@@ -27,9 +27,9 @@ def attention(found: Findings) -> Html | None:
                 "characters look at the same place.",
                 "Point at a cell, or press Tab and use the arrow keys, to read its value. The small maps choose the "
                 "head. "
-                f"{START} is the start of the text, ␣ a space, ↵ a line end.",
+                f"{START} is the start of the text, ␣ a space, ⏎ a line end.",
             ),
-            *(part for n, name, maps in looking for part in (tag("h3", name), _heads(n, name, maps))),
+            *(part for n, name, maps in with_attention for part in (tag("h3", name), _heads(n, name, maps))),
         ]
     )
 
@@ -50,9 +50,9 @@ def _heads(number: int, name: str, maps: AttentionMaps) -> Html:
 
 def _map(tokens: list[str], weights: npt.NDArray[np.float32], picture: str, name: str) -> Html:
     """One map, its weights as two hexadecimal digits each, row by row."""
-    size, longest = CELL * len(tokens), max(map(len, tokens))
+    size, longest = CELL_SIZE * len(tokens), max(map(len, tokens))
     margin = 4 + 5.5 * longest
-    middles = [margin + CELL * (n + 0.5) for n in range(len(tokens))]
+    middles = [margin + CELL_SIZE * (n + 0.5) for n in range(len(tokens))]
     rows = (
         tag("text", token, x=f"{margin - 3:g}", y=f"{y + 3:g}", class_="row")
         for token, y in zip(tokens, middles, strict=True)

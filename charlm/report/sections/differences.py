@@ -1,4 +1,4 @@
-"""Where two models differ: any two, each passage once, differences within noise left out."""
+"""Where two models differ: for any two, the passages whose difference is larger than noise."""
 
 from itertools import combinations
 
@@ -8,16 +8,16 @@ from charlm.report.findings import Finding, Findings
 from charlm.report.html import Html, tag, together
 from charlm.report.parts import words
 
-LEVELS = ((4.0, "3"), (2.0, "2"), (0.7, "1"))  # bits from which a character has this shade
+SHADES = ((4.0, "3"), (2.0, "2"), (0.7, "1"))  # from how many bits on a character has each shade
 
 
-def differences(found: Findings) -> Html | None:
+def differences(findings: Findings) -> Html | None:
     """A panel for each pair of contenders; two lists choose which one is shown."""
-    if len(found.contenders) < 2:
+    if len(findings.contenders) < 2:
         return None
-    text = found.read.read()
-    panels = [_pair(text, found, a, b) for a, b in combinations(range(len(found.contenders)), 2)]
-    names = [finding.name for finding in found.contenders]
+    text = findings.read.read()
+    panels = [_pair(text, findings, a, b) for a, b in combinations(range(len(findings.contenders)), 2)]
+    names = [finding.name for finding in findings.contenders]
     choice = tag(
         "div", _chooser("first", names, 0), " and ", _chooser("second", names, 1), class_="choice", hidden=True
     )
@@ -40,25 +40,25 @@ def _chooser(which: str, names: list[str], chosen: int) -> Html:
     return tag("select", *options, class_=which, aria_label=f"{which} model")
 
 
-def _pair(text: str, found: Findings, a: int, b: int) -> Html:
-    first, second = found.contenders[a], found.contenders[b]
+def _pair(text: str, findings: Findings, a: int, b: int) -> Html:
+    first, second = findings.contenders[a], findings.contenders[b]
     sides = clear_differences(text, first.reading.character_bits, second.reading.character_bits)
-    shown = []
+    content = []
     for passages, better, worse in zip(sides, (first, second), (second, first), strict=True):
         heading = f"{better.name} was better" if passages else f"{better.name} was nowhere clearly better"
-        shown.append(tag("h3", heading))
-        shown += [_passage(text, passage, first, second, better, worse) for passage in passages]
+        content.append(tag("h3", heading))
+        content += [_passage(text, passage, first, second, better, worse) for passage in passages]
     key = tag(
         "p",
         tag("i", first.name, class_="a2"),
         " or ",
         tag("i", second.name, class_="b2"),
         ": this model needed fewer bits for the character. Stronger colours are larger differences.",
-        class_="told shades",
+        class_="note shades",
     )
     heading = tag("h4", f"{first.name} and {second.name}")
     first_pair = (a, b) == (0, 1)
-    return tag("div", heading, key, *shown, class_="panel", data_pair=f"{a}-{b}", hidden=not first_pair)
+    return tag("div", heading, key, *content, class_="panel", data_pair=f"{a}-{b}", hidden=not first_pair)
 
 
 def _passage(text: str, passage: Passage, first: Finding, second: Finding, better: Finding, worse: Finding) -> Html:
@@ -67,11 +67,11 @@ def _passage(text: str, passage: Passage, first: Finding, second: Finding, bette
     saved = second.reading.character_bits[stretch] - first.reading.character_bits[stretch]
     runs = parts.runs(text[stretch], [_shade(bits) for bits in saved.tolist()])
     low, high = sorted((passage.bits, passage.other_bits))
-    told = f"{better.name} {low:.0f} bits, {worse.name} {high:.0f} bits"
-    return tag("div", tag("p", told, class_="told"), tag("div", runs, class_="text", dir="auto"), class_="pair")
+    bits = parts.note(f"{better.name} {low:.0f} bits, {worse.name} {high:.0f} bits")
+    return tag("div", bits, tag("div", runs, class_="text", dir="auto"), class_="pair")
 
 
 def _shade(saved: float) -> str:
-    """The class of a character at which the first model saved so many bits, or the second where that is negative."""
+    """The class of a character for which the first model needed so many bits less; negative if it needed more."""
     side = "a" if saved > 0 else "b"
-    return next((side + level for bits, level in LEVELS if abs(saved) >= bits), "")
+    return next((side + shade for bits, shade in SHADES if abs(saved) >= bits), "")

@@ -1,4 +1,4 @@
-"""Gradients through time."""
+"""How far back gradients reach."""
 
 from charlm.report import figures, parts
 from charlm.report.findings import Findings
@@ -6,17 +6,17 @@ from charlm.report.html import Html, together
 from charlm.report.parts import note, side_by_side, words
 
 
-def gradients(found: Findings) -> Html | None:
-    """How far back gradients reach, before training and after it."""
-    if not (deep := [(n, f) for n, f in enumerate(found.contenders) if f.gradients is not None]):
+def gradients(findings: Findings) -> Html | None:
+    """A figure before training and one after it."""
+    if not (networks := [(n, f) for n, f in enumerate(findings.contenders) if f.gradients is not None]):
         return None
-    beginnings = {name: beginning for _, finding in deep for name, beginning in finding.beginnings.items()}
-    numbers = {finding.name: number for number, finding in deep}
-    for name in beginnings:  # those with another activation, in the colours that are left
-        numbers.setdefault(name, len(found.contenders) + len(numbers) - len(deep))
-    drawn = {
+    beginnings = {name: beginning for _, finding in networks for name, beginning in finding.beginnings.items()}
+    numbers = {finding.name: number for number, finding in networks}
+    for name in beginnings:  # those with another activation get the next colours
+        numbers.setdefault(name, len(findings.contenders) + len(numbers) - len(networks))
+    gradients = {
         "before": [(numbers[name], beginning) for name, beginning in beginnings.items()],
-        "after": [(number, finding.gradients) for number, finding in deep if finding.gradients],
+        "after": [(number, finding.gradients) for number, finding in networks if finding.gradients],
     }
     return together(
         [
@@ -31,9 +31,9 @@ def gradients(found: Findings) -> Html | None:
             ),
             parts.key((number, name) for name, number in numbers.items()),
             side_by_side(
-                *((f"{when} training", figures.gradients(those, when)) for when, those in drawn.items() if those),
+                *((f"{when} training", figures.gradients(lines, when)) for when, lines in gradients.items() if lines),
             ),
             note("The vertical axis is logarithmic. A line ends where it falls below one ten-millionth."),
-            parts.without_mixtures(found, "gradients"),
+            parts.without_mixtures(findings, "gradients"),
         ]
     )

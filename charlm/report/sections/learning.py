@@ -1,4 +1,4 @@
-"""Figures of quality: against training, against size and time, against the length of the context."""
+"""Bits per character during training, against size and time, and against the length of the context."""
 
 from charlm.comparison import listed
 from charlm.report import figures, parts
@@ -7,11 +7,11 @@ from charlm.report.html import Html, tag, together
 from charlm.report.parts import note, side_by_side, words
 
 
-def learning(found: Findings) -> Html | None:
+def learning(findings: Findings) -> Html | None:
     """Learning curves of the models that were trained by gradient descent."""
-    if not (learned := [(n, f) for n, f in enumerate(found.contenders) if f.curve]):
+    if not (trained := [(n, f) for n, f in enumerate(findings.contenders) if f.curve]):
         return None
-    mixtures = [finding.name for _, finding in learned if finding.made]
+    mixtures = [finding.name for _, finding in trained if finding.made]
     return together(
         [
             words(
@@ -24,16 +24,16 @@ def learning(found: Findings) -> Html | None:
             ),
             note(f"The curve of {listed(mixtures)} is that of the network in it.") if mixtures else None,
             side_by_side(
-                ("against characters read", figures.learning(learned, "characters", "characters read in training")),
-                ("against time", figures.learning(learned, "seconds", "seconds of training")),
+                ("against characters read", figures.learning(trained, "characters", "characters read in training")),
+                ("against time", figures.learning(trained, "seconds", "seconds of training")),
             ),
         ]
     )
 
 
-def cost(found: Findings) -> Html:
-    """Quality against size and against time, with the Pareto front."""
-    every = list(enumerate(found.contenders))
+def cost(findings: Findings) -> Html:
+    """Bits per character against size and against training time, with the Pareto front."""
+    contenders = list(enumerate(findings.contenders))
     return together(
         [
             words(
@@ -41,25 +41,25 @@ def cost(found: Findings) -> Html:
                 "below it and to the left of it was found. A model above the line is beaten by one that costs no more. "
                 "For an n-gram, the parameters are its counts, one for each distinct n-gram of the training text."
             ),
-            parts.key((number, finding.name) for number, finding in every),
+            parts.key((number, finding.name) for number, finding in contenders),
             side_by_side(
                 (
                     "quality and size",
-                    figures.front(every, lambda f: f.row.parameters, "parameters (n-grams counted)", log=True),
+                    figures.front(contenders, lambda f: f.row.parameters, "parameters (n-grams counted)", log=True),
                 ),
                 (
                     "quality and training time",
-                    figures.front(every, lambda f: f.row.training_seconds, "seconds of training", log=False),
+                    figures.front(contenders, lambda f: f.row.training_seconds, "seconds of training", log=False),
                 ),
             ),
         ]
     )
 
 
-def context(found: Findings) -> Html:
-    """Quality against the number of characters that each model may see."""
-    every = list(enumerate(found.contenders))
-    adapting = [finding.name for finding in found.contenders if finding.row.adapts]
+def context(findings: Findings) -> Html:
+    """Bits per character against the number of characters of context."""
+    contenders = list(enumerate(findings.contenders))
+    adapting = [finding.name for finding in findings.contenders if finding.row.adapts]
     cache = f" Models with a cache ({listed(adapting)}) also find repetitions further back: their curves go on falling."
     return parts.beside(
         [
@@ -75,5 +75,5 @@ def context(found: Findings) -> Html:
             ),
             note("Bands are 95 % intervals: for each length a sample of the text is read."),
         ],
-        tag("figure", figures.context(every)),
+        tag("figure", figures.context(contenders)),
     )

@@ -1,14 +1,14 @@
-"""What each model is, in one sentence and a small drawing."""
+"""What each model is, in a sentence and a small drawing."""
 
 from charlm.report.drawings import drawing, sentence
 from charlm.report.findings import Findings
 from charlm.report.html import Html, tag
 
 
-def models(found: Findings) -> Html:
+def models(findings: Findings) -> Html:
     """A card for each contender, in the colour that it has everywhere on the page."""
     cards = []
-    for number, finding in enumerate(found.contenders):
+    for number, finding in enumerate(findings.contenders):
         architecture = finding.row.architecture
         cards.append(
             tag(

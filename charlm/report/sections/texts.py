@@ -1,16 +1,16 @@
-"""Text: what each character cost, by kind of character, and what each model writes."""
+"""What each character cost, the cost by kind of character, and what each model writes."""
 
 from charlm.report import figures, parts
-from charlm.report.findings import SAMPLE, Findings
+from charlm.report.findings import SAMPLE_CHARACTERS, Findings
 from charlm.report.html import Html, tag, together
 from charlm.report.parts import words
 
 
-def surprisal(found: Findings) -> Html:
+def surprisal(findings: Findings) -> Html:
     """An excerpt, every character coloured by its bits under each model."""
     panels = [
         (finding.name, tag("div", parts.reading(finding.excerpt), class_="text", dir="auto"))
-        for finding in found.contenders
+        for finding in findings.contenders
     ]
     return together(
         [
@@ -26,9 +26,9 @@ def surprisal(found: Findings) -> Html:
     )
 
 
-def kinds(found: Findings) -> Html:
+def kinds(findings: Findings) -> Html:
     """Bits by kind of character."""
-    every = list(enumerate(found.contenders))
+    contenders = list(enumerate(findings.contenders))
     return parts.beside(
         [
             parts.paragraph(
@@ -36,29 +36,29 @@ def kinds(found: Findings) -> Html:
                 "Inside a word, spelling leaves less and less choice. A model that is good inside words but poor at "
                 "their beginnings has learned spelling, but not which words go together."
             ),
-            parts.key((number, finding.name) for number, finding in every),
+            parts.key((number, finding.name) for number, finding in contenders),
         ],
-        tag("figure", figures.kinds(every)),
+        tag("figure", figures.kinds(contenders)),
     )
 
 
-def samples(found: Findings) -> Html:
+def samples(findings: Findings) -> Html:
     """What each model writes, and the longest quotation in it."""
-    shown = []
-    for number, finding in enumerate(found.contenders):
+    articles = []
+    for number, finding in enumerate(findings.contenders):
         quote = finding.quote
-        told = f"longest quotation: {len(quote.text)} characters"
+        note = parts.note(f"longest quotation: {len(quote.text)} characters")
         written = parts.marked(finding.sample, quote.place, len(quote.text))
         text = tag("div", written, class_=f"text c{number % 8}", dir="auto")
-        shown.append(tag("article", tag("h3", finding.name), tag("p", told, class_="told"), text))
+        articles.append(tag("article", tag("h3", finding.name), note, text))
     return together(
         [
             words(
-                f"{SAMPLE} characters drawn from each model, all with temperature 0.8 and the same seed. Marked is the "
-                "longest passage that also occurs, word for word, in the training text. For comparison: "
-                f"{len(found.yardstick.text)} characters is the longest such passage in held-out text of the same "
+                f"{SAMPLE_CHARACTERS} characters drawn from each model, all with temperature 0.8 and the same seed. "
+                "Marked is the longest passage that also occurs, word for word, in the training text. For comparison: "
+                f"{len(findings.yardstick.text)} characters is the longest such passage in held-out text of the same "
                 "length. A model whose passage is much longer quotes its training text."
             ),
-            tag("div", *shown, class_="samples"),
+            tag("div", *articles, class_="samples"),
         ]
     )

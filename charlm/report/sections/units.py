@@ -6,18 +6,18 @@ from charlm.report.findings import Finding, Findings
 from charlm.report.html import Html, tag, together
 from charlm.report.parts import words
 
-CHARACTERS = 420  # of the excerpt
-LEVELS = 3  # of colour, either way
-STANDARD_DEVIATIONS = 1.8  # from the mean: the strongest colour
+SHOWN_CHARACTERS = 420  # of the excerpt
+SHADES = 3  # on either side of the mean
+MAX_DEVIATION = 1.8  # standard deviations from the mean, from which on the colour is strongest
 
 
-def units(found: Findings) -> Html | None:
-    """For each network the units that follow a property of the text best."""
-    networks = [(n, finding) for n, finding in enumerate(found.contenders) if finding.activations]
+def units(findings: Findings) -> Html | None:
+    """For each network the units that correlate best with a property of the text."""
+    networks = [(n, finding) for n, finding in enumerate(findings.contenders) if finding.activations]
     if not networks:
         return None
-    begin = found.span[0]
-    text = found.read.slice(begin, min(found.span[1], begin + CHARACTERS)).read()
+    begin = findings.span[0]
+    text = findings.read.slice(begin, min(findings.span[1], begin + SHOWN_CHARACTERS)).read()
     panels = [(finding.name, _network(text, begin, n, finding), n) for n, finding in networks]
     example = networks[0][1].activations
     assert example is not None
@@ -36,7 +36,7 @@ def units(found: Findings) -> Html | None:
                 tag("i", "below", class_="a3"),
                 " … mean … ",
                 tag("i", "above", class_="b3"),
-                class_="told shades",
+                class_="note shades",
             ),
             parts.numbered_tabs("network", panels),
         ]
@@ -44,24 +44,23 @@ def units(found: Findings) -> Html | None:
 
 
 def _network(text: str, begin: int, number: int, finding: Finding) -> Html:
-    found = finding.activations
-    assert found is not None
+    activations = finding.activations
+    assert activations is not None
     panels = [
         (f"{unit.follows}, r\u00a0=\u00a0{unit.correlation:.2f}".replace("-", "−"), _over(text, begin, unit), number)
-        for unit in found.units
+        for unit in activations.units
     ]
-    told = tag("p", f"Units of the {found.vector}, which has {found.size:,}.", class_="told")
-    return together([told, parts.numbered_tabs(f"units-{number}", panels)])
+    size = parts.note(f"Units of the {activations.vector}, which has {activations.size:,}.")
+    return together([size, parts.numbered_tabs(f"units-{number}", panels)])
 
 
 def _over(text: str, begin: int, unit: Unit) -> Html:
     """The text, coloured by one unit."""
     values = unit.values[begin : begin + len(text)]
     coloured = parts.runs(text, [_shade(value) for value in values.tolist()])
-    told = tag("p", f"Unit {unit.number}", class_="told")
-    return tag("div", told, tag("div", coloured, class_="text", dir="auto"))
+    return tag("div", parts.note(f"Unit {unit.number}"), tag("div", coloured, class_="text", dir="auto"))
 
 
 def _shade(value: float) -> str:
-    level = min(LEVELS, round(LEVELS * abs(value) / STANDARD_DEVIATIONS))
+    level = min(SHADES, round(SHADES * abs(value) / MAX_DEVIATION))
     return f"{'b' if value > 0 else 'a'}{level}" if level else ""

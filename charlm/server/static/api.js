@@ -1,4 +1,4 @@
-// Asking the server, and making elements: what the parts of the page share.
+// Requests to the server, and elements of the page: what the parts of the page share.
 
 let key = "";
 
@@ -18,8 +18,8 @@ export async function ask(path, body, signal) {
   const options = body === undefined ? { headers, signal } : { method: "POST", headers, body: JSON.stringify(body), signal };
   const response = await fetch(path, options);
   if (!response.ok) {
-    const found = await response.json().catch(() => ({}));
-    throw new Refused(response.status, found.error);
+    const content = await response.json().catch(() => ({}));
+    throw new Refused(response.status, content.error);
   }
   return response;
 }
@@ -28,7 +28,7 @@ export async function askJson(path, body, signal) {
   return (await ask(path, body, signal)).json();
 }
 
-// The server-sent events of a response, as they come.
+// The server-sent events of a response as they arrive.
 export async function* events(path, body, signal) {
   const reader = (await ask(path, body, signal)).body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -45,40 +45,40 @@ export async function* events(path, body, signal) {
   }
 }
 
-// An element: properties are set, children appended; text never becomes markup.
+// A new element with these properties and children. Text never becomes markup.
 export function element(name, properties = {}, ...children) {
-  const made = document.createElement(name);
+  const node = document.createElement(name);
   for (const [property, value] of Object.entries(properties)) {
-    if (property in made) made[property] = value;
-    else made.setAttribute(property, value);
+    if (property in node) node[property] = value;
+    else node.setAttribute(property, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 }
 
 const SVG = "http://www.w3.org/2000/svg";
 
-// An element of a drawing.
+// A new element of an SVG drawing.
 export function svg(name, attributes, text) {
-  const made = document.createElementNS(SVG, name);
-  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
+  const node = document.createElementNS(SVG, name);
+  for (const [attribute, value] of Object.entries(attributes)) node.setAttribute(attribute, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
 }
 
-const NAMES = { "\n": "⏎", " ": "␣", "\t": "⇥" };
+const SIGNS = { "\n": "⏎", " ": "␣", "\t": "⇥" };
 
-// A token as people can see it.
+// A token with signs for its spaces and line ends.
 export function visible(text) {
   if (text.startsWith("bytes:")) return text.slice("bytes:".length);
-  return Array.from(text, (character) => NAMES[character] ?? character).join("");
+  return Array.from(text, (character) => SIGNS[character] ?? character).join("");
 }
 
-const SPOKEN = { "\n": "line feed", " ": "space", "\t": "tab" };
+const SPOKEN_NAMES = { "\n": "line feed", " ": "space", "\t": "tab" };
 
 // A token as a screen reader should say it.
 export function spoken(text) {
-  return SPOKEN[text] ?? text;
+  return SPOKEN_NAMES[text] ?? text;
 }
 
 export function percent(probability) {
@@ -86,9 +86,9 @@ export function percent(probability) {
   return value >= 9.95 ? `${value.toFixed(0)} %` : value >= 0.1 ? `${value.toFixed(1)} %` : value > 0 ? "<0.1 %" : "0 %";
 }
 
-const HEAT = [8, 6, 4, 3, 2, 1, 0];
+const HEAT_THRESHOLDS = [8, 6, 4, 3, 2, 1, 0]; // bits
 
-// The class of a character that cost so many bits.
+// The CSS class of a character that cost so many bits.
 export function heat(bits) {
-  return `h${HEAT.find((least) => bits >= least) ?? 0}`;
+  return `h${HEAT_THRESHOLDS.find((threshold) => bits >= threshold) ?? 0}`;
 }

@@ -55,7 +55,7 @@ export class Expectations {
       this.text = text;
       this.draw(asked, answer.models);
       performance.measure("charlm: key to bars", { start: begun });
-      page.well();
+      page.clearNotice();
     } catch (problem) {
       page.complain(problem);
     }
