@@ -165,8 +165,11 @@ def test_many_learners_take_bounded_memory(monkeypatch):
     model(torch.full((1, 9), 98), model.initial_state(1))
     (learner,) = model.reader._learners.values()
     monkeypatch.setattr(reader, "MAX_KEPT_BYTES", 3 * learner.size)
-    model(torch.randint(98, 110, (12, 9)), model.initial_state(12))
+    for tokens in torch.randint(98, 110, (12, 1, 9)):
+        model(tokens, model.initial_state(1))
     assert len(model.reader._learners) == 3
+    model(torch.randint(98, 110, (12, 9)), model.initial_state(12))
+    assert len(model.reader._learners) == 12  # whose next step is to be one step
 
 
 def test_several_threads_read_at_once():

@@ -136,7 +136,7 @@ class Reader:
             learner.read_on(h[b, early:], outputs.of(b, early - before, end - before))
             carried[b] = learner.carried
             self._learners[int(learner.carried[HISTORY])] = learner
-        self._drop_oldest()
+        self._drop_oldest(keep=len(h))
         return h, carried
 
     def _learner(self, text: int, history: Array) -> "Learner":
@@ -147,10 +147,10 @@ class Reader:
             learner.read_on(history, Outputs.nothing(self.vocabulary))
         return learner
 
-    def _drop_oldest(self) -> None:
-        """Keep what the next calls may go on with, within MAX_KEPT_BYTES."""
+    def _drop_oldest(self, keep: int) -> None:
+        """Keep what the next calls may go on with, within MAX_KEPT_BYTES, but as many as streams were read together."""
         size = sum(learner.size for learner in self._learners.values())
-        while size > MAX_KEPT_BYTES and len(self._learners) > 1:
+        while size > MAX_KEPT_BYTES and len(self._learners) > keep:
             size -= self._learners.pop(next(iter(self._learners))).size
 
 
