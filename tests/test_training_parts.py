@@ -13,6 +13,8 @@ from charlm.config import BOUNDARY
 from charlm.errors import UsageError
 from charlm.models import ARCHITECTURES, GRU
 from charlm.training import SIZES, Budget, TrainingConfig, choose_device, complete, model_config, speed
+from charlm.training import muon as muons
+from charlm.training.computing import compute_type
 from charlm.training.loop import Trainer
 from charlm.training.muon import Muon
 from charlm.training.optimizers import OPTIMIZERS, build_optimizers, hidden_matrices
@@ -177,6 +179,19 @@ def test_muon_takes_the_hidden_matrices_only(architecture):
         for name, p in model.named_parameters():
             assert (id(p) in ours) == (p.ndim == 2 and not name.startswith(("embedding", "previous", "output")))
         assert not ours & {id(p) for group in adamw.param_groups for p in group["params"]}
+
+
+def test_muon_computes_in_float32_if_that_is_the_precision(monkeypatch):
+    types = []
+    monkeypatch.setattr(muons, "newton_schulz", lambda x: types.append(x.dtype) or x)
+    for precision in ("float32", "auto"):
+        model = ARCHITECTURES["gru"](small("gru"), 300)
+        optimizer, _ = build_optimizers(model, "muon", 0.1, 0.01, precision)
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        assert set(types) == {torch.float32 if precision == "float32" else compute_type("auto", torch.device("cpu"))}
+        types.clear()
 
 
 @pytest.mark.parametrize(("rows", "columns", "squares"), [(6, 6, 1), (18, 6, 3), (6, 12, 2), (7, 5, 1)])

@@ -21,7 +21,12 @@ ITERATIONS = 5
 
 
 class Muon(Optimizer):
-    """SGD with Nesterov's momentum, its update replaced by the nearest orthogonal matrix, square by square."""
+    """SGD with Nesterov's momentum, its update replaced by the nearest orthogonal matrix, square by square.
+
+    That is computed in bfloat16 where the device is built for it, which is precise enough, unless `exact`.
+    """
+
+    exact = False
 
     def __init__(self, groups: Any, lr: float) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0})
@@ -37,19 +42,19 @@ class Muon(Optimizer):
                     self.state[p]["momentum"] = torch.zeros_like(p)
             momenta = [self.state[p]["momentum"] for p in weights]
             torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-            updates = _orthogonal(torch._foreach_lerp(gradients, momenta, MOMENTUM))
+            updates = _orthogonal(torch._foreach_lerp(gradients, momenta, MOMENTUM), exact=self.exact)
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
             torch._foreach_add_(weights, updates, alpha=-group["lr"])
 
 
-def _orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+def _orthogonal(matrices: Sequence[Tensor], *, exact: bool) -> list[Tensor]:
     """Each square of each matrix made orthogonal, and scaled to root mean square RMS."""
     by_shape: dict[torch.Size, list[int]] = defaultdict(list)
     cut = [_squares(matrix) for matrix in matrices]  # (K, n, n) each
     for number, squares in enumerate(cut):
         by_shape[squares.shape[1:]].append(number)
     orthogonal = list(matrices)
-    kind = compute_type("auto", matrices[0].device)  # bfloat16 is precise enough
+    kind = compute_type("float32" if exact else "auto", matrices[0].device)
     for shape, numbers in by_shape.items():
         together = newton_schulz(torch.cat([cut[n].to(kind) for n in numbers])).mul_(RMS * max(shape) ** 0.5)
         for n, squares in zip(numbers, torch.split(together, [len(cut[n]) for n in numbers]), strict=True):

@@ -33,7 +33,9 @@ def hidden_matrices(model: LanguageModel) -> set[int]:
     return {id(p) for p in model.parameters() if p.ndim == 2 and id(p) not in outer}
 
 
-def build_optimizers(model: LanguageModel, name: str, rate: float, weight_decay: float) -> list[Optimizer]:
+def build_optimizers(
+    model: LanguageModel, name: str, rate: float, weight_decay: float, precision: str = "auto"
+) -> list[Optimizer]:
     """The optimizer of that name over the model's parameters; vectors (biases, norms) are not decayed.
 
     muon takes the hidden matrices and leaves the rest to adamw: two optimizers, or one where either has nothing.
@@ -45,7 +47,11 @@ def build_optimizers(model: LanguageModel, name: str, rate: float, weight_decay:
             "muon": [p for p in parameters if id(p) in hidden],
             "adamw": [p for p in parameters if id(p) not in hidden],
         }
-        return [OPTIMIZERS[kind](_groups(part, weight_decay), rate) for kind, part in parts.items() if part]
+        optimizers = [OPTIMIZERS[kind](_groups(part, weight_decay), rate) for kind, part in parts.items() if part]
+        for optimizer in optimizers:
+            if isinstance(optimizer, Muon):
+                optimizer.exact = precision == "float32"
+        return optimizers
     return [OPTIMIZERS[name](_groups(parameters, weight_decay), rate)]
 
 

@@ -38,7 +38,9 @@ class OptimizerStep:
         dtype = compute_type(config.precision, self.device)
         self.network = model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
         self.score = compiled(self.network.score) if config.compile else self.network.score
-        self.optimizers = build_optimizers(model, config.optimizer, config.learning_rate, config.weight_decay)
+        self.optimizers = build_optimizers(
+            model, config.optimizer, config.learning_rate, config.weight_decay, config.precision
+        )
         self.world, self.rows = world, world.rows(batch)
         self.share = (self.rows.stop - self.rows.start) / batch  # of the batch that is this rank's
         for module in self.network.modules():
