@@ -463,7 +463,7 @@ TRAINING: list[Case] = [
      "out of memory with --batch 32, --segment 64, --width 128, --layers 1 try --batch 16",
      patch(Trainer, "_step", NO_MEMORY)),
     ("memory that runs out", "sample done", 1, "out of memory; try a shorter text or prompt",
-     patch(package.models.LSTM, "features", NO_MEMORY)),
+     patch(package.decoding.generation, "read", NO_MEMORY)),
     ("a full disk", f"train corpus.txt {QUICK}", 1,
      "cannot save the run: No space left on device; nothing is saved yet",
      patch(os, "fsync", FULL)),

@@ -125,16 +125,7 @@ def updated(slot: Number, turn: Number, max_updates: Number) -> Number:
 
 
 @inner_on_tuples
-def enter(
-    h: Array,
-    t: int,
-    start: int,
-    s: Array,
-    begin: int,
-    links: Array,
-    m: Model,
-    place: Place,
-) -> None:
+def enter(h: Array, t: int, start: int, s: Array, begin: int, links: Array, m: Model, place: Place) -> None:
     """Look up all that is known of the place after h[t]; `leave` before the next one."""
     up = context_hashes(h, t, start, s, m.folded, begin, links, place.hashes)
     selectors(h, t, start, s, m.kinds, up, place.chosen)

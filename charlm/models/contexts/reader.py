@@ -68,7 +68,7 @@ class Vocabulary(NamedTuple):
 
 
 class Reader:
-    """A vocabulary and what was learned, read by the kernel; it stays as it is unless `learn` is asked for."""
+    """A vocabulary and what was learned, read by the kernel; it stays as it is unless `run` is told to learn."""
 
     def __init__(self, vocabulary: Vocabulary, trust: Trust, base: Counts = NO_COUNTS, own: Counts = NO_COUNTS) -> None:
         """Raises UsageError where numba is missing."""

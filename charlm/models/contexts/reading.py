@@ -9,27 +9,13 @@ import numpy as np
 
 from charlm.jit import inner_on_tuples, kernel_on_tuples
 from charlm.models.contexts.hashing import advance, follow_match, link
-from charlm.models.contexts.mixing import (
-    count_symbol,
-    count_turn,
-    enter,
-    learn_trust,
-    leave,
-    turn_probability,
-)
+from charlm.models.contexts.mixing import count_symbol, count_turn, enter, learn_trust, leave, turn_probability
 from charlm.models.contexts.tables import ALL, NOTHING, Array, Model, Place
 
 
 @inner_on_tuples
-def path_log_prob(
-    symbol: int,
-    learn: int,
-    m: Model,
-    place: Place,
-    rates: Array,
-    max_updates: int,
-) -> float:
-    """ln P of a symbol, the sum over its path; and learn that it came, if so."""
+def path_log_prob(symbol: int, learn: int, m: Model, place: Place, rates: Array, max_updates: int) -> float:
+    """ln P of a symbol, the sum over its path; and learn that it came, as `learn` says."""
     total = 0.0
     for step in range(m.depth[symbol]):
         node, turn = m.nodes[symbol, step], m.bits[symbol, step]
@@ -45,11 +31,7 @@ def path_log_prob(
 
 
 @inner_on_tuples
-def spread(
-    m: Model,
-    place: Place,
-    row: Array,
-) -> None:
+def spread(m: Model, place: Place, row: Array) -> None:
     """ln P of every symbol into row (A,)."""
     for node in range(len(m.parents)):
         p = turn_probability(node, m, place)
@@ -80,10 +62,10 @@ def read(
 ) -> None:
     """Read h[first:last], whose text begins at h[start]; s is what is carried, changed in place.
 
-    targets (N,), or (0,): ln P of those into scores
-    (N,). rows (N, A), or (0, A): ln P of all symbols after each. With `learn` ALL, h being m.text, all is learned
-    that was read: rates (4,) of the mixers, the last mixer, the maps and the adjustments; a slot's rate is at least
-    1 / max_updates.
+    targets (N,), or (0,): ln P of those into scores (N,). rows (N, A), or (0, A): ln P of all symbols after each. With
+    `learn` ALL, h being m.text, all is learned that was read: rates (4,) of the mixers, the last mixer, the maps and
+    the adjustments; a slot's rate is at least 1 / max_updates. links is room for `link`, as long as what is read and
+    looked back at; place is room for what is known of a place.
     """
     leaves, begin = len(m.parents) + 1, last - len(links)
     place.last[:] = -1
