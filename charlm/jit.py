@@ -11,8 +11,8 @@ njit: Any = numba.njit
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 """Sums may be computed in any order, which vector instructions need; NaN and infinity keep their meaning."""
 NO_REFERENCES = {"_nrt": False}
-"""For what allocates no array and returns none: numba counts no references to arrays. It would do so at every use of an
-array of a tuple, two thirds of the time of the kernel that reads contexts."""
+"""For what allocates no array and returns none: numba counts no references to arrays. It would do so at most uses of
+an array of a tuple: the kernel that reads contexts took 50 us a character with that, and 20 without."""
 
 
 def inner(function: F) -> F:

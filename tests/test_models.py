@@ -104,7 +104,7 @@ def test_select_commutes(variant, stage):
     assert all(len(leaf) == 3 for leaf in state)
     expected, after = model(tokens.flip(1), state)
     found, selected = model(tokens.flip(1)[order], select(state, order))
-    near = 1e-4 if "mixture" in variant else 1e-5  # a gate makes much of rounding
+    near = 3e-5 if variant in ("mixture", "mixture-of-mixtures") else 1e-5  # a gate makes more of rounding
     torch.testing.assert_close(found, expected[order], rtol=0, atol=near)
     for leaf, wanted in zip(selected, select(after, order), strict=True):
         torch.testing.assert_close(leaf, wanted, rtol=0, atol=1e-5)

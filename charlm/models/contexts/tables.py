@@ -73,7 +73,7 @@ class Trust(NamedTuple):
 class Model(NamedTuple):
     """All that the kernel knows before it reads, and what it changes when it learns: this text's counts, and the trust.
 
-    It is flat, since numba counts references of all that is in a tuple whenever it takes that from another.
+    It is one flat tuple, since the kernel takes its arrays by name everywhere.
     """
 
     kinds: Array  # (A + 2,) uint8 of each symbol, and of the two that stand for all others and for the boundary
@@ -109,9 +109,9 @@ def set_offsets(symbols: int) -> Array:
     return np.cumsum([0, *sizes], dtype=np.int64)
 
 
-def bits_for(entries: float, max_bits: int, min_bits: int = 10) -> int:
-    """The power of two that holds so many entries, within these bounds."""
-    return min(max_bits, max(min_bits, math.ceil(math.log2(max(1.0, entries)))))
+def bits_for(entries: float, max_bits: int) -> int:
+    """The power of two that holds so many entries, at least 2^10 and at most 2^max_bits."""
+    return min(max_bits, max(10, math.ceil(math.log2(max(1.0, entries)))))
 
 
 def new_counts(length: int, room: int = 1) -> Counts:
