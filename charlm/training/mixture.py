@@ -55,9 +55,9 @@ class MixtureTuning:
         self.text = TuningText(validation, mixture.vocab_size)
         self.counted: dict[int, Tensor] = {}  # what each counting member says of the validation slice, by its number
         self.nats_per_token: float | None = None  # of the tuned mixture on the validation slice
-        for number, member in enumerate(mixture.each()) if self.world.is_main else ():
+        for number, member in enumerate(mixture.each()):
             if isinstance(member, CountingModel):
-                member.fit(ids, validation, stage, partial(self._score, number))
+                member.fit(ids, validation, stage, partial(self._score, number), self.world)
         (self.seconds,) = self.world.of_main(time.monotonic() - began)
 
     def _score(self, number: int, member: LanguageModel) -> None:
@@ -71,7 +71,7 @@ class MixtureTuning:
     def tune(self) -> None:
         """Tune the gates on the validation slice; counting members were scored on it before they counted it.
 
-        Rank 0 does it alone, as it has fitted the counting members: they and the gates are what it saves.
+        Rank 0 does it alone, as it has the counting members: they and the gates are what it saves.
         """
         if not self.world.is_main:
             return
