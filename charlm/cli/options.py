@@ -128,8 +128,8 @@ def json_option(help: str = "Print the outcome as JSON.") -> Decorator:
 def adapt_option(*, rare: bool = False) -> Decorator:
     """--adapt, as the parameter `adaptation`, for a command that reads a text with models."""
     help = (
-        "What goes on learning from the text as it is read: none, nothing; counts, what models count; all, also, by "
-        "gradient steps on what has been predicted, the weights of networks.  [default: counts, where a model has them]"
+        "What goes on learning from the text as it is read: nothing (none), what models count (counts), or the weights "
+        "of networks as well, by gradient steps (all).  [default: counts, where a model has them]"
     )
     return option("--adapt", "adaptation", type=click.Choice(ADAPTATIONS), default=None, help=help, rare=rare)
 
