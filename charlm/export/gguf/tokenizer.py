@@ -69,7 +69,7 @@ def _byte_level(tokenizer: Tokenizer, merges: Callable[[Tokenizer, list[str]], l
             names[token], kinds[token] = f"<0x{token - FIRST_BYTE:02X}>", UNUSED_TOKEN
     return {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "trillion",  # GPT-2's pattern; by that name, llama.cpp leaves out spaces before "?" or "!"
+        "tokenizer.ggml.pre": "trillion",  # GPT-2's pattern; by that name, spaces before "?" and "!" would be taken out
         "tokenizer.ggml.tokens": names,
         "tokenizer.ggml.token_type": kinds,
         "tokenizer.ggml.merges": merges(tokenizer, names),
