@@ -20,7 +20,7 @@ from serving import NAMES, Client, make_runs, serving
 from charlm import checkpoint
 from charlm.analysis import lens, read
 from charlm.corpus import Text
-from charlm.server.quotes import MIN_QUOTE_CHARACTERS, quotations
+from charlm.server.quotes import MIN_QUOTE_CHARACTERS, occurrences, quotations
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 TYPED = "HAMLET:\nWhat é old 漢 ghost"
@@ -127,6 +127,48 @@ def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, 
     (found,) = server.ask("POST", "/api/why", table).json["models"]
     assert max(found["worths"]) > 0
     assert server.ask("POST", "/api/why", {"models": NAMES, "text": ""}).error["param"] == "text"
+
+
+def test_each_kind_of_model_says_what_its_own_parts_say(server: Client, runs: Path) -> None:
+    text, reach = "HAMLET:\nWhat pale ghost is this", 12
+    for place in (0, 1, 9, len(text) - 1):
+        body = {"models": NAMES, "text": text, "place": place, "reach": reach}
+        answers = {answer["model"]: answer for answer in server.ask("POST", "/api/why", body).json["models"]}
+        for name in ("lstm", "transformer", "pieces", "bytes"):
+            assert len(answers[name]["gradients"]) == min(place, reach)
+        network = checkpoint.load(runs / "transformer").model
+        attention = np.array(answers["transformer"]["attention"])
+        assert attention.shape == (network.config.layers, network.config.heads, min(place, reach))
+        if place == 9:  # all characters are within reach, and only the boundary is left out
+            assert (attention.sum(2) < 1).all()
+        ngram, lstm = answers["mixture"]["members"]
+        assert (ngram["name"], lstm["name"]) == ("ngram", "lstm")
+        assert ngram["weight"] + lstm["weight"] == pytest.approx(1, abs=1e-3)
+        for member in (ngram, lstm):
+            assert member["bits"] == pytest.approx(answers[member["name"]]["bits"], abs=1e-3)
+
+
+def test_contexts_are_counted_in_the_training_text(server: Client) -> None:
+    training = (TEXT * 2 + "Caf\xe9, na\xefve \u6f22\n" + TEXT)[: 9 * (3 * len(TEXT) + 14) // 10]
+    body = {"models": ["ngram"], "text": "zzHAMLET:\nWhat pale ghost"}
+    (answer,) = server.ask("POST", "/api/why", body).json["models"]
+    assert [context["text"] for context in answer["contexts"]] == ["hos", "os", "s"]  # of a model of order 4
+    for context in answer["contexts"]:
+        assert context["count"] == occurrences(context["text"], training)
+        assert context["followed"] == occurrences(context["text"] + "t", training)
+    for place in answer["places"]:
+        assert place["before"] + place["match"] + place["after"] in training
+        assert place["match"] == "host"
+    assert [place["line"] for place in answer["places"]] == [2, 11, 20]
+    (never,) = server.ask("POST", "/api/why", {**body, "text": "z\u2603"}).json["models"]
+    assert (never["contexts"], never["places"]) == ([], [])
+
+
+def test_overlapping_passages_are_all_counted() -> None:
+    for training in ("aaaaa", "abababa", "xyz", ""):
+        for passage in ("a", "aa", "aba", "ab", "xyz", "q"):
+            right = sum(training.startswith(passage, place) for place in range(len(training)))
+            assert occurrences(passage, training) == right
 
 
 def test_quotations_are_those_that_there_are() -> None:
@@ -321,8 +363,12 @@ def test_pointing_at_a_character_says_what_came_before_was_worth(page: Any) -> N
     page.focus("#why-text")
     page.keyboard.press("End")
     page.wait_for_selector("#why code .chosen")
-    assert len(page.query_selector_all("#why code")) == 6
+    assert len(page.query_selector_all("#why > code")) == 6
     assert page.eval_on_selector("#why code", "(code) => code.textContent") == "HAMLET:␣What␣pale"
+    labels = page.eval_on_selector_all("#why > small", "(labels) => labels.map((label) => label.textContent)")
+    assert {"gradient × input", "attention, layer 1", "counted", "weights"} <= set(labels)
+    assert page.inner_text("#why .counted li") != ""
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @browser_test

@@ -10,7 +10,9 @@ POST /api/write    {models, prompt, seed, max_tokens, top, temperature, …} -> 
 POST /api/beams    {model, prompt, beams, length, length_penalty} -> server-sent events: the nodes that each step adds
                    to the tree; the last has the texts found, best first
 POST /api/why      {models, text, place, reach} -> for each model: bits of the character at `place`, its bits
-                   without_context, and `worths`: the bits that the characters 1, 2, … before it save
+                   without_context, and `worths`: the bits that the characters 1, 2, … before it save; and by model
+                   `gradients`, `attention`, `contexts` that were counted with `places` in the training text, `kinds` of
+                   context, or `members`, see `evidence`
 POST /api/quotes   {model, text} -> passages that occur in the training text, with line number and line
 POST /api/passage  {model, seed, before, length} -> a `passage` of the model's held-out text, the characters `before`
                    it, and all `characters` of that text, most frequent first
@@ -101,7 +103,8 @@ class Playground:
         alternatives = fields.integer("top", 8, 1, MAX_ALTERNATIVES)
         asked = ExpectRequest(text, cursor, since, parse_sampling(fields), alternatives)
         fields.end()
-        return await self._answers(request, models, [partial(expect_tasks, model, asked) for model in models])
+        answers = await self._answers(request, models, [partial(expect_tasks, model, asked) for model in models])
+        return json_response({"models": answers})
 
     async def why(self, request: Request) -> Response:
         """POST /api/why."""
@@ -112,11 +115,23 @@ class Playground:
         place = fields.integer("place", len(text) - 1, 0, len(text) - 1)
         asked = WhyRequest(text, place, fields.integer("reach", 24, 1, 64))
         fields.end()
-        return await self._answers(request, models, [partial(why_tasks, model, asked) for model in models])
+        answers = await self._answers(request, models, [partial(why_tasks, model, asked) for model in models])
+        for model, answer in zip(models, answers, strict=True):
+            if (context := answer.pop("matched", None)) is not None:
+                answer |= await asyncio.to_thread(self._counted, model, context, text[place])
+        return json_response({"models": answers})
+
+    def _counted(self, model: ServedModel, context: str, character: str) -> dict[str, Any]:
+        """The contexts that a counting model has matched, and places; the longest only if the text is not there."""
+        try:
+            contexts, places = self.training_texts.counted(model, context, character)
+        except ApiError:
+            return {"contexts": [{"text": context}], "places": []}
+        return {"contexts": [asdict(one) for one in contexts], "places": [asdict(one) for one in places]}
 
     async def _answers(
         self, request: Request, models: Sequence[ServedModel], task_makers: Sequence[TaskMaker]
-    ) -> Response:
+    ) -> list[Any]:
         """The answers of several models, each the one event of its tasks."""
         answers: list[Any] = [None] * len(models)
         requested = list(zip(models, task_makers, strict=True))
@@ -126,7 +141,7 @@ class Playground:
                     answers[number] = answer
                 elif answer.error is not None:
                     answers[number] = {"model": models[number].name, **answer.error.to_json()}
-        return json_response({"models": answers})
+        return answers
 
     async def write(self, request: Request) -> Response:
         """POST /api/write."""
@@ -185,7 +200,8 @@ class Playground:
         models, text = await self._models(fields), self._text(fields, "text")
         asked = GuessesRequest(text, fields.integer("begin", 0, 0, len(text)))
         fields.end()
-        return await self._answers(request, models, [partial(guesses_tasks, model, asked) for model in models])
+        answers = await self._answers(request, models, [partial(guesses_tasks, model, asked) for model in models])
+        return json_response({"models": answers})
 
     async def _models(self, fields: Fields) -> list[ServedModel]:
         names = fields.take("models")
