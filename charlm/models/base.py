@@ -90,6 +90,11 @@ class LanguageModel(nn.Module, ABC):
         """Whether it learns from the text that it reads, as an n-gram with a cache does."""
         return False
 
+    @property
+    def adaptation(self) -> str:
+        """What changes while a text is read: "none", "counts", or "all" (see `charlm.models.adapting`)."""
+        return "counts" if self.adapts else "none"
+
     def frozen(self) -> "LanguageModel":
         """The same model, sharing its tensors, without learning from the text that it reads."""
         return self
