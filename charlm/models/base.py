@@ -91,6 +91,11 @@ class LanguageModel(nn.Module, ABC):
         """Whether it learns from the text that it reads, as an n-gram with a cache does."""
         return False
 
+    @property
+    def adaptation(self) -> str:
+        """What changes while a text is read: "none", "counts", or "all" (see `charlm.models.adapting`)."""
+        return "counts" if self.adapts else "none"
+
     def frozen(self) -> "LanguageModel":
         """The same model, sharing its tensors, without learning from the text that it reads."""
         return self
@@ -142,10 +147,12 @@ class CountingModel(LanguageModel):
 
     `fit_results`: what `fit` reports for the run's history, JSON values by name.
     `validation_nats`: nats per token of `validation` before it was counted; None if `fit` did not score it.
+    `shares_counting`: whether several processes share the work of `fit`; else rank 0 does it alone.
     """
 
     by_gradient = False
     parameters_are = "counts"
+    shares_counting = False
     fit_results: Mapping[str, Any] = {}
     validation_nats: float | None = None
 

@@ -233,7 +233,7 @@ def _warn_of_counting(
     members, budget = list(members), Budget.parse(training.budget).seconds
     if budget is None:
         return
-    needed = sum(member.estimated_seconds(ids) for member in members if isinstance(member, CountingModel))
+    needed = max([member.estimated_seconds(ids) for member in members if isinstance(member, CountingModel)], default=0)
     needed *= WITHIN_MIXTURE if len(members) > 1 else 1
     if needed <= budget * (COUNTING_SHARE if len(members) > 1 else 1):
         return
