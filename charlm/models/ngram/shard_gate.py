@@ -30,6 +30,8 @@ from charlm.progress import Tell
 from charlm.ranks import Array, Ranks
 from charlm.threads import Workers
 
+TOTAL = 5  # which of the tensors that `fit_gate` reads is the total count, which divides
+
 
 def train_shared_gate(
     shard: Shard, contexts: Integers, ngrams: Integers, base: Numbers, ranks: Ranks, pool: Workers, tell: Tell
@@ -39,29 +41,46 @@ def train_shared_gate(
     Returns the gate and, on rank 0, rows of contexts that are -1 where these are not counted on any rank, and mass and
     back-off at the places, all (P, K).
     """
-    statistics = statistics_of(shard.levels, shard.adjusted, pool)
     gate = Gate(int(shard.levels[0].symbol[-1]) + 1, _counts_of_counts(shard, ranks))
-    by_length, known = [], np.full(contexts.shape, -1)
-    before = np.zeros((len(contexts), statistics[0].features.shape[1]), np.float32)
-    for k in range(len(statistics)):
-        places = _own_places(shard, k, contexts[:, k], ranks)
-        own, symbol = _own_inputs(shard, statistics, k, contexts[places, k])
-        observed = [tensor.numpy() for tensor in statistics[k].observed(contexts[places, k], ngrams[places, k])]
-        everywhere = np.concatenate(ranks.to_main(places))
-        own, symbol, *observed = (
-            _scattered(everywhere, array, len(contexts), ranks) for array in (own, symbol, *observed)
-        )
-        known[everywhere, k] = 0
-        suffix = np.where(known[:, k : k + 1] == 0, before, 0) if k else before
-        observed[3] = np.maximum(observed[3], 1)  # the total count, which divides
-        by_length.append([torch.from_numpy(a) for a in (np.concatenate((own, suffix), 1), symbol, *observed)])
-        before = own
+    statistics = statistics_of(shard.levels, shard.adjusted, pool)
+    observed, known = _observed_on_main(shard, statistics, contexts, ngrams, ranks)
     del statistics
     nothing = np.zeros(0)
-    interpolation = fit_gate(gate, by_length, ngrams[:, 0], base, tell) if ranks.is_main else (nothing, nothing)
+    interpolation = fit_gate(gate, observed, ngrams[:, 0], base, tell) if ranks.is_main else (nothing, nothing)
     for weight in gate.weights:
         weight.copy_(torch.from_numpy(ranks.from_main(weight.numpy())))
     return gate, known, *interpolation
+
+
+def _observed_on_main(
+    shard: Shard, statistics: Sequence[ContextStatistics], contexts: Integers, ngrams: Integers, ranks: Ranks
+) -> tuple[list[Tensor], Integers]:
+    """On rank 0, what `fit_gate` needs of P places, of which each rank knows the contexts that it owns; and which these
+    are: (P, K), -1 where they are not counted on any rank.
+    """
+    known = np.full(contexts.shape, -1)
+    whole: list[Array] = []  # (P, K, ..) each
+    for k, statistic in enumerate(statistics):
+        own = _own_places(shard, k, contexts[:, k], ranks)
+        arrays = [
+            *_own_inputs(shard, statistics, k, contexts[own, k]),
+            *(tensor.numpy() for tensor in statistic.observed(contexts[own, k], ngrams[own, k])),
+        ]
+        places, *arrays = (np.concatenate(ranks.to_main(array)) for array in (own, *arrays))
+        if not ranks.is_main:
+            continue
+        if not whole:
+            arrays[0] = np.concatenate((arrays[0], np.zeros_like(arrays[0])), 1)
+            whole = [np.zeros((*contexts.shape, *array.shape[1:]), array.dtype) for array in arrays]
+        else:
+            before = whole[0][places, k - 1, : arrays[0].shape[1]]  # the suffix is the context that is one shorter
+            arrays[0] = np.concatenate((arrays[0], before), 1)
+        known[places, k] = 0
+        for array, rows in zip(whole, arrays, strict=True):
+            array[places, k] = rows
+    for total in whole[TOTAL : TOTAL + 1]:
+        np.maximum(total, 1, out=total)
+    return [torch.from_numpy(array) for array in whole], known
 
 
 def _counts_of_counts(shard: Shard, ranks: Ranks) -> list[Array]:
@@ -84,13 +103,6 @@ def _own_inputs(shard: Shard, statistics: Sequence[ContextStatistics], k: int, r
     """The features of contexts of k symbols, and their last symbols."""
     symbol = shard.levels[k - 1].symbol[rows].astype(np.int64) if k else np.zeros_like(rows)
     return statistics[k].features[rows], symbol
-
-
-def _scattered(places: Integers, array: Array, count: int, ranks: Ranks) -> Array:
-    """On rank 0, the rows of the arrays of all ranks at their places among `count`, 0 elsewhere."""
-    whole = np.zeros((count, *array.shape[1:]), array.dtype)
-    whole[places] = np.concatenate(ranks.to_main(array))
-    return whole
 
 
 def shared_estimates(shard: Shard, gate: Gate, ranks: Ranks, pool: Workers) -> list[Estimate]:
