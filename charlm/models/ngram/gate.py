@@ -222,17 +222,17 @@ def _initial_outputs(*kinds: Integers) -> list[float]:
 
 def statistics_of(levels: Sequence[Level], adjusted: Sequence[Integers], pool: Workers) -> list[ContextStatistics]:
     """The statistics of the contexts of each level, given the adjusted counts of their n-grams."""
-    statistics = [
-        ContextStatistics(level, level.count, preceding, contexts)
+    return [
+        statistics_of_level(level, preceding, contexts, pool)
         for (level, contexts), preceding in zip(with_contexts(levels), adjusted, strict=True)
     ]
-    chunks = [
-        (statistic, begin)
-        for statistic in statistics
-        for begin in range(0, len(statistic.features), CONTEXTS_PER_CHUNK)
-    ]
-    list(pool.map(lambda chunk: chunk[0].fill(chunk[1]), chunks))
-    return statistics
+
+
+def statistics_of_level(level: Level, adjusted: Integers, contexts: int, pool: Workers) -> ContextStatistics:
+    """The statistics of so many contexts of one level."""
+    statistic = ContextStatistics(level, level.count, adjusted, contexts)
+    list(pool.map(statistic.fill, range(0, contexts, CONTEXTS_PER_CHUNK)))
+    return statistic
 
 
 def context_inputs(

@@ -17,10 +17,9 @@ from charlm.models.ngram.gate import (
     CONTEXTS_PER_CHUNK,
     ContextStatistics,
     Gate,
-    context_inputs,
     empty_estimate,
     fit_gate,
-    statistics_of,
+    statistics_of_level,
 )
 from charlm.models.ngram.shards import WHOLE_LENGTHS, Shard
 from charlm.models.ngram.smoothing import Estimate, Numbers, counts_of_counts, with_contexts
@@ -42,9 +41,7 @@ def train_shared_gate(
     back-off at the places, all (P, K).
     """
     gate = Gate(int(shard.levels[0].symbol[-1]) + 1, _counts_of_counts(shard, ranks))
-    statistics = statistics_of(shard.levels, shard.adjusted, pool)
-    observed, known = _observed_on_main(shard, statistics, contexts, ngrams, ranks)
-    del statistics
+    observed, known = _observed_on_main(shard, contexts, ngrams, ranks, pool)
     nothing = np.zeros(0)
     interpolation = fit_gate(gate, observed, ngrams[:, 0], base, tell) if ranks.is_main else (nothing, nothing)
     for weight in gate.weights:
@@ -53,17 +50,17 @@ def train_shared_gate(
 
 
 def _observed_on_main(
-    shard: Shard, statistics: Sequence[ContextStatistics], contexts: Integers, ngrams: Integers, ranks: Ranks
+    shard: Shard, contexts: Integers, ngrams: Integers, ranks: Ranks, pool: Workers
 ) -> tuple[list[Tensor], Integers]:
     """On rank 0, what `fit_gate` needs of P places, of which each rank knows the contexts that it owns; and which these
     are: (P, K), -1 where they are not counted on any rank.
     """
     known = np.full(contexts.shape, -1)
     whole: list[Array] = []  # (P, K, ..) each
-    for k, statistic in enumerate(statistics):
+    for k, statistic in enumerate(_statistics(shard, pool)):
         own = _own_places(shard, k, contexts[:, k], ranks)
         arrays = [
-            *_own_inputs(shard, statistics, k, contexts[own, k]),
+            *_own_inputs(shard, statistic, k, contexts[own, k]),
             *(tensor.numpy() for tensor in statistic.observed(contexts[own, k], ngrams[own, k])),
         ]
         places, *arrays = (np.concatenate(ranks.to_main(array)) for array in (own, *arrays))
@@ -99,27 +96,35 @@ def _own_places(shard: Shard, k: int, contexts: Integers, ranks: Ranks) -> Integ
     return np.flatnonzero((contexts >= own.start) & (contexts < own.stop))
 
 
-def _own_inputs(shard: Shard, statistics: Sequence[ContextStatistics], k: int, rows: Integers) -> tuple[Array, Array]:
+def _statistics(shard: Shard, pool: Workers) -> Iterator[ContextStatistics]:
+    """The statistics of the contexts of each level, one after the other, because they take much memory."""
+    for (level, contexts), adjusted in zip(with_contexts(shard.levels), shard.adjusted, strict=True):
+        yield statistics_of_level(level, adjusted, contexts, pool)
+
+
+def _own_inputs(shard: Shard, statistic: ContextStatistics, k: int, rows: Integers) -> tuple[Array, Array]:
     """The features of contexts of k symbols, and their last symbols."""
     symbol = shard.levels[k - 1].symbol[rows].astype(np.int64) if k else np.zeros_like(rows)
-    return statistics[k].features[rows], symbol
+    return statistic.features[rows], symbol
 
 
 def shared_estimates(shard: Shard, gate: Gate, ranks: Ranks, pool: Workers) -> list[Estimate]:
     """The estimates of a rank's levels with the discounts of a trained gate."""
-    statistics = statistics_of(shard.levels, shard.adjusted, pool)
-    estimates = [empty_estimate(statistic) for statistic in statistics]
-    for k, statistic in enumerate(statistics):
+    estimates: list[Estimate] = []
+    shorter = np.zeros((0, 0), np.float32)  # features of the contexts that are one symbol shorter
+    for k, statistic in enumerate(_statistics(shard, pool)):
+        estimates.append(empty_estimate(statistic))
         own = shard.contexts(k) if k >= WHOLE_LENGTHS else slice(0, len(estimates[k].backoff))
         first = shard.starts[k - 1] if k >= WHOLE_LENGTHS else 0  # the number of the first of them among all ranks'
         size = shard.sizes[k - 1] if k else 1
         for begin in _chunks(first, first + own.stop - own.start, ranks):
             low, high = (min(max(at - first, 0) + own.start, own.stop) for at in (begin, begin + CONTEXTS_PER_CHUNK))
-            inputs = _inputs(shard, statistics, k, np.arange(low, high), ranks)
+            inputs = _inputs(shard, statistic, shorter, k, np.arange(low, high), ranks)
             at = slice(low - own.start + first - begin, high - own.start + first - begin)
             features, symbol = _padded(inputs, at, max(0, min(CONTEXTS_PER_CHUNK, size - begin)))
             outputs = gate(features, symbol, torch.tensor([k]))
             statistic.estimate(low, high, estimates[k], *(output.numpy()[at] for output in outputs))
+        shorter = statistic.features
     return estimates
 
 
@@ -132,14 +137,17 @@ def _chunks(first: int, end: int, ranks: Ranks) -> range:
 
 
 def _inputs(
-    shard: Shard, statistics: Sequence[ContextStatistics], k: int, rows: Integers, ranks: Ranks
+    shard: Shard, statistic: ContextStatistics, shorter: Numbers, k: int, rows: Integers, ranks: Ranks
 ) -> tuple[Tensor, Tensor]:
-    """`gate.context_inputs`; the features of suffixes are asked of the ranks that own these."""
-    if k <= WHOLE_LENGTHS:
-        return context_inputs(shard.levels, statistics, k, rows)
-    own, symbol = _own_inputs(shard, statistics, k, rows)
-    suffixes = shard.levels[k - 1].suffix[rows]
-    suffix = ranks.ask(shard.owners[k - 1][rows], suffixes, lambda asked: statistics[k - 1].features[asked])
+    """The same as `gate.context_inputs`; the features of suffixes are asked of the ranks that own these."""
+    own, symbol = _own_inputs(shard, statistic, k, rows)
+    suffixes = shard.levels[k - 1].suffix[rows] if k > 1 else np.zeros_like(rows)
+    if k == 0:
+        suffix = np.zeros_like(own)
+    elif k <= WHOLE_LENGTHS:
+        suffix = shorter[suffixes]
+    else:
+        suffix = ranks.ask(shard.owners[k - 1][rows], suffixes, lambda asked: shorter[asked])
     return torch.from_numpy(np.concatenate((own, suffix), 1)), torch.from_numpy(symbol)
 
 
