@@ -90,6 +90,11 @@ class Contexts(CountingModel):
         """Whether it learns from what it reads."""
         return self.config.adapt != "none"
 
+    @property
+    @override
+    def in_parallel(self) -> bool:
+        return False
+
     def frozen(self) -> "Contexts":
         """The same model, which learns nothing more."""
         if not self.adapts:
