@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings
 from charlm.progress import Listener, silent
+from charlm.ranks import BY_ITSELF, Ranks
 
 torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4, so it is done here
 
@@ -170,11 +171,13 @@ class CountingModel(LanguageModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[["CountingModel"], None] | None = None,
+        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """Count `tokens` (N,), tune parameters on `validation` (M,), then count `validation` too.
 
         Neither stream contains the boundary id. `progress` is called with (activity, fraction done). `before` is called
-        with the model before `validation` is counted, so that it can be evaluated on `validation`.
+        with the model before `validation` is counted, so that it can be evaluated on `validation`. Several `ranks` all
+        call this with the same arguments; only that of rank 0 is fitted, and is what one process would fit.
         """
 
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:  # noqa: ARG002
