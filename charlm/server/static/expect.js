@@ -1,6 +1,6 @@
 // Type, and watch: what each model expects at the cursor, what every character cost it, and who is ahead.
 
-import { askJson, element, heat, percent, spoken, svg, visible } from "./api.js";
+import { askJson, element, heat, percent, spoken, svg, swatch, visible } from "./api.js";
 
 const LISTED = innerWidth < 600 ? 5 : 8;
 const RACE = { height: 176, left: 30, right: 10, top: 10, bottom: 22 }; // pixels
@@ -168,14 +168,13 @@ export class Expectations {
       const path = means.map((mean, place) => `${place ? "L" : "M"}${across(place).toFixed(1)} ${down(mean).toFixed(1)}`).join("");
       const line = svg("path", { d: path || "M0 0" });
       line.style.stroke = model.color;
+      if (model.hollow) line.style.strokeDasharray = "6 3";
       chart.append(line);
     }
     const standing = element("ol", { className: "standing" });
     const placed = curves.filter(({ means }) => means.length).sort((one, other) => one.means.at(-1) - other.means.at(-1));
     for (const { model, means } of placed) {
-      const swatch = element("span", { className: "swatch" });
-      swatch.style.background = model.color;
-      standing.append(element("li", {}, swatch, `${model.name} `, element("b", { textContent: means.at(-1).toFixed(2) })));
+      standing.append(element("li", {}, swatch(model), `${model.name} `, element("b", { textContent: means.at(-1).toFixed(2) })));
     }
     if (!placed.length) standing.append(element("li", { textContent: "The race begins with the first character." }));
     this.race.replaceChildren(chart, standing);

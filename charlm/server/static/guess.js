@@ -1,6 +1,6 @@
 // Guess against the machine: Shannon's game on a held-out passage, and what the guesses say of bits per character.
 
-import { askJson, element, heat, percent, spoken, visible } from "./api.js";
+import { askJson, element, heat, percent, spoken, swatch, visible } from "./api.js";
 
 const BEFORE = 160; // characters that all players see
 const MAX_SEED = 2 ** 31;
@@ -154,9 +154,7 @@ export class Guessing {
 
   row(player, scale) {
     const { name, color, first, last, lower, upper, rate, error, stranger } = player;
-    const swatch = element("span", { className: "swatch" });
-    swatch.style.background = color;
-    const heading = element("th", { scope: "row" }, element("span", { className: "player" }, swatch, stranger ? `${name}*` : name));
+    const heading = element("th", { scope: "row" }, element("span", { className: "player" }, swatch(player), stranger ? `${name}*` : name));
     if (error) return element("tr", {}, heading, element("td", { colSpan: 4, textContent: error.message }));
     const range = upper === undefined ? NONE : `${lower.toFixed(2)} to ${upper.toFixed(2)}`;
     return element(
