@@ -58,7 +58,7 @@ def command(run: Path, kind: str | None, output: Path | None, force: bool, as_js
     to_standard_output = str(path) == STANDARD
     if as_json and to_standard_output:
         raise UsageError("--json and -o - both want standard output: name a file")
-    fit = format.fit(loaded.model)
+    fit = format.fit_run(loaded)
     if to_standard_output:
         refuse({"force"}, "replaces a file, and -o - is standard output")
     elif path.exists() and not (force and format.replaceable(path)):
