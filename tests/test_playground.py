@@ -434,6 +434,20 @@ def test_shannons_game_is_played_by_keyboard_to_its_end(page: Any, server: Clien
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+@browser_test
+def test_a_letter_that_a_phone_composes_is_a_guess_at_once(page: Any) -> None:
+    page.fill("#passage-length", "5")
+    with page.expect_response("**/api/passage"):
+        page.click("#passage")
+    page.wait_for_function("() => !document.querySelector('#passage').disabled")
+    session = page.context.new_cdp_session(page)
+    for letter in "\xdf\xfe":  # which are not in the text
+        session.send("Input.imeSetComposition", {"text": letter, "selectionStart": 1, "selectionEnd": 1})
+    page.wait_for_function("() => document.querySelector('#wrong').textContent === 'Not: \xdf \xfe'")
+    assert page.input_value("#guess") == ""
+    assert page.evaluate("document.activeElement.id") == "guess"
+
+
 CELLS = """
     [...document.querySelectorAll('#scores tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))
 """

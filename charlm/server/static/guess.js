@@ -4,6 +4,7 @@ import { askJson, element, heat, percent, spoken, swatch, visible } from "./api.
 
 const BEFORE = 160; // characters that all players see
 const MAX_SEED = 2 ** 31;
+const COMPOSED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]/u; // written by an input method
 
 // Shannon's bounds on the entropy of a text, in bits per character, given how many guesses each character took
 // (1951, "Prediction and Entropy of Printed English", equation 17). The numbers of guesses are ordered by how often they
@@ -29,7 +30,7 @@ export class Guessing {
     this.characters = []; // of the passage; the first guesses.length of them are known to the reader
     this.guesses = [];
     this.drawButton.addEventListener("click", () => this.start());
-    this.input.addEventListener("input", (event) => event.isComposing || this.typed());
+    this.input.addEventListener("input", (event) => (event.isComposing ? this.composing(event) : this.typed()));
     this.input.addEventListener("compositionend", () => this.typed());
     this.input.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.isComposing) return;
@@ -64,6 +65,7 @@ export class Guessing {
 
   begin({ before, passage, characters }) {
     this.characters = Array.from(passage);
+    this.composed = COMPOSED.test(passage);
     this.order = Array.from(characters); // in which the page goes on for a reader who gives up
     this.guesses = [];
     this.tried = [];
@@ -82,6 +84,14 @@ export class Guessing {
     const typed = Array.from(this.input.value);
     this.input.value = "";
     for (const character of typed) this.guess(character);
+  }
+
+  // Phones compose words where a letter is meant: each letter is a guess at once. Only scripts that need it are composed.
+  composing({ data }) {
+    const letter = Array.from(data ?? "").at(-1);
+    if (this.composed || !/^\p{L}$/u.test(letter ?? "")) return;
+    this.input.blur(); // which ends the composition, and leaves the letter in the field
+    this.input.focus();
   }
 
   guess(character) {
