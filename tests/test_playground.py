@@ -19,7 +19,9 @@ from serving import NAMES, Client, make_runs, serving
 
 from charlm import checkpoint
 from charlm.analysis import lens, read
+from charlm.analysis.surprisal import places
 from charlm.corpus import Text
+from charlm.evaluation.scoring import windowed_token_bits
 from charlm.server.quotes import MIN_QUOTE_CHARACTERS, occurrences, quotations
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
@@ -127,6 +129,21 @@ def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, 
     (found,) = server.ask("POST", "/api/why", table).json["models"]
     assert max(found["worths"]) > 0
     assert server.ask("POST", "/api/why", {"models": NAMES, "text": ""}).error["param"] == "text"
+
+
+def test_worths_are_the_differences_of_shorter_and_longer_contexts(server: Client, runs: Path) -> None:
+    text, reach = "HAMLET:\nWhat \u6f22 old ghost \u6f22", 20
+    for place in (5, 14, len(text) - 3, len(text) - 1):
+        body = {"models": NAMES, "text": text, "place": place, "reach": reach}
+        for answer in server.ask("POST", "/api/why", body).json["models"]:
+            run = checkpoint.load(runs / answer["model"])
+            ids = run.tokenizer.encode(text[: place + 1]).astype(np.uint32)
+            tokens = np.flatnonzero(places(run.tokenizer, ids)[1] >= place)
+            left = answer["without_context"]
+            for context, worth in enumerate(answer["worths"], 1):
+                left -= worth
+                parts = windowed_token_bits(run.model, run.tokenizer, ids, context, tokens)
+                assert left == pytest.approx(sum(float(part.sum()) for part in parts), abs=1e-3)
 
 
 def test_each_kind_of_model_says_what_its_own_parts_say(server: Client, runs: Path) -> None:
@@ -432,6 +449,20 @@ def test_shannons_game_is_played_by_keyboard_to_its_end(page: Any, server: Clien
     assert rows["pieces"][2] == "–"
     assert rows["ngram"][0] == str(models["ngram"]["guesses"][-1])
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@browser_test
+def test_a_letter_that_a_phone_composes_is_a_guess_at_once(page: Any) -> None:
+    page.fill("#passage-length", "5")
+    with page.expect_response("**/api/passage"):
+        page.click("#passage")
+    page.wait_for_function("() => !document.querySelector('#passage').disabled")
+    session = page.context.new_cdp_session(page)
+    for letter in "\xdf\xfe":  # which are not in the text
+        session.send("Input.imeSetComposition", {"text": letter, "selectionStart": 1, "selectionEnd": 1})
+    page.wait_for_function("() => document.querySelector('#wrong').textContent === 'Not: \xdf \xfe'")
+    assert page.input_value("#guess") == ""
+    assert page.evaluate("document.activeElement.id") == "guess"
 
 
 CELLS = """
