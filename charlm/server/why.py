@@ -1,7 +1,8 @@
 """POST /api/why: how many bits each of the characters before one saves. The same measure for every model.
 
 The worth of the character k places back is the difference in bits between a context that begins after it and one that
-begins with it. So the worths add up to what the whole context saves, and some are negative.
+begins with it. So the worths add up to what the whole context saves, and some are negative. Beside them stands what
+the model's own parts say, see `evidence`.
 """
 
 import math
@@ -14,6 +15,7 @@ import numpy as np
 from charlm.analysis.surprisal import places
 from charlm.config import BOUNDARY
 from charlm.evaluation.scoring import score, windowed_token_bits
+from charlm.server.evidence import Predicted, evidence
 from charlm.server.expect import Ids, read_typed
 from charlm.server.library import ServedModel
 from charlm.server.scheduler import Job, Steps, Task
@@ -37,12 +39,15 @@ def why_tasks(model: ServedModel, asked: WhyRequest, job: Job) -> list[Task]:
         tokens = np.flatnonzero(last >= asked.place)  # those that spell the character
         whole = yield from read_typed(model, ids)
         bits = yield from _bits_by_context(model, ids, tokens, min(asked.reach, asked.place))
+        predicted = Predicted(asked.text[: asked.place + 1], ids, int(tokens[0]), asked.reach)
+        said = yield from evidence(model, predicted)
         job.send(
             {
                 "model": model.name,
                 "bits": float(whole.nats[tokens].sum()) / math.log(2),
                 "without_context": bits[0],
                 "worths": [shorter - longer for shorter, longer in pairwise(bits)],
+                **said,
             }
         )
         return None

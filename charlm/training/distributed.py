@@ -118,6 +118,11 @@ def joined(device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    # Before the group is made: imported later, as optimizers do, its functions would keep the group as the default of
+    # an argument. `destroy_process_group` then leaves the group's threads running, and one of them that needs
+    # Python's lock when the interpreter ends aborts the process.
+    from torch.distributed import nn  # noqa: F401
+
     with _noticing_losses():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=MAX_SILENCE)
     world = World(dist.get_rank(), size, device)

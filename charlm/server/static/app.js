@@ -3,6 +3,7 @@
 import { askJson, element, Refused, useKey } from "./api.js";
 import { Beams } from "./beams.js";
 import { Expectations } from "./expect.js";
+import { Guessing } from "./guess.js";
 import { Why } from "./why.js";
 import { Writing } from "./write.js";
 
@@ -78,6 +79,7 @@ async function loadModels() {
   byId("models").replaceChildren(legend, ...page.models.map(chip));
   const options = page.models.map(({ name }) => element("option", { value: name, textContent: name }));
   byId("beams-model").replaceChildren(...options);
+  byId("passage-model").replaceChildren(...options.map((option) => option.cloneNode(true)));
   if (!page.models.length) legend.textContent = "No models yet: charlm train makes one, and it shows up here";
   page.clearNotice();
 }
@@ -87,6 +89,11 @@ const writing = new Writing(page, byId("written"), byId("write"), byId("stop"), 
 
 const why = new Why(page, byId("why-text"), byId("why"));
 const beams = new Beams(page, byId("tree"), byId("found"));
+new Guessing(page, {
+  drawButton: byId("passage"), source: byId("passage-model"), length: byId("passage-length"), game: byId("game"),
+  text: byId("game-text"), label: byId("guess-label"), input: byId("guess"), tellButton: byId("tell"), wrong: byId("wrong"),
+  table: byId("scores"),
+});
 
 async function start() {
   try {
