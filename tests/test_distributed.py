@@ -160,9 +160,19 @@ def test_what_cannot_be_shared_is_said_once(folder) -> None:
     assert Path("error-1").read_text() == ""
 
 
-def test_one_process_counts(folder) -> None:
-    assert together(2, "train", "corpus.txt", "--arch", "ngram", "--order", "2", "-o", "run", "-q") == [0, 0]
-    assert checkpoint.load(Path("run")).architecture == "ngram"
+@pytest.mark.parametrize(
+    ("size", "options"), [(2, ("--order", "4")), (4, ()), (2, ("--smoothing", "kneser-ney")), (3, ("--order", "2"))]
+)
+def test_several_processes_count_what_one_does(size, options, folder, charlm) -> None:
+    arguments = ["train", "corpus.txt", "--arch", "ngram", *options, "-q"]
+    assert charlm(*arguments, "-o", "one").code == 0
+    assert together(size, *arguments, "-o", "many") == [0] * size
+    assert Path("error-1").read_text() == ""
+    one, many = (checkpoint.read_card(Path(run)).history for run in ("one", "many"))
+    assert (many.extra, many.result) == (one.extra, one.result)
+    (one_weights,), (many_weights,) = (list(Path(run).glob("weights-*")) for run in ("one", "many"))
+    assert one_weights.name == many_weights.name
+    assert one_weights.read_bytes() == many_weights.read_bytes()
 
 
 def _leave(rank: int, size: int, port: int) -> None:

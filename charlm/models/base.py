@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings
 from charlm.progress import Listener, silent
+from charlm.ranks import BY_ITSELF, Ranks
 
 torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4, so it is done here
 
@@ -95,6 +96,11 @@ class LanguageModel(nn.Module, ABC):
         """What changes while a text is read: "none", "counts", or "all" (see `charlm.models.adapting`)."""
         return "counts" if self.adapts else "none"
 
+    @property
+    def in_parallel(self) -> bool:
+        """Whether many streams are read much faster together than one after the other, at little memory each."""
+        return True
+
     def frozen(self) -> "LanguageModel":
         """The same model, sharing its tensors, without learning from the text that it reads."""
         return self
@@ -165,11 +171,13 @@ class CountingModel(LanguageModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[["CountingModel"], None] | None = None,
+        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """Count `tokens` (N,), tune parameters on `validation` (M,), then count `validation` too.
 
         Neither stream contains the boundary id. `progress` is called with (activity, fraction done). `before` is called
-        with the model before `validation` is counted, so that it can be evaluated on `validation`.
+        with the model before `validation` is counted, so that it can be evaluated on `validation`. Several `ranks` all
+        call this with the same arguments; only that of rank 0 is fitted, and is what one process would fit.
         """
 
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:  # noqa: ARG002

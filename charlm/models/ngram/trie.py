@@ -6,7 +6,7 @@ consecutively, and those of the next node follow.
 Shapes: A symbols, M n-grams, C nodes that can be contexts, V vocabulary, B streams, T time steps, K contexts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from charlm.models.ngram.smoothing import Estimate
 from charlm.models.ngram.windows import Integers
 
 
-def tensors_of(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: Any) -> dict[str, Tensor]:
+def tensors_of(ids: Any, levels: Sequence[Level], estimates: Sequence[Estimate], unigram: Any) -> dict[str, Tensor]:
     """The tensors that a model stores, given its levels and their estimates."""
     sizes = np.array([1, *map(len, levels)])
     starts = np.cumsum(sizes)
