@@ -152,10 +152,12 @@ class CountingModel(LanguageModel):
 
     `fit_results`: what `fit` reports for the run's history, JSON values by name.
     `validation_nats`: nats per token of `validation` before it was counted; None if `fit` did not score it.
+    `shares_counting`: whether several processes share the work of `fit`; else rank 0 does it alone.
     """
 
     by_gradient = False
     parameters_are = "counts"
+    shares_counting = False
     fit_results: Mapping[str, Any] = {}
     validation_nats: float | None = None
 

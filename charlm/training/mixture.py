@@ -62,7 +62,7 @@ class MixtureTuning:
     def _count(self, ids: Stream, validation: Stream, stage: Listener) -> None:
         """Fit the counting members side by side: most of the time each keeps but one core busy.
 
-        Several ranks fit them one after the other, since what they ask of each other has to be asked in one order.
+        Those that several processes fit together take turns, so that all processes exchange for the same one.
         """
         members = {n: member for n, member in enumerate(self.mixture.each()) if isinstance(member, CountingModel)}
         unfinished = list(members)
@@ -77,8 +77,15 @@ class MixtureTuning:
             finally:
                 unfinished.remove(number)
 
-        with ThreadPoolExecutor(len(members) if self.world.size == 1 and members else 1) as pool:
-            list(pool.map(fit, members))
+        shared = [number for number, member in members.items() if member.shares_counting]
+        turns = [shared, *([number] for number in members if number not in shared)]
+
+        def take_turns(numbers: list[int]) -> None:
+            for number in numbers:
+                fit(number)
+
+        with ThreadPoolExecutor(len(turns)) as pool:
+            list(pool.map(take_turns, turns))
 
     def _score(self, number: int, member: LanguageModel) -> None:
         self.counted[number] = self.text.log_probs(member)

@@ -35,6 +35,7 @@ MAX_AUTO_ORDER = 12  # the highest order tried where the order is chosen on the 
 TOKENS_PER_CHUNK = 1 << 20
 BYTES_PER_WINDOW = 16  # memory for each window of the text that is sorted at the same time
 BYTES_PER_NGRAM = 64  # memory for each n-gram while the model is built
+BYTES_PER_SHARED_NGRAM = 40  # memory of rank 0 for each n-gram of all ranks, as their estimates become a model
 TUNING_BYTES_PER_NGRAM = 256  # memory for each n-gram while the gate is trained
 
 
@@ -142,7 +143,8 @@ def estimate_table(
     progress("estimating", 0.0)
     base = uniform_base(len(ids), vocab_size)
     estimates = estimator(levels, base)
-    return table_of(ids, vocab_size, levels, estimates), [estimate.discounts for estimate in estimates]
+    unigram = unigram_probabilities(ids, vocab_size, estimates[0])
+    return tensors_of(ids, levels, estimates, unigram), [estimate.discounts for estimate in estimates]
 
 
 def check_order(config: NGramConfig, order: int, counted: int, symbols: int) -> None:
@@ -155,14 +157,12 @@ def check_order(config: NGramConfig, order: int, counted: int, symbols: int) -> 
         )
 
 
-def table_of(
-    ids: Integers, vocab_size: int, levels: Sequence[Level], estimates: Sequence[Estimate]
-) -> dict[str, Tensor]:
-    """The tensors of the model."""
+def unigram_probabilities(ids: Integers, vocab_size: int, unigrams: Estimate) -> Numbers:
+    """(V,): P of each id without context."""
     base, unseen = uniform_base(len(ids), vocab_size), vocab_size - len(ids)
-    unigram = np.full(vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
-    unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
-    return tensors_of(ids, levels, estimates, unigram)
+    unigram = np.full(vocab_size, unigrams.backoff[0] * base[0] / max(1, unseen))
+    unigram[ids] = unigrams.mass + unigrams.backoff[0] * base
+    return unigram
 
 
 def tune(

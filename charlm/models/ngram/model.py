@@ -54,6 +54,7 @@ class NGram(CountingModel):
     Config = NGramConfig
     config: NGramConfig
     parameters_are = "n-grams"
+    shares_counting = True
     chunk: ClassVar[int] = 1 << 17
 
     ids: Tensor  # (A,) int64: the token that each symbol stands for

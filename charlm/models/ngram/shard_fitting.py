@@ -9,19 +9,21 @@ from charlm.models.ngram.cache import Cache
 from charlm.models.ngram.estimation import ValidationSlice
 from charlm.models.ngram.fitting import (
     BYTES_PER_NGRAM,
+    BYTES_PER_SHARED_NGRAM,
     BYTES_PER_WINDOW,
     MAX_AUTO_ORDER,
     TUNING_BYTES_PER_NGRAM,
     NGramConfig,
     check_order,
-    table_of,
     uniform_base,
+    unigram_probabilities,
     with_cache,
 )
 from charlm.models.ngram.gate import Gate
 from charlm.models.ngram.matching import look_up
-from charlm.models.ngram.shard_gate import levels_on_main, shared_estimates, train_shared_gate
+from charlm.models.ngram.shard_gate import parts_on_main, shared_estimates, train_shared_gate
 from charlm.models.ngram.shards import WHOLE_LENGTHS, Shard, count_shard
+from charlm.models.ngram.trie import assembled
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener
 from charlm.ranks import Ranks
@@ -66,11 +68,14 @@ class SharedFit(NamedTuple):
         check_order(self.config, order, len(shard.levels), len(symbols))
         self.progress("estimating", 0.0)
         estimates = shared_estimates(shard, gate, self.ranks, self.pool)
-        levels, estimates = levels_on_main(shard, estimates, self.ranks)
-        del shard
-        tensors = table_of(ids, self.vocab_size, levels, estimates) if self.ranks.is_main else {}
+        parts, tensors = parts_on_main(shard, estimates, self.ranks), {}
+        if self.ranks.is_main:
+            unigram = unigram_probabilities(ids, self.vocab_size, estimates[0])
+            tensors = assembled(ids, shard.sizes, parts, unigram)
+        for _ in parts:
+            pass  # what the others send
         self.progress("estimating", 1.0)
-        return tensors, len(levels)
+        return tensors, len(shard.levels)
 
     def _count(self, symbols: Integers, order: int, bytes_per_ngram: int) -> Shard:
         memory = int(self.config.memory * 1e9)
@@ -83,5 +88,6 @@ class SharedFit(NamedTuple):
             self.pool,
             lambda fraction: self.progress("counting", fraction),
             memory // bytes_per_ngram,
+            memory // BYTES_PER_SHARED_NGRAM,
             memory // BYTES_PER_WINDOW,
         )

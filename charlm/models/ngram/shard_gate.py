@@ -7,13 +7,12 @@ are of whole numbers, and matrix products are of the same shape, each context in
 Shapes: P places, K lengths of contexts, F features.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from charlm.models.ngram.counting import Level
 from charlm.models.ngram.gate import (
     CONTEXTS_PER_CHUNK,
     ContextStatistics,
@@ -24,7 +23,8 @@ from charlm.models.ngram.gate import (
     statistics_of,
 )
 from charlm.models.ngram.shards import WHOLE_LENGTHS, Shard
-from charlm.models.ngram.smoothing import Estimate, Numbers, counts_of_counts
+from charlm.models.ngram.smoothing import Estimate, Numbers, counts_of_counts, with_contexts
+from charlm.models.ngram.trie import Part, children_counts
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
 from charlm.ranks import Array, Ranks
@@ -139,16 +139,12 @@ def _padded(inputs: Sequence[Tensor], at: slice, size: int) -> list[Tensor]:
     return padded
 
 
-def levels_on_main(shard: Shard, estimates: Sequence[Estimate], ranks: Ranks) -> tuple[list[Level], list[Estimate]]:
-    """On rank 0, the levels of all ranks, without suffixes, and their estimates; empty ones elsewhere."""
-    levels, merged, nothing = [], [], np.zeros(0, np.int32)
-    for k, (level, estimate) in enumerate(zip(shard.levels, estimates, strict=True)):
-        parent, symbol, mass, backoff = level.parent, level.symbol, estimate.mass, estimate.backoff
+def parts_on_main(shard: Shard, estimates: Sequence[Estimate], ranks: Ranks) -> Iterator[Part]:
+    """On rank 0, what the levels of all ranks add to the tensors of the model. All ranks go through it together."""
+    for k, ((level, contexts), estimate) in enumerate(zip(with_contexts(shard.levels), estimates, strict=True)):
+        part = Part(level.symbol, children_counts(level, contexts).astype(np.int32), estimate.mass, estimate.backoff)
         if k >= WHOLE_LENGTHS:
-            if k > WHOLE_LENGTHS:
-                parent = parent + np.int32(shard.starts[k - 1])
-            whole = (parent, symbol, mass, backoff[shard.contexts(k)])
-            parent, symbol, mass, backoff = (np.concatenate(ranks.to_main(array)) for array in whole)
-        levels.append(Level(parent, symbol, nothing, nothing))
-        merged.append(Estimate(mass, backoff))
-    return levels, merged
+            own = shard.contexts(k)
+            part = part._replace(children=part.children[own], backoff=part.backoff[own])
+            part = Part(*(np.concatenate(ranks.to_main(column)) for column in part))
+        yield part

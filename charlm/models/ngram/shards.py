@@ -20,7 +20,7 @@ from charlm.models.ngram.counting import (
     symbol_counts,
     unigram_rows,
 )
-from charlm.models.ngram.windows import Code, Integers, Windows, code, distinct_windows
+from charlm.models.ngram.windows import Code, Integers, Windows, agreed, code, distinct_windows
 from charlm.progress import Tell
 from charlm.ranks import Array, Ranks
 from charlm.threads import Workers
@@ -57,20 +57,26 @@ def count_shard(
     pool: Workers,
     tell: Tell,
     max_ngrams: int = UNBOUNDED,
+    max_of_all: int = UNBOUNDED,
     max_windows: int = UNBOUNDED,
 ) -> Shard:
     """The n-grams that `counting.count_ngrams` counts, of 2 symbols or more, shared among `ranks`.
 
-    The longest lengths are left out if one of the ranks had more than `max_ngrams` n-grams otherwise.
+    The longest lengths are left out if a rank had more than `max_ngrams` n-grams otherwise, or all `max_of_all`.
     """
     order = min(order, len(symbols))
     codebook, counts = code(alphabet + 1), symbol_counts(symbols, alphabet)
-    max_prefixes = max_ngrams - int(np.count_nonzero(counts))
+    unigrams = int(np.count_nonzero(counts))
+
+    def windows(order: int) -> list[Windows]:
+        parts = distinct_windows(symbols, order, codebook, max_ngrams - unigrams, max_windows, pool, tell, ranks)
+        return agreed(parts, max_ngrams - unigrams, max_of_all - unigrams, ranks)
+
     tried = min(order, ONE_WORD) if max_ngrams < UNBOUNDED else order  # often that is too long already
-    parts = distinct_windows(symbols, tried, codebook, max_prefixes, max_windows, pool, tell, ranks)
+    parts = windows(tried)
     if parts[0].rows.shape[1] == tried < order:
         del parts
-        parts = distinct_windows(symbols, order, codebook, max_prefixes, max_windows, pool, tell, ranks)
+        parts = windows(order)
     return _shard(counts, codebook, parts, ranks, pool)
 
 
@@ -118,7 +124,7 @@ def _linked(rows: list[Rows], ends: Integers, ranks: Ranks) -> tuple[list[Level]
         elif k == WHOLE_LENGTHS:
             preceding += np.sum(ranks.of_all(np.bincount(suffix, minlength=len(keys))), 0)
         if k:
-            adjusted.append(preceding if k == 1 else np.maximum(preceding, 1))
+            adjusted.append((preceding if k == 1 else np.maximum(preceding, 1)).astype(row.occurring.dtype))
         levels.append(Level(*row, suffix))
         owners.append(owner)
         keys = row.parent.astype(np.int64) * radix + row.symbol

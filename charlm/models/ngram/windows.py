@@ -90,7 +90,7 @@ def distinct_windows(
 ) -> list[Windows]:
     """The distinct windows, one entry for each range; of several `ranks`, each returns some of the ranges, in order.
 
-    They are shortened until no rank has more than `max_prefixes` different prefixes of two symbols or more.
+    They are shortened until this rank has at most `max_prefixes` different prefixes of two symbols or more.
     """
     if pool.threads > 1:
         max_windows = max_windows * 4 // 5  # threads copy their shares of the range
@@ -111,17 +111,18 @@ def distinct_windows(
             while order > 2 and sum(_prefixes(part, order) for part in parts) > max_prefixes:
                 order -= 1
                 parts = [_shortened(part, order) for part in parts]
-    return parts if ranks.size == 1 else _agreed(parts, order, max_prefixes, ranks)
-
-
-def _agreed(parts: list[Windows], order: int, max_prefixes: int, ranks: Ranks) -> list[Windows]:
-    """The windows of all ranks shortened to one length, at which none has too many prefixes."""
-    order = int(np.min(ranks.of_all(np.array([order]))))
-    parts = [_shortened(part, order) for part in parts]
-    while order > 2 and np.max(ranks.of_all(np.array([sum(_prefixes(p, order) for p in parts)]))) > max_prefixes:
-        order -= 1
-        parts = [_shortened(part, order) for part in parts]
     return parts
+
+
+def agreed(parts: list[Windows], max_prefixes: int, max_of_all: int, ranks: Ranks) -> list[Windows]:
+    """The windows of all ranks, shortened to one length at which no rank has too many prefixes, nor all together."""
+    order = int(np.min(ranks.of_all(np.array([parts[0].rows.shape[1]]))))
+    while True:
+        parts = [_shortened(part, order) for part in parts]
+        prefixes = ranks.of_all(np.array([sum(_prefixes(part, order) for part in parts)]))
+        if order <= 2 or (np.max(prefixes) <= max_prefixes and np.sum(prefixes) <= max_of_all):
+            return parts
+        order -= 1
 
 
 def _of_range(
