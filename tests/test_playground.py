@@ -153,7 +153,7 @@ def test_each_kind_of_model_says_what_its_own_parts_say(server: Client, runs: Pa
         answers = {answer["model"]: answer for answer in server.ask("POST", "/api/why", body).json["models"]}
         for name in ("lstm", "transformer", "pieces", "bytes"):
             assert len(answers[name]["gradients"]) == min(place, reach)
-        network = checkpoint.load(runs / "transformer").model
+        network: Any = checkpoint.load(runs / "transformer").model
         attention = np.array(answers["transformer"]["attention"])
         assert attention.shape == (network.config.layers, network.config.heads, min(place, reach))
         if place == 9:  # all characters are within reach, and only the boundary is left out
@@ -308,12 +308,39 @@ def test_the_page_needs_nothing_from_elsewhere(server: Client) -> None:
         ("expect", {"models": ["lstm"], "text": "x" * 20_000}, "text"),
         ("expect", {"models": ["lstm"], "top_p": 2}, "top_p"), ("write", {"models": ["lstm"], "top": 99}, "top"),
         ("write", {"models": ["lstm"], "max_tokens": 10**6}, "max_tokens"), ("quotes", {"text": "a"}, "model"),
+        ("passage", {}, "model"), ("passage", {"model": "lstm", "length": 401}, "length"),
+        ("passage", {"model": "lstm", "before": -1}, "before"), ("passage", {"model": "lstm", "seed": -1}, "seed"),
+        ("passage", {"model": "../lstm"}, "model"), ("guesses", {"models": ["lstm"], "text": "a", "begin": 2}, "begin"),
+        ("why", {"models": ["lstm"], "text": "a", "reach": 65}, "reach"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_field(path: str, fields: dict[str, Any], param: str, server: Client) -> None:
     reply = server.ask("POST", f"/api/{path}", fields)
     assert reply.status in (400, 404)
     assert reply.error["param"] == param
+
+
+ROUTES: dict[str, dict[str, Any]] = {  # and a request to each
+    "expect": {"models": NAMES, "text": "HAMLET", "cursor": 3, "since": 1, "top": 4, "temperature": 0.8},
+    "write": {"models": NAMES, "prompt": "HAMLET", "max_tokens": 3, "seed": 1, "top": 2, "top_k": 3},
+    "beams": {"model": "lstm", "prompt": "HAMLET", "beams": 2, "length": 3, "length_penalty": 1, "to_line_end": True},
+    "why": {"models": NAMES, "text": "HAMLET", "place": 2, "reach": 4},
+    "quotes": {"model": "lstm", "text": "HAMLET"},
+    "passage": {"model": "lstm", "seed": 1, "before": 10, "length": 10},
+    "guesses": {"models": NAMES, "text": "HAMLET", "begin": 2},
+}
+ODD = [[], {}, [[]], "", "\ud800", "\x00", "../..", -1, 0, 1.5, 10**400, 1e300, True, ["lstm", 5], "x" * 300]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_odd_values_are_refused_or_answered(route: str, server: Client) -> None:
+    assert server.ask("POST", f"/api/{route}", ROUTES[route]).status == 200
+    for field in ROUTES[route]:
+        for value in ODD:
+            reply = server.ask("POST", f"/api/{route}", {**ROUTES[route], field: value})
+            assert reply.status in (200, 400, 404), (field, value, reply.body)
+            assert reply.status == 200 or reply.error["message"]
+    assert server.ask("POST", f"/api/{route}", {**ROUTES[route], "more": 1}).error["param"] == "more"
 
 
 @pytest.fixture(scope="module")
