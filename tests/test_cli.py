@@ -227,13 +227,13 @@ def test_a_signal_saves_and_resume_finishes(number: int, code: int, folder: Path
 
 
 def test_a_run_goes_on_when_nobody_reads_along(folder: Path) -> None:
-    process = spawn("train", "corpus.txt", "--arch", "rnn", "--size", "tiny", "--budget", "60steps", folder=folder)
+    process = spawn("train", "corpus.txt", "--arch", "rnn", "--size", "tiny", "--budget", "5steps", folder=folder)
     assert process.stderr is not None
     assert process.stdout is not None
     process.stderr.close()
     process.stdout.close()
     assert process.wait(timeout=120) == 0
-    assert checkpoint.load(folder / "checkpoints/corpus-rnn").history.progress["step"] == 60
+    assert checkpoint.load(folder / "checkpoints/corpus-rnn").history.progress["step"] == 5
 
 
 @pytest.mark.slow
@@ -241,9 +241,9 @@ def test_a_run_goes_on_when_nobody_reads_along(folder: Path) -> None:
 def test_a_run_goes_on_when_nothing_can_be_said(folder: Path) -> None:
     command = [sys.executable, "-m", "charlm", "train", "corpus.txt", "--arch", "rnn", "--size", "tiny"]
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([*command, "--budget", "60steps"], cwd=folder, stderr=full)
+        done = subprocess.run([*command, "--budget", "5steps"], cwd=folder, stderr=full)
     assert done.returncode == 0
-    assert checkpoint.load(folder / "checkpoints/corpus-rnn").history.progress["step"] == 60
+    assert checkpoint.load(folder / "checkpoints/corpus-rnn").history.progress["step"] == 5
 
 
 def test_streams_that_are_closed_hold_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,7 +160,7 @@ def test_every_save_on_the_way_leads_to_the_same_end(tmp_path, monkeypatch, opti
 
     monkeypatch.setattr(loop, "REPORT_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint, "save", copied)
-    whole = trained(tmp_path / "whole", save_every="0.000001s", **options)
+    whole = trained(tmp_path / "whole", budget="12steps", save_every="0.000001s", **options)
     monkeypatch.undo()
     end = progress(whole.path)
     assert len(saves) > 5
