@@ -45,6 +45,12 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @contextmanager
 def few_steps() -> Iterator[None]:
     """Meanwhile the gates of n-grams and mixtures are trained for 20 steps, not for hundreds: a second for each."""
