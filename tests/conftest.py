@@ -107,6 +107,14 @@ def charlm() -> Charlm:
     return call
 
 
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs of every kind, one for all files that test the server; see serving."""
+    from serving import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("served"))
+
+
 def begun() -> Path:
     """A run of corpus.txt, in the current folder, that was interrupted after two steps of four."""
     origin, asked = Origin(("corpus.txt",)), iter(range(-2, 99))
