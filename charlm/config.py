@@ -18,6 +18,9 @@ S = TypeVar("S", bound="Settings")
 BOUNDARY = 0
 """The id before the first token of a text: every tokenizer leaves it free, every model is started with it."""
 
+ADAPTATIONS = ("none", "counts", "all")
+"""What learns from a text as it is read: nothing; what counting models count; the weights of networks as well."""
+
 
 def setting(
     default: Any,

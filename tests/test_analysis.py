@@ -18,6 +18,7 @@ from charlm.analysis import (
     context_curve,
     embedding_map,
     gains,
+    gradient_times_input,
     gradients_through_time,
     lens,
     longest_quote,
@@ -519,3 +520,25 @@ class TestClearDifferences:
             assert 50 <= p.end - p.begin <= 100
             assert p.bits == pytest.approx(a[p.begin : p.end].sum())
             assert p.other_bits == pytest.approx(b[p.begin : p.end].sum())
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_gradient_times_input_is_the_slope_as_an_embedding_grows(architecture):
+    model, targets, reach = network(architecture, **({"previous": True} if architecture == "transformer" else {})), 2, 5
+    stream = np.array([BOUNDARY, 70, 71, 72, 73, 74, 75, 76, 77, 78])  # all different: each has a row of its own
+    found = gradient_times_input(model.eval(), stream, targets, reach)
+    assert found.shape == (reach,)
+    ids, growth = torch.from_numpy(stream)[None], torch.ones(model.vocab_size, 1, requires_grad=True)  # of each row
+    grown = {name: weight * growth for name, weight in model.named_parameters() if len(weight) == model.vocab_size}
+    tables = {name: weight for name, weight in grown.items() if not name.startswith("output")}
+    (log_probs, _), targeted = (
+        torch.func.functional_call(model, tables, (ids, model.initial_state(1))),
+        ids[0, -targets:],
+    )
+    log_probs[0, range(-targets - 1, -1), targeted].sum().backward()
+    right = growth.grad[stream[-targets - reach : -targets], 0].flip(0)
+    assert np.allclose(found, right.numpy(), atol=1e-4)
+    assert len(gradient_times_input(model, stream, targets, 99)) == len(stream) - targets
+    assert len(gradient_times_input(model, stream[:2], 1, 99)) == 1
+    with pytest.raises(UsageError, match="no embeddings"):
+        gradient_times_input(counted("aab", characters("ab")), stream, 1, 9)

@@ -29,11 +29,11 @@ EVERYWHERE = {"threads"}  # it matters to whatever computes
 HEEDED = {
     "train": {"budget", "output", "force", "start", "resumed", "quiet", "as_json", "held_out"},
     "sample": {"prompt", "prompt_file", "length", "num_samples", "stop", "as_json", "device", "beams"},
-    "evaluate": {"text", "proving", "device", "as_json"},
+    "evaluate": {"text", "adaptation", "proving", "device", "as_json"},
     "compare": FOR_RUNS,
     "report": {"output", "context", "seed", "device", "corpus_moved", "held_out_moved"},
     "mix": {"output", "force", "combine", "text", "as_json"},
-    "score": {"device", "as_json"},
+    "score": {"adaptation", "device", "as_json"},
     "inspect gradients": {"text", "reach", "device", "as_json"},
     "inspect attention": {"text", "layer", "head", "device", "as_json"},
     "inspect embeddings": {"device", "as_json"},
@@ -52,7 +52,7 @@ HEEDED = {
     "bench": {"arch", "seconds", "device", "as_json"},
     "info": {"as_json"},
     "export": {"kind", "output", "as_json"},
-    "compress": {"run", "output", "embed", "streams", "backend", "verify", "as_json"},
+    "compress": {"run", "output", "embed", "streams", "backend", "adapt", "verify", "as_json"},
     "decompress": {"run", "output", "force", "as_json"},
     "import": {"output", "force", "space", "newline", "renormalize", "as_json"},
     "data list": {"as_json"},
@@ -79,6 +79,7 @@ VALUES = {
 }  # fmt: skip
 
 DRAWING = {"temperature", "top_k", "top_p", "min_p", "seed"}
+OF_RECURRENT = {"width", "layers", "dropout", "tie", "activation"}
 CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the parameters that cannot matter beside it
     ("train", "--resume begun", set(parameters("train")) - RESUMABLE - EVERYWHERE),
     ("train", "corpus.txt --from begun", OF_MODELS),
@@ -96,7 +97,7 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ),
     ("compare", "begun counted", set(parameters("compare")) - FOR_RUNS),
     ("compare", "corpus.txt --arch ngram", TRAINING - {"seed"} | {"size", "seeds"}),
-    ("compare", "corpus.txt --arch rnn,gru", OF_ARCHITECTURES - {"width", "layers", "dropout", "tie", "activation"}),
+    ("compare", "corpus.txt --arch rnn,gru", OF_ARCHITECTURES - {"adapt"} - OF_RECURRENT),
     ("compare", "builtin:python-reference", DECODING),
     ("compare", "corpus.txt", {"corpus_moved"}),
     ("sample", "begun", {"length_penalty"}),
@@ -107,8 +108,10 @@ CASES: list[tuple[str, str, set[str]]] = [  # a command, what is given, the para
     ("sample", "begun -n 2", {"stream"}),
     ("evaluate", "begun", DECODING),
     ("evaluate", "begun --text corpus.txt", MOVED),
-    ("evaluate", "begun --prove", {"context", "dynamic", "dynamic_rate"}),
+    ("evaluate", "begun --prove", {"context", "adapt_rate"}),
+    ("evaluate", "begun", {"adapt_rate"}),
     ("compare", "begun counted --prove", {"context"}),
+    ("compare", "begun counted --adapt all", {"context"}),
     ("compress", "corpus.txt -o -", {"force"}),
     ("compress", "corpus.txt --run counted --backend integer", {"threads"}),
     ("mix", "begun counted", DECODING),

@@ -92,7 +92,7 @@ class TestTheFigure:
         path = trained(charlm, "checkpoints/one", "--arch", "rnn")
         before = card(path)
         (folder / "other.txt").write_text("Entirely other words.\n" * 40)
-        for options in (["--context", "3"], ["--dynamic"], ["--text", "other.txt"]):
+        for options in (["--context", "3"], ["--adapt", "all"], ["--text", "other.txt"]):
             assert charlm("evaluate", str(path), *options).code == 0
             assert card(path) == before
 

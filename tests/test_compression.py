@@ -171,6 +171,7 @@ def test_any_number_of_streams_gives_the_same_text(lstm: tuple[LanguageModel, To
 def test_the_number_of_streams_grows_with_the_text() -> None:
     config = CompressionConfig()
     assert [config.streams_for(n) for n in (0, 1, 10**5, 10**6, 10**9)] == [0, 1, 1, 15, 64]
+    assert [config.streams_for(n, in_parallel=False) for n in (0, 1, 10**9)] == [0, 1, 1]
 
 
 def test_an_embedded_run_suffices(lstm: tuple[LanguageModel, Tokenizer]) -> None:

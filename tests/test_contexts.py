@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from charlm.config import BOUNDARY
-from charlm.models.contexts import Contexts, ContextsConfig, mixing, reader
+from charlm.models.contexts import Contexts, ContextsConfig, ablation, mixing, reader
+from charlm.models.contexts.ablation import KINDS_OF_CONTEXT, nats_by_kind
 from charlm.models.contexts.packing import packed, unpacked
 from charlm.models.contexts.spelling import DIGIT, LOWER, NEWLINE, PUNCTUATION, SPACE, UPPER, spelling
-from charlm.models.contexts.tables import EMPTY_SLOT, LEVEL_OF, Counts, new_counts, new_trust
+from charlm.models.contexts.tables import CONTEXTS, EMPTY_SLOT, LEVEL_OF, Counts, new_counts, new_trust
 from charlm.models.contexts.tree import huffman
 
 
@@ -206,3 +207,28 @@ def test_tensors_that_lead_outside_are_refused(name, value):
     tensors[name].view(-1)[0] = value
     with pytest.raises(ValueError, match=r"contradict|do not fit"):
         Contexts.from_tensors(model.config, 257, tensors)
+
+
+@pytest.mark.parametrize("settings", [{}, {"adapt": "none"}])
+def test_a_kind_of_context_saves_what_its_inputs_do(settings):
+    generator = np.random.default_rng(5)
+    text = "".join(f"{'xyz'[n % 3]}{'abcdefgh'[generator.integers(8)]}\n" for n in range(900))  # as the line above says
+    model = fitted(text, text[:200], **settings)
+    tokens = np.array([BOUNDARY, *(byte + 1 for byte in b"xa\nyh\nzd\nxb\n")])
+    saved = nats_by_kind(model, tokens, ord("y") + 1)
+    assert list(saved) == list(KINDS_OF_CONTEXT)
+    assert max(saved, key=saved.get) == "the lines above"
+    assert saved["the lines above"] > 0
+    used = sorted(context for contexts in KINDS_OF_CONTEXT.values() for context in contexts)
+    assert used == list(range(1, CONTEXTS + 1))  # 0, no context at all, is never left out
+    assert np.isfinite(list(nats_by_kind(model, tokens, 200).values())).all()  # what was never seen
+    assert np.isfinite(list(nats_by_kind(model, tokens[:1], 100).values())).all()  # at the beginning
+
+
+def test_without_all_kinds_of_context_their_inputs_are_gone():
+    model = fitted("abcabcabc" * 30)
+    everything = tuple(range(CONTEXTS + 1))
+    weights = ablation._without(ablation._static(model), everything).trust.weights
+    assert not weights[:, : 2 * CONTEXTS].any()
+    assert weights[:, 2 * CONTEXTS].any()  # the constant
+    assert not weights[:, 2 * CONTEXTS + 1 :].any()

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,11 +26,16 @@ SMALL = ("--precision", "float32", "--batch", "7", "--dropout", "0.2", "-q")
 CLOSE = 1e-5  # of weights after some steps, of losses in bits; sums of gradients are rounded in another order
 
 
-def _rank(rank: int, size: int, port: int, arguments: list[str], at_step: tuple[int, int, int] | None) -> None:
-    """One process of several; at_step is (rank, step, signal) of the one that gets a signal."""
+def _enter(rank: int, size: int, port: int) -> None:
+    """Sets what torchrun sets for one process of several."""
     torch.set_num_threads(1)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank}
     os.environ.update({name: str(value) for name, value in address.items()} | {"TORCHELASTIC_RUN_ID": "test"})
+
+
+def _rank(rank: int, size: int, port: int, arguments: list[str], at_step: tuple[int, int, int] | None) -> None:
+    """One process of several; at_step is (rank, step, signal) of the one that gets a signal."""
+    _enter(rank, size, port)
     error = Path(f"error-{rank}").open("w", encoding="utf-8")  # noqa: SIM115
     os.dup2(error.fileno(), 2)
     if at_step and at_step[0] == rank:
@@ -46,10 +53,15 @@ def _rank(rank: int, size: int, port: int, arguments: list[str], at_step: tuple[
 
 def together(size: int, *arguments: str, at_step: tuple[int, int, int] | None = None) -> list[int | None]:
     """Run a command in `size` processes, as torchrun would; their exit codes."""
+    return exit_codes(size, _rank, list(arguments), at_step)
+
+
+def exit_codes(size: int, work: Callable[..., None], *arguments: object) -> list[int | None]:
+    """Of `size` processes that each call work(rank, size, port, *arguments)."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [CONTEXT.Process(target=_rank, args=(rank, size, port, list(arguments), at_step)) for rank in range(size)]
+    ranks = [CONTEXT.Process(target=work, args=(rank, size, port, *arguments)) for rank in range(size)]
     for process in ranks:
         process.start()
     for process in ranks:
@@ -150,9 +162,33 @@ def test_what_cannot_be_shared_is_said_once(folder) -> None:
     assert Path("error-1").read_text() == ""
 
 
-def test_one_process_counts(folder) -> None:
-    assert together(2, "train", "corpus.txt", "--arch", "ngram", "--order", "2", "-o", "run", "-q") == [0, 0]
-    assert checkpoint.load(Path("run")).architecture == "ngram"
+@pytest.mark.parametrize(
+    ("size", "options"), [(2, ("--order", "4")), (4, ()), (2, ("--smoothing", "kneser-ney")), (3, ("--order", "2"))]
+)
+def test_several_processes_count_what_one_does(size, options, folder, charlm) -> None:
+    arguments = ["train", "corpus.txt", "--arch", "ngram", *options, "-q"]
+    assert charlm(*arguments, "-o", "one").code == 0
+    assert together(size, *arguments, "-o", "many") == [0] * size
+    assert Path("error-1").read_text() == ""
+    one, many = (checkpoint.read_card(Path(run)).history for run in ("one", "many"))
+    assert (many.extra, many.result) == (one.extra, one.result)
+    (one_weights,), (many_weights,) = (list(Path(run).glob("weights-*")) for run in ("one", "many"))
+    assert one_weights.name == many_weights.name
+    assert one_weights.read_bytes() == many_weights.read_bytes()
+
+
+def _leave(rank: int, size: int, port: int) -> None:
+    """Exits with 1 if the process group outlives the world."""
+    _enter(rank, size, port)
+    with training.joined(torch.device("cpu")) as world:
+        group = weakref.ref(torch.distributed.group.WORLD)
+        torch.optim.SGD([torch.zeros(1)])  # imports torch._dynamo, and that torch.distributed.nn
+        world.total(1)
+    os._exit(group() is not None)
+
+
+def test_no_thread_of_the_process_group_is_left_to_abort_a_process_that_ends() -> None:
+    assert exit_codes(2, _leave) == [0, 0]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -54,7 +54,7 @@ from charlm.compression.opening import opened
 from charlm.corpus import BUILTINS, Origin, decoder
 from charlm.export import write_arpa
 from charlm.export.gguf import tokenizer as gguf_tokenizer
-from charlm.export.huggingface import starcoder2
+from charlm.export.huggingface import starcoder2, with_code
 from charlm.models import ARCHITECTURES
 from charlm.tokenizers import TOKENIZERS
 from charlm.training.loop import Trainer
@@ -244,8 +244,13 @@ SETTINGS: list[Case] = [
     ("the embeddings of an n-gram", "inspect embeddings counted", 2, "NGram has no embeddings and no gradients"),
     ("the gradients of a mixture", "inspect gradients done", 2, "Mixture has no embeddings and no gradients of its own",
      as_mixture),
-    ("a mixture that should learn", "evaluate done --dynamic", 2, "Mixture has no gradients of its own to learn by",
-     as_mixture),
+    ("an n-gram that should learn", "evaluate counted --adapt all", 2, "NGram has no gradients of its own to learn by"),
+    ("a network that should count", "evaluate done --adapt counts", 2, "--adapt counts: LSTM does not count"),
+    ("a comparison of what counts, whose weights should learn", "compare corpus.txt --arch ngram --adapt all", 2,
+     "--adapt has no effect on ngram models, which are counted"),
+    ("integers that should count", "compress corpus.txt --run counted --backend integer --adapt counts", 2,
+     "--adapt counts: does not go with backend integer, which stays as it is"),
+    ("two that should count", "evaluate done seeing --adapt counts", 2, "--adapt counts: no model of these can"),
     ("gradients of a letter", "inspect gradients done --text a", 3, "--text: one token is too little to look"),
     ("a map of a long text", "inspect attention seeing --text " + "a" * 512, 2, "--text has 513 tokens, too many"),
     ("a layer that is not there", "inspect attention seeing --text abc --layer 9", 2, "seeing has 4"),
@@ -266,8 +271,9 @@ SETTINGS: list[Case] = [
     ("two things on standard output", "export counted -o - --json", 2, "both want standard output: name a file"),
     ("exporting over a file", "export counted -o corpus.txt", 2, "corpus.txt exists; choose another --output"),
     ("exporting a network", "export done --format arpa", 2, "only a fitted n-gram can be written as an ARPA file"),
-    ("exporting an n-gram to Transformers", "export counted --format huggingface", 2,
-     "ngram: Hugging Face Transformers has no place for it; there is one for rnn, gru"),
+    ("contexts in Transformers", "export done --format huggingface-code", 2,
+     "lstm with contexts: Hugging Face Transformers has no place for it, and charlm has code for rnn, gru",
+     patch(with_code, "without_code", lambda _: ["contexts"])),
     ("a graph of an n-gram", "export counted --format onnx", 2, "NGram: no graph of one step; there is one for rnn"),
     ("a graph without packages", "export done --format onnx", 2, "an ONNX file needs onnxscript: pip install",
      lambda _, monkeypatch: monkeypatch.setitem(sys.modules, "onnxscript", None)),
@@ -275,9 +281,10 @@ SETTINGS: list[Case] = [
     ("root mean squares for llama.cpp", "export seeing --format gguf", 2, "a transformer with norm rms: a GGUF file",
      patch(starcoder2, "misfits", lambda _: ["norm rms"])),
     ("pieces for llama.cpp", "export seeing --format gguf", 2,
-     "characters: a GGUF file has no place for it; train with a tokenizer of characters or bytes",
-     patch(gguf_tokenizer, "TOKENIZER_KINDS", ())),
-    ("exporting a mixture", "export done", 2, "no format has a place for Mixture", as_mixture),
+     "characters: a GGUF file has no place for such a tokenizer; train with characters or bytes",
+     patch(gguf_tokenizer, "KINDS", {})),
+    ("a mixture as n-grams", "export done --format arpa", 2, "only a fitted n-gram can be written as an ARPA file",
+     as_mixture),
     ("a folder on standard output", "export done -o -", 2, "this format is a folder of files, and standard output"),
     ("exporting over what is no export", "export done -o begun --force", 2,
      "begun exists and is no such export; --force replaces only those: choose another --output"),
@@ -613,6 +620,7 @@ UNREACHED = (  # within the commands; each has its test, or says what must not h
     "has no units; inspect",  # the page asks networks only
     "this model knows no character that it may write",  # a card and counts that were changed: tests/faults
     "torchrun is for",  # with several processes only: test_distributed.py
+    "no format has a place for",  # contexts, which hardly a command trains alone: test_huggingface.py
     "streams of text cannot be shared among",  # the same
     "has another text or tokenizer than process 0",  # the same
     "symbols apart, and this text has",  # a text with 65,535 of them

@@ -1,8 +1,9 @@
 """GGUF files: the `gguf` package reads them; tests/clients/llama_cpp.py asks llama.cpp itself."""
 
-import io
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,12 +15,12 @@ from charlm import checkpoint
 from charlm.errors import UsageError
 from charlm.export.fit import WithoutFloor
 from charlm.export.gguf.nemotron import Shifting, fit, write_gguf
-from charlm.export.gguf.tokenizer import tokenizer_values
-from charlm.tokenizers import Tokenizer
+from charlm.export.gguf.tokenizer import SPACE, tokenizer_lost, tokenizer_values
+from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.tokenizers.bpe import BPE
 
 
-@pytest.mark.parametrize("kind", ["characters", "bytes"])
+@pytest.mark.parametrize("kind", TOKENIZERS)
 def test_the_gguf_package_reads_the_values_and_the_tensors(kind: str, tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf", reason="needs `pip install gguf`")
     tokenizer = tokenizer_of(kind)
@@ -34,7 +35,9 @@ def test_the_gguf_package_reads_the_values_and_the_tensors(kind: str, tmp_path: 
     assert values["nemotron.attention.head_count_kv"] == PORTABLE["kv_heads"]
     assert values["nemotron.attention.layer_norm_epsilon"] == pytest.approx(1e-5)
     written = tokenizer_values(tokenizer)
-    assert {name: values[name] for name in written} == written
+    assert {name: values[name] for name in written} == {
+        name: np.float32(value).tolist() if name.endswith("scores") else value for name, value in written.items()
+    }
     tensors = {tensor.name: tensor.data for tensor in reader.tensors}
     block = model.blocks[2]
     np.testing.assert_array_equal(tensors["token_embd.weight"], model.embedding.weight.detach())
@@ -99,10 +102,63 @@ def test_what_llama_cpp_does_not_have_is_refused(architecture: str, settings: di
         fit(random_model(architecture, settings, 300))
 
 
-def test_sentencepiece_is_refused() -> None:
+def vocabulary_of(tokenizer: Tokenizer) -> tuple[dict[str, int], list[float]]:
+    """The names of the pieces, and the scores of all ids, as the file has them."""
+    values = tokenizer_values(tokenizer)
+    tokens, kinds, scores = (values[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "scores"))
+    return {name: token for token, name in enumerate(tokens) if kinds[token] == 1}, scores
+
+
+def byte_ids(character: str) -> list[int]:
+    return [1 + byte for byte in character.encode()]
+
+
+def best_segmentation(tokenizer: Tokenizer, text: str) -> list[int]:
+    """As llama.cpp's plamo2: the best sum of rounded scores, where -1000 is that of a character without a piece."""
+    known, scores = vocabulary_of(tokenizer)
+    best: list[tuple[int, list[int]]] = [(0, [])]  # of what is left, from the end
+    for at in range(len(text) - 1, -1, -1):
+        ways = [(best[0][0] - 10_000_000, [*byte_ids(text[at]), *best[0][1]])]
+        for length in range(1, len(text) - at + 1):
+            if (token := known.get(text[at : at + length])) is not None:
+                total, rest = best[length - 1]
+                ways.append((total + round(scores[token] * 1e4), [token, *rest]))
+        best.insert(0, max(ways, key=lambda way: way[0]))
+    return best[0][1]
+
+
+def merged(tokenizer: Tokenizer, text: str) -> list[int]:
+    """As llama.cpp's llama: the pair whose piece has the best score is merged first, of several the leftmost."""
+    known, scores = vocabulary_of(tokenizer)
+    parts = list(text.replace(" ", SPACE))
+    while pairs := [
+        (-scores[known[pair]], at) for at, pair in enumerate(map("".join, pairwise(parts))) if pair in known
+    ]:
+        _, at = min(pairs)
+        parts[at : at + 2] = ["".join(parts[at : at + 2])]
+    return [token for part in parts for token in ([known[part]] if part in known else byte_ids(part))]
+
+
+@pytest.mark.parametrize(("model_type", "read"), [("unigram", best_segmentation), ("bpe", merged)])
+def test_pieces_have_the_same_ids_there(model_type: str, read: Callable[[Tokenizer, str], list[int]]) -> None:
+    kind = TOKENIZERS["sentencepiece"]
+    tokenizer = kind.train([TEXT], kind.Config(vocab_size=310, model_type=model_type))
+    for text in (*TEXT.splitlines()[:60], "  the  Grüße „日本語“ 🙂", "<0x41> <|endoftext|> \x00\r\n", ""):
+        assert read(tokenizer, text) == tokenizer.encode(text).tolist(), text
+    names, kinds = (tokenizer_values(tokenizer)[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type"))
+    assert kinds[:257] == [3, *[6] * 256]
+    assert names[1 + 0x41] == "<0x41>"
+
+
+def test_what_a_tokenizer_loses_is_said(charlm: Charlm, tmp_path: Path) -> None:
     tokenizer = tokenizer_of("sentencepiece")
-    with pytest.raises(UsageError, match="sentencepiece: a GGUF file has no place for it"):
-        write_gguf(random_model("transformer", PORTABLE, tokenizer.vocab_size), tokenizer, "", io.BytesIO())
+    path = saved(tmp_path, "transformer", random_model("transformer", PORTABLE, tokenizer.vocab_size), tokenizer)
+    done = charlm("export", path, "--format", "gguf", "-o", tmp_path / "run.gguf")
+    assert done.code == 0, done.err
+    assert "left out: the boundary before a text" in done.err
+    assert "the boundary before a text" in charlm("info", path, "--formats", "--json").out
+    with pytest.raises(UsageError, match="words: a GGUF file has no place for such a tokenizer"):
+        tokenizer_lost(SimpleNamespace(kind="words"))  # type: ignore[arg-type]
 
 
 def test_export_says_what_is_lost(charlm: Charlm, tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ def log_probs(model: LanguageModel, ids: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(autouse=True)
 def quiet(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No bars, and code in a folder of the test's own."""
+    """No bars, and code in a folder of the session's own, where its package is imported from once."""
     if transformers is not None:
         transformers.utils.logging.disable_progress_bar()
-        modules = str(tmp_path_factory.mktemp("modules"))
+        modules = str(tmp_path_factory.getbasetemp() / "modules")
         monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", modules)
 
 
@@ -230,10 +230,10 @@ def test_the_bias_becomes_part_of_the_matrix() -> None:
 
 def test_a_model_without_a_place_is_refused() -> None:
     counted = ARCHITECTURES["ngram"](ARCHITECTURES["ngram"].Config(order=2), 300)
-    for name in ("huggingface", "huggingface-code"):
+    for name in ("huggingface", "huggingface-code"):  # not fitted
         with pytest.raises(UsageError, match="ngram: Hugging Face Transformers has no place for it"):
             FORMATS[name].fit(counted)
-    with pytest.raises(UsageError, match="no format has a place for NGram"):  # not fitted
+    with pytest.raises(UsageError, match="no format has a place for NGram"):
         first_fit(counted)
 
 

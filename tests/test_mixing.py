@@ -108,6 +108,27 @@ def test_a_column_that_stands_for_several_ids_is_those_ids(kind):
 # What is asked
 
 
+@pytest.mark.parametrize("kind", [Linear, LogLinear, Gate])
+def test_weights_sum_to_one_and_an_expert_that_is_taken_alone_has_all(kind):
+    experts, _ = expert_log_probs(50, 3, 7)
+    combination = kind(3)
+    assert torch.allclose(combination.weights(experts), torch.full((50, 3), 1 / 3), atol=1e-6)
+    for weight in combination.parameters():
+        weight.copy_(torch.randn_like(weight))
+    assert torch.allclose(combination.weights(experts).sum(1), torch.ones(50), atol=1e-6)
+    alone = torch.tensor([0.0, 1.0, 0.0])
+    if kind is Linear:
+        combination.shares.copy_(alone * 100)
+    elif kind is LogLinear:
+        combination.exponents.copy_(alone)
+    else:
+        combination.outward.zero_()
+        combination.bias.copy_(torch.cat([alone, torch.tensor([0.0]), alone * 0]))
+        combination.bias[5] = 100
+    assert torch.allclose(combination(experts), experts[:, 1], atol=1e-5)
+    assert torch.allclose(combination.weights(experts), alone.expand(50, 3), atol=1e-6)
+
+
 def counted(text=SPLIT.train):
     model = NGram(CONFIG.members[0].config, V)
     asked = []

@@ -235,7 +235,7 @@ TAKEN = [  # by all three
     "bench --arch {name} --seconds 0.1",
 ]
 TAKEN_BY_LEARNERS = [
-    "evaluate {run} --dynamic",
+    "evaluate {run} --adapt all",
     "train corpus.txt --from {run} --budget 2steps -o checkpoints/{name}-tuned",
     "train corpus.txt --arch {name} --budget 3steps -o checkpoints/{name}-sgd --optimizer sgd --learning-rate 0.1",
     "train corpus.txt --arch {name} --budget 3steps -o checkpoints/{name}-muon --optimizer muon --batch 4",
@@ -251,7 +251,7 @@ REFUSED = [
     (NAMES, "train corpus.txt --arch {name} --width 8", "--width is not an option of {name}; it has --"),
     (("pairs",), "inspect gradients {run}", "Pairs has no embeddings; inspect"),
     (("tally",), "inspect embeddings {run}", "Tally has no embeddings and no gradients of its own"),
-    (("tally",), "evaluate {run} --dynamic", "Tally has no gradients of its own"),
+    (("tally",), "evaluate {run} --adapt all", "Tally has no gradients of its own"),
     (("tally",), "train corpus.txt --arch {name} --optimizer sgd", "--optimizer has no effect on tally models"),
     (("tally",), "train corpus.txt --from {run}", "tally models are counted"),
 ]

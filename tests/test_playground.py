@@ -18,9 +18,11 @@ from conftest import TEXT
 from serving import NAMES, Client, serving
 
 from charlm import checkpoint
-from charlm.analysis import read
+from charlm.analysis import lens, read
+from charlm.analysis.surprisal import places
 from charlm.corpus import Text
-from charlm.server.quotes import MIN_QUOTE_CHARACTERS, quotations
+from charlm.evaluation.scoring import windowed_token_bits
+from charlm.server.quotes import MIN_QUOTE_CHARACTERS, occurrences, quotations
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 TYPED = "HAMLET:\nWhat é old 漢 ghost"
@@ -124,6 +126,63 @@ def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, 
     assert server.ask("POST", "/api/why", {"models": NAMES, "text": ""}).error["param"] == "text"
 
 
+def test_worths_are_the_differences_of_shorter_and_longer_contexts(server: Client, runs: Path) -> None:
+    text, reach = "HAMLET:\nWhat \u6f22 old ghost \u6f22", 20
+    for place in (5, 14, len(text) - 3, len(text) - 1):
+        body = {"models": NAMES, "text": text, "place": place, "reach": reach}
+        for answer in server.ask("POST", "/api/why", body).json["models"]:
+            run = checkpoint.load(runs / answer["model"])
+            ids = run.tokenizer.encode(text[: place + 1]).astype(np.uint32)
+            tokens = np.flatnonzero(places(run.tokenizer, ids)[1] >= place)
+            left = answer["without_context"]
+            for context, worth in enumerate(answer["worths"], 1):
+                left -= worth
+                parts = windowed_token_bits(run.model, run.tokenizer, ids, context, tokens)
+                assert left == pytest.approx(sum(float(part.sum()) for part in parts), abs=1e-3)
+
+
+def test_each_kind_of_model_says_what_its_own_parts_say(server: Client, runs: Path) -> None:
+    text, reach = "HAMLET:\nWhat pale ghost is this", 12
+    for place in (0, 1, 9, len(text) - 1):
+        body = {"models": NAMES, "text": text, "place": place, "reach": reach}
+        answers = {answer["model"]: answer for answer in server.ask("POST", "/api/why", body).json["models"]}
+        for name in ("lstm", "transformer", "pieces", "bytes"):
+            assert len(answers[name]["gradients"]) == min(place, reach)
+        network = checkpoint.load(runs / "transformer").model
+        attention = np.array(answers["transformer"]["attention"])
+        assert attention.shape == (network.config.layers, network.config.heads, min(place, reach))
+        if place == 9:  # all characters are within reach, and only the boundary is left out
+            assert (attention.sum(2) < 1).all()
+        ngram, lstm = answers["mixture"]["members"]
+        assert (ngram["name"], lstm["name"]) == ("ngram", "lstm")
+        assert ngram["weight"] + lstm["weight"] == pytest.approx(1, abs=1e-3)
+        for member in (ngram, lstm):
+            assert member["bits"] == pytest.approx(answers[member["name"]]["bits"], abs=1e-3)
+
+
+def test_contexts_are_counted_in_the_training_text(server: Client) -> None:
+    training = (TEXT * 2 + "Caf\xe9, na\xefve \u6f22\n" + TEXT)[: 9 * (3 * len(TEXT) + 14) // 10]
+    body = {"models": ["ngram"], "text": "zzHAMLET:\nWhat pale ghost"}
+    (answer,) = server.ask("POST", "/api/why", body).json["models"]
+    assert [context["text"] for context in answer["contexts"]] == ["hos", "os", "s"]  # of a model of order 4
+    for context in answer["contexts"]:
+        assert context["count"] == occurrences(context["text"], training)
+        assert context["followed"] == occurrences(context["text"] + "t", training)
+    for place in answer["places"]:
+        assert place["before"] + place["match"] + place["after"] in training
+        assert place["match"] == "host"
+    assert [place["line"] for place in answer["places"]] == [2, 11, 20]
+    (never,) = server.ask("POST", "/api/why", {**body, "text": "z\u2603"}).json["models"]
+    assert (never["contexts"], never["places"]) == ([], [])
+
+
+def test_overlapping_passages_are_all_counted() -> None:
+    for training in ("aaaaa", "abababa", "xyz", ""):
+        for passage in ("a", "aa", "aba", "ab", "xyz", "q"):
+            right = sum(training.startswith(passage, place) for place in range(len(training)))
+            assert occurrences(passage, training) == right
+
+
 def test_quotations_are_those_that_there_are() -> None:
     training = "".join(f"line {number} of the text that was learned\n" for number in range(100, 200))
     for begin, length in ((0, 40), (777, MIN_QUOTE_CHARACTERS), (1234, 333)):
@@ -156,6 +215,62 @@ def test_quotes_name_the_line_and_a_text_that_is_gone_is_an_error(server: Client
         (served.parent / "moved.txt").rename(corpus)
 
 
+HELD_OUT = (TEXT * 2 + "Caf\xe9, na\xefve \u6f22\n" + TEXT)[-len(TEXT) * 3 // 10 - 3 :]  # or a little more
+
+
+def test_passages_are_of_the_held_out_text_and_only_that(server: Client, runs: Path) -> None:
+    seen = set()
+    for seed in range(20):
+        asked = {"model": "lstm", "seed": seed, "before": 50, "length": 30}
+        drawn = server.ask("POST", "/api/passage", asked).json
+        assert sorted(drawn) == ["before", "characters", "passage"]
+        assert (len(drawn["before"]), len(drawn["passage"])) == (50, 30)
+        assert drawn["before"] + drawn["passage"] in HELD_OUT
+        assert drawn["characters"].startswith(" ")
+        assert set(drawn["passage"]) <= set(drawn["characters"])
+        assert server.ask("POST", "/api/passage", asked).json == drawn
+        seen.add(drawn["passage"])
+    assert len(seen) > 5
+    whole = server.ask("POST", "/api/passage", {"model": "lstm", "before": 1000, "length": 400}).json
+    assert whole["before"] + whole["passage"] in HELD_OUT
+    assert len(whole["passage"]) == 400
+    models = {model["name"]: model for model in server.ask("GET", "/api/models").json["models"]}
+    assert models["mixture"]["held_out"] == models["lstm"]["held_out"] is not None
+
+
+def test_a_held_out_text_that_is_gone_is_an_error_without_its_path(runs: Path) -> None:
+    corpus = runs.parent / "corpus.txt"
+    corpus.rename(runs.parent / "moved.txt")
+    try:
+        with serving([runs / "ngram"]) as other:
+            error = other.ask("POST", "/api/passage", {"model": "ngram"})
+            assert (error.status, error.error["code"]) == (404, "no_held_out_text")
+            assert str(runs.parent) not in error.error["message"]
+    finally:
+        (runs.parent / "moved.txt").rename(corpus)
+
+
+def test_models_guess_in_the_order_of_their_probabilities(server: Client, runs: Path) -> None:
+    text = "HAMLET:\nWhat old ghost \u6f22 is"
+    begin = text.index("ghost")
+    answers = server.ask("POST", "/api/guesses", {"models": NAMES, "text": text, "begin": begin}).json["models"]
+    for answer in answers:
+        run = checkpoint.load(runs / answer["model"])
+        whole = Text.from_string(text, "typed")
+        right = read(run.model, run.tokenizer, whole).character_bits[begin:]
+        if answer["model"] == "pieces":  # whose tokens are longer than a character
+            assert answer["guesses"] is None
+            assert sum(answer["bits"]) == pytest.approx(sum(right), rel=0.2)
+            continue
+        assert np.allclose(answer["bits"], right, atol=1e-3)
+        ranks = [character.rank for character in lens(run.model, run.tokenizer, whole, [(begin, len(text))])]
+        for number, rank, character in zip(answer["guesses"], ranks, text[begin:], strict=True):
+            assert number == rank if character != "\u6f22" else number >= rank  # which is spelled in three bytes
+    assert server.ask("POST", "/api/guesses", {"models": NAMES, "text": "ab", "begin": 3}).error["param"] == "begin"
+    for answer in server.ask("POST", "/api/guesses", {"models": NAMES, "text": "ab", "begin": 2}).json["models"]:
+        assert answer["bits"] == []
+
+
 def test_the_page_needs_nothing_from_elsewhere(server: Client) -> None:
     page = server.ask("GET", "/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
@@ -164,7 +279,17 @@ def test_the_page_needs_nothing_from_elsewhere(server: Client) -> None:
     assert "/static/app.js" in names
     for name in names:
         assert server.ask("GET", name).status == 200
-    for file in ("app.js", "expect.js", "write.js", "beams.js", "why.js", "api.js", "style.css", "index.html"):
+    for file in (
+        "app.js",
+        "expect.js",
+        "write.js",
+        "beams.js",
+        "why.js",
+        "guess.js",
+        "api.js",
+        "style.css",
+        "index.html",
+    ):
         text = server.ask("GET", f"/static/{file}").body.decode()
         assert not re.search(r"https?://(?!www\.w3\.org/)|innerHTML|\beval\b| style=", text), file
 
@@ -250,8 +375,12 @@ def test_pointing_at_a_character_says_what_came_before_was_worth(page: Any) -> N
     page.focus("#why-text")
     page.keyboard.press("End")
     page.wait_for_selector("#why code .chosen")
-    assert len(page.query_selector_all("#why code")) == 6
+    assert len(page.query_selector_all("#why > code")) == 6
     assert page.eval_on_selector("#why code", "(code) => code.textContent") == "HAMLET:␣What␣pale"
+    labels = page.eval_on_selector_all("#why > small", "(labels) => labels.map((label) => label.textContent)")
+    assert {"gradient × input", "attention, layer 1", "counted", "weights"} <= set(labels)
+    assert page.inner_text("#why .counted li") != ""
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 @browser_test
@@ -271,3 +400,66 @@ def test_the_tree_grows_and_the_texts_found_are_listed(page: Any) -> None:
     assert len(page.query_selector_all("#tree .done")) == 4
     assert page.query_selector("#tree .greedy")
     assert page.query_selector("#tree .pruned")
+
+
+@browser_test
+def test_bounds_follow_from_the_numbers_of_guesses(page: Any) -> None:
+    bounds = "async (guesses) => (await import('/static/guess.js')).bounds(guesses)"
+    assert page.evaluate(bounds, [1, 2, 1, 4, 1, 2, 1, 3]) == pytest.approx({"lower": 1.25, "upper": 1.75})
+    assert page.evaluate(bounds, [1, 2, 7, 9] * 3) == {"lower": 2, "upper": 2}
+    assert page.evaluate(bounds, [1] * 9) == {"lower": 0, "upper": 0}
+    assert page.evaluate(bounds, [1, 2] * 5) == {"lower": 1, "upper": 1}
+    assert page.evaluate(bounds, [1, 1, 1, 2]) == pytest.approx({"lower": 0.5, "upper": 0.811278})
+    assert page.evaluate(bounds, [9]) == {"lower": 0, "upper": 0}
+
+
+@browser_test
+def test_shannons_game_is_played_by_keyboard_to_its_end(page: Any, server: Client) -> None:
+    page.fill("#passage-length", "12")
+    page.select_option("#passage-model", "lstm")
+    with page.expect_response("**/api/passage") as drawn, page.expect_response("**/api/guesses") as guessed:
+        page.click("#passage")
+    passage = drawn.value.json()["passage"]
+    models = {answer["model"]: answer for answer in guessed.value.json()["models"]}
+    page.wait_for_function("() => document.activeElement.id === 'guess'")
+    page.keyboard.type("§~§")
+    assert page.inner_text("#wrong") == "Not: § ~"
+    assert page.inner_text("#spoken") == "not §; 2 wrong"
+    for number, character in enumerate(passage):
+        assert page.inner_text("#guess-label") == f"Guess character {number + 1} of 12"
+        if number == 5:
+            page.click("#tell")
+        else:
+            page.keyboard.press("Enter" if character == "\n" else "Space" if character == " " else character)
+    assert page.inner_text("#guess-label") == "All 12 characters are guessed"
+    assert page.is_disabled("#guess")
+    assert page.text_content("#game-text").replace("⏎", "").endswith(passage)
+    rows = {row[0]: row[1:] for row in page.evaluate(CELLS)}
+    assert list(rows) == ["You", *NAMES]
+    order = drawn.value.json()["characters"]
+    reader = [3, *(1 if number != 5 else 1 + order.index(passage[5]) for number in range(1, 12))]
+    assert rows["You"][1] == f"{100 * reader.count(1) / 12:.0f} %"
+    for name in NAMES:
+        assert rows[name][3] == f"{sum(models[name]['bits']) / 12:.2f}"
+    assert rows["pieces"][2] == "–"
+    assert rows["ngram"][0] == str(models["ngram"]["guesses"][-1])
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@browser_test
+def test_a_letter_that_a_phone_composes_is_a_guess_at_once(page: Any) -> None:
+    page.fill("#passage-length", "5")
+    with page.expect_response("**/api/passage"):
+        page.click("#passage")
+    page.wait_for_function("() => !document.querySelector('#passage').disabled")
+    session = page.context.new_cdp_session(page)
+    for letter in "\xdf\xfe":  # which are not in the text
+        session.send("Input.imeSetComposition", {"text": letter, "selectionStart": 1, "selectionEnd": 1})
+    page.wait_for_function("() => document.querySelector('#wrong').textContent === 'Not: \xdf \xfe'")
+    assert page.input_value("#guess") == ""
+    assert page.evaluate("document.activeElement.id") == "guess"
+
+
+CELLS = """
+    [...document.querySelectorAll('#scores tbody tr')].map((row) => [...row.cells].map((cell) => cell.innerText.trim()))
+"""

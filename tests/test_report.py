@@ -207,7 +207,7 @@ class TestFigures:
         assert {*bits} == {*SINGLE, "ngram (frozen)", "contexts (frozen)", *found.result.baselines}
         assert [finding.name for finding in found.contenders] == [n for n in found.result.names if "frozen" not in n]
         assert " ".join(lead(found.result)) in content(tree)
-        assert "contexts and ngram also count the held-out text as they read it" in content(section(tree, "result"))
+        assert "contexts and ngram also learn from the held-out text" in content(section(tree, "result"))
 
     def test_every_cell_can_be_sorted_by(self, tree: ElementTree.Element) -> None:
         shown = section(tree, "result").find(".//table[@class='sortable']")
@@ -220,7 +220,7 @@ class TestFigures:
         told = content(section(tree, "result"))
         assert found.result.split.held_out.sha256 in told
         assert "the same for all: 8steps" in told
-        assert "ngram also count the held-out text as they read it, the others do not" in told
+        assert "ngram also learn from the held-out text as they read it, the others do not" in told
 
     def test_gradients_before_training_and_after_it(self, found: Findings, tree: ElementTree.Element) -> None:
         shown = section(tree, "gradients")

@@ -1,4 +1,4 @@
-"""Gradients through time: how much earlier inputs still influence the loss.
+"""Gradients through time: how much earlier inputs influence the loss, on average and at one place.
 
 Shapes: B windows, R tokens of reach, E width of the embeddings, K tokens of the text.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from charlm.analysis.embeddings import embedding_of, tables_of
-from charlm.analysis.surprisal import Floats
+from charlm.analysis.surprisal import Floats, Integers
 from charlm.config import BOUNDARY
 from charlm.corpus import Text
 from charlm.errors import DataError, TrainingFault
@@ -71,6 +71,33 @@ def _norms(model: LanguageModel, windows: Tensor, reach: int) -> Tensor:
     gradient = torch.cat([each[:, -reach:] for each in gradients], -1)
     norms: Tensor = torch.linalg.vector_norm(gradient, dim=-1).flip(1)
     return norms
+
+
+def gradient_times_input(model: LanguageModel, stream: Integers, targets: int, reach: int) -> Floats:
+    """How much each token before the last `targets` ones of a stream contributes to ln P of those, nearest first.
+
+    It is the embedding times the gradient of ln P with respect to it, summed over the embedding (gradient x input,
+    Shrikumar et al. 2016): positive if the token makes the targets likelier. (K,) ids that begin with the boundary ->
+    at most `reach` numbers. Raises UsageError for a model without embeddings.
+    """
+    embedding_of(model)  # raises UsageError if there is none
+    ids = torch.from_numpy(stream.astype(np.int64))[None].to(device_of(model))
+    count = min(reach, ids.shape[1] - targets)
+    begin = ids.shape[1] - targets - count
+    with evaluating(model), torch.backends.cudnn.flags(enabled=False):  # no gradients in evaluation mode
+        state = model.initial_state(1)
+        with torch.no_grad():
+            for at in range(0, begin, model.chunk):
+                end = min(at + model.chunk, begin)
+                _, state = model.score(ids[:, at:end], ids[:, at + 1 : end + 1], state)
+        with torch.enable_grad(), _recorded_embeddings(model) as outputs:
+            log_probs, _ = model.score(ids[:, begin:-1], ids[:, begin + 1 :], detach(state))
+            gradients = torch.autograd.grad(log_probs[:, -targets:].sum(), outputs, materialize_grads=True)
+    size = count + targets - 1  # of the inputs; what an embedding reads before them is left out
+    parts = zip(gradients, outputs, strict=True)
+    products = sum((gradient * output).detach()[0, -size:].double().sum(-1) for gradient, output in parts)
+    contributions: Floats = torch.as_tensor(products)[:count].flip(0).cpu().numpy()
+    return contributions
 
 
 def untrained(model: LanguageModel, **changes: Any) -> LanguageModel:

@@ -51,8 +51,8 @@ def compare_architectures(corpora: Sequence[str], values: Mapping[str, Any], sto
     observer = ComparisonView(stop, titles, choices)
     stop.graceful = True
     result = compare(
-        sources, split, context=values["context"], seed=request.training.seed, device=request.device,
-        proving=values["prove"], observer=observer,
+        sources, split, context=values["context"], adapt=values["adaptation"], seed=request.training.seed,
+        device=request.device, proving=values["prove"], observer=observer,
     )  # fmt: skip
     by_gradient = [name for name in plans if request.equal_parameters and ARCHITECTURES[name].by_gradient]
     scaled = {name: plans[name].scaled for name in by_gradient}
@@ -75,6 +75,8 @@ class Request:
         """Raises UsageError for options that are wrong or have no effect."""
         names, match = named_architectures(values["arch"]), values["match"]
         check_counting(names, {"seeds", *STEPWISE} - {"seed", "device"})
+        if values["adaptation"] == "all":
+            check_counting(names, {"adaptation"})
         check_encoding(corpora, values["held_out"])
         check_sizes(names)
         if match == "parameters" and sum(ARCHITECTURES[name].by_gradient for name in names) < 2:

@@ -13,6 +13,7 @@ from charlm.cli.live import StopRequest, stop_on_signal
 from charlm.cli.options import (
     CONTEXT_HELP,
     GroupedCommand,
+    adapt_option,
     apply,
     integer_option,
     option,
@@ -49,6 +50,7 @@ FOR_RUNS = {
     "corpus_moved",
     "held_out",
     "context",
+    "adaptation",
     "seed",
     "device",
     "threads",
@@ -81,6 +83,7 @@ FOR_RUNS = {
 @option("--size", type=click.Choice(SIZES), default="auto", show_default=True, help="Size of the models.")
 @apply(corpus_options)
 @option("--context", type=int, default=None, help=CONTEXT_HELP, rare=True)
+@adapt_option(rare=True)
 @option(
     "--prove", is_flag=True, rare=True, help="Store the text in the bits that each model claims, and decode it again."
 )
@@ -92,7 +95,7 @@ FOR_RUNS = {
 @option("--markdown", is_flag=True, help="Print a Markdown table.", rare=True)
 @option("--latex", is_flag=True, help="Print a LaTeX table, for the booktabs package.", rare=True)
 @corpus_moved_option
-@apply(run_options)
+@apply(run_options(skip=("adapt",)))  # here --adapt is that of the evaluation
 def command(corpora: tuple[str, ...], pairs: bool, **values: Any) -> int:
     """Train every architecture on one text and rank them by how well they predict the rest of it, in bits per
     character.
@@ -124,6 +127,8 @@ def _check_flags(values: Mapping[str, Any]) -> None:
         raise UsageError("--again trains all anew, those that were slowed down included: give one of the two")
     if values["prove"]:
         refuse({"context"}, "goes with no --prove, which lets a model see all that it can use")
+    if values["adaptation"] == "all":
+        refuse({"context"}, "goes with no --adapt all, which learns from all of the text before each character")
 
 
 def _format(values: Mapping[str, Any], pairs: bool) -> Callable[[Comparison, bool], None]:
@@ -160,7 +165,7 @@ def _compare_runs(runs: list[Path], values: Mapping[str, Any], stop: StopRequest
     note_learned_by(runs, split.held_out, moved)
     stop.graceful = True
     return compare(
-        sources, split, context=values["context"], seed=values["seed"] or 0, device=device,
+        sources, split, context=values["context"], adapt=values["adaptation"], seed=values["seed"] or 0, device=device,
         proving=values["prove"], observer=ComparisonView(stop),
     )  # fmt: skip
 

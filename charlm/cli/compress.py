@@ -18,6 +18,7 @@ from charlm.compression import Compressed, CompressionConfig, Content, compress,
 from charlm.compression.portable import BACKEND as INTEGER
 from charlm.errors import UsageError
 from charlm.evaluation import token_bits
+from charlm.models import adapted
 from charlm.progress import duration
 
 SUFFIX = ".clm"
@@ -81,7 +82,8 @@ def _bits_of_one_stream(compressed: Compressed, run: checkpoint.Run, content: Co
     """The bits of the text if it were not cut into blocks, from the probabilities alone."""
     if len(compressed.container.blocks) <= 1:
         return compressed.bits
-    return float(sum(bits.sum() for bits in token_bits(run.model, content.ids)))
+    model = adapted(run.model, compressed.container.header.adapt)
+    return float(sum(bits.sum() for bits in token_bits(model, content.ids)))
 
 
 def _as_json(

@@ -15,6 +15,7 @@ from charlm.cli.live import progress_bar
 from charlm.cli.options import (
     CONTEXT_HELP,
     GroupedCommand,
+    adapt_option,
     apply,
     device_option,
     json_option,
@@ -30,11 +31,18 @@ from charlm.comparison import listed, short
 from charlm.compression import Proof, prove
 from charlm.corpus import ReadingLog
 from charlm.corpus import Text as Corpus
-from charlm.evaluation import Dynamic, Evaluation, LearnedShare, evaluate, record
+from charlm.errors import UsageError
+from charlm.evaluation import Evaluation, LearnedShare, evaluate, record
+from charlm.models import Dynamic, nearest
 from charlm.training import choose_device
 
-DYNAMIC = "the model went on learning from the text; compares with such figures only"
-ADAPTS = "it counts what it reads, too; `charlm compare` shows it frozen as well"
+ADAPTS = {
+    "none": "no, although the model could: compares with others that stay as they were trained",
+    "counts": "it counts what it reads, too; --adapt none shows it as it was trained",
+    "all": "its weights went on learning from the text; compares with such figures only",
+}
+"""What a figure is, by the adaptation; a model that cannot count while it reads needs no words where it does not."""
+
 STORED = "the bits that the compressed text took as a multiple of those claimed, without the header; decoded again"
 UPPER_BOUND = "an upper bound: one segmentation of many is scored"
 
@@ -47,6 +55,13 @@ class Measured(NamedTuple):
     tokenizer: str
     learned: LearnedShare
     proof: Proof | None
+    adaptation: str  # of the model as it was trained
+
+    @property
+    def adapts(self) -> str | None:
+        """What learned from the text, in words, where that is not nothing or is not as usual."""
+        adapt = self.evaluation.adapt
+        return None if adapt == self.adaptation == "none" else ADAPTS[adapt]
 
     def to_json(self) -> dict[str, Any]:
         """Every figure by its name."""
@@ -60,12 +75,12 @@ class Measured(NamedTuple):
 @text_options("Evaluate on this file, - for standard input.  [default: the text each run held out]")
 @apply(moved_options)
 @option("--context", type=int, default=None, help=CONTEXT_HELP)
-@option("--dynamic", is_flag=True, help="Let a copy of the model go on learning from the text it has predicted.")
+@adapt_option()
 @option(
-    "--dynamic-rate",
+    "--adapt-rate",
     type=click.FloatRange(min=0.0, min_open=True),
     default=None,
-    help=f"Learning rate of --dynamic, which it implies.  [default: {Dynamic.rate}]",
+    help="Learning rate of the weights with --adapt all.  [default: 0.0004]",
 )
 @option("--prove", "proving", is_flag=True, help="Store the text in the bits that are claimed, and decode it again.")
 @device_option()
@@ -74,15 +89,19 @@ class Measured(NamedTuple):
 def command(runs: tuple[Path, ...], proving: bool, as_json: bool, **values: Any) -> None:
     """Measure how well RUNS (by default the newest) predict a text, in bits per character: lower is better.
 
-    Every character is scored once, given all before it that the model can use. With --dynamic, the model is then
-    trained on it (the run stays as it is), so such figures compare with each other only.
+    Every character is scored once, given all before it that the model can use. What --adapt lets learn from it is a
+    copy (the run stays as it is); only figures of the same kind compare.
     """
     if proving:
-        refuse({"context", "dynamic", "dynamic_rate"}, "goes with no --prove, which is about the model as it is")
-    text = named_text(values)
+        refuse({"context", "adapt_rate"}, "goes with no --prove, which stores the text by the usual settings")
+    if values["adaptation"] != "all":
+        refuse({"adapt_rate"}, "is for --adapt all, where weights learn")
+    text, adapt = named_text(values), values["adaptation"]
     logs = {path: ReadingLog() for path in runs or (checkpoint.newest(),)}
-    measured = [_measured(path, text, values, proving, log) for path, log in logs.items()]
+    measured = [_measured(path, text, values, proving, log, alone=len(logs) == 1) for path, log in logs.items()]
     show_notes(*logs.values())
+    if adapt and all(adapt != one.evaluation.adapt for one in measured):
+        raise UsageError(f"{adapt}: no model of these can; leave it out", "adapt")
     if as_json:
         rows = [one.to_json() for one in measured]
         click.echo(json.dumps(rows if len(rows) > 1 else rows[0]))
@@ -92,24 +111,27 @@ def command(runs: tuple[Path, ...], proving: bool, as_json: bool, **values: Any)
         _print_one(measured[0])
 
 
-def _measured(path: Path, text: Corpus | None, values: Mapping[str, Any], proving: bool, log: ReadingLog) -> Measured:
-    """Evaluate one run on the text, by default the one that it held out."""
-    target, rate = choose_device(values["device"]), values["dynamic_rate"]
-    dynamic = Dynamic(rate=rate or Dynamic.rate) if rate or values["dynamic"] else None
+def _measured(
+    path: Path, text: Corpus | None, values: Mapping[str, Any], proving: bool, log: ReadingLog, *, alone: bool
+) -> Measured:
+    """Evaluate one run on the text, by default the one that it held out. One of several adapts as far as it can."""
+    target, dynamic = choose_device(values["device"]), Dynamic(rate=values["adapt_rate"] or Dynamic.rate)
     run, weights = checkpoint.load(path), checkpoint.weights_digest(path)
     own = None if text else own_text(run, (values["corpus_moved"], values["held_out_moved"]), log)
     held_out = own.held_out if own else text
     assert held_out is not None
     note_line_ends(held_out, run.history, run.tokenizer)
     learned = learned_by([path], held_out, run.history, own)
+    adapt = values["adaptation"] if alone else nearest(run.model, values["adaptation"])
     with progress_bar(run.name) as progress:
         evaluation = evaluate(
             run.model.to(target), run.tokenizer, held_out,
-            context=values["context"], dynamic=dynamic, progress=progress,
+            context=values["context"], adapt=adapt, dynamic=dynamic, progress=progress,
         )  # fmt: skip
-    record(path, weights, evaluation)
+    if evaluation.adapt == run.model.adaptation:  # otherwise it is no figure of the run as it is
+        record(path, weights, evaluation)
     proof = _proof(run, held_out, evaluation) if proving else None
-    return Measured(str(path), evaluation, run.tokenizer.kind, learned, proof)
+    return Measured(str(path), evaluation, run.tokenizer.kind, learned, proof, run.model.adaptation)
 
 
 def _proof(run: checkpoint.Run, text: Corpus, evaluation: Evaluation) -> Proof:
@@ -118,7 +140,7 @@ def _proof(run: checkpoint.Run, text: Corpus, evaluation: Evaluation) -> Proof:
 
 
 def _print_one(measured: Measured) -> None:
-    name, e, tokenizer, learned, proof = measured
+    name, e, tokenizer, learned, proof, _ = measured
     context = "all that the model can use" if e.context is None else f"the last {e.context:,} characters"
     facts: list[tuple[str, Cell]] = [
         ("bits per character", Text.assemble((f"{e.bits_per_character:.4f}", "bold"), f"  ({_interval(e)})")),
@@ -134,10 +156,8 @@ def _print_one(measured: Measured) -> None:
     ]
     if proof is not None:
         facts.append(("proof", _proof_words(proof)))
-    if e.adapt == "counts":
-        facts.append(("adapts", ADAPTS))
-    if e.dynamic is not None:
-        facts.append(("dynamic evaluation", DYNAMIC))
+    if measured.adapts:
+        facts.append(("adapts", measured.adapts))
     if tokenizer == "sentencepiece":
         facts.append(("note", UPPER_BOUND))
     print_facts(facts, f"{name} on {e.text_name}")
@@ -173,7 +193,7 @@ def _print_several(measured: Sequence[Measured]) -> None:
 
 
 def _row(measured: Measured) -> list[str]:
-    name, e, tokenizer, _, proof = measured
+    name, e, tokenizer, _, proof, _ = measured
     low, high = e.interval
     return [
         name,
@@ -193,10 +213,8 @@ def _notes(measured: Sequence[Measured]) -> list[str]:
     notes = [f"{name}: unseen in training: {_unseen(e)}." for name, e, *_ in measured if e.unseen_characters]
     if measured[0].proof:
         notes.append(f"stored: {STORED}.")
-    if measured[0].evaluation.dynamic is not None:
-        notes.append(f"Dynamic evaluation: {DYNAMIC}.")
-    if adapting := [name for name, e, *_ in measured if e.adapt == "counts"]:
-        notes.append(f"{listed(adapting)}: {ADAPTS}.")
+    for words in dict.fromkeys(one.adapts for one in measured if one.adapts):
+        notes.append(f"{listed([one.name for one in measured if one.adapts == words])}: {words}.")
     if any(one.tokenizer == "sentencepiece" for one in measured):
         notes.append(f"≤: {UPPER_BOUND}.")
     return notes

@@ -14,10 +14,10 @@ def formats(run: Path | None) -> list[dict[str, Any]]:
     entries: list[dict[str, Any]] = [{"format": name, "about": format.about} for name, format in FORMATS.items()]
     if run is None:
         return entries
-    model = checkpoint.load(run).model
+    loaded = checkpoint.load(run)
     for entry in entries:
         try:
-            fit = FORMATS[entry["format"]].fit(model)
+            fit = FORMATS[entry["format"]].fit_run(loaded)
             entry |= {"becomes": fit.form, "left_out": list(fit.lost)}
         except UsageError as problem:
             entry |= {"becomes": None, "problem": str(problem)}

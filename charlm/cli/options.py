@@ -10,6 +10,7 @@ from click.core import ParameterSource
 from typing_extensions import override
 
 from charlm.cli.spelling import Refused, spelled
+from charlm.config import ADAPTATIONS
 from charlm.errors import CharlmError, UsageError
 from charlm.threads import fix_threads
 
@@ -122,6 +123,15 @@ def force_option(help: str = "Replace the run of that name, or in --output.") ->
 def json_option(help: str = "Print the outcome as JSON.") -> Decorator:
     """--json, as the parameter `as_json`."""
     return option("--json", "as_json", is_flag=True, help=help)
+
+
+def adapt_option(*, rare: bool = False) -> Decorator:
+    """--adapt, as the parameter `adaptation`, for a command that reads a text with models."""
+    help = (
+        "What goes on learning from the text as it is read: nothing (none), what models count (counts), or the weights "
+        "of networks as well, by gradient steps (all).  [default: counts, where a model has them]"
+    )
+    return option("--adapt", "adaptation", type=click.Choice(ADAPTATIONS), default=None, help=help, rare=rare)
 
 
 def device_option(*, rare: bool = False) -> Decorator:

@@ -16,6 +16,7 @@ from charlm.analysis import Character, lens
 from charlm.cli.glyphs import escaped, printable
 from charlm.cli.options import (
     GroupedCommand,
+    adapt_option,
     apply,
     device_option,
     integer_option,
@@ -29,6 +30,7 @@ from charlm.cli.text_options import decoding_options
 from charlm.cli.texts import as_utf8, note_line_ends, typed_or_piped
 from charlm.corpus import Text
 from charlm.errors import UsageError
+from charlm.models import adapted
 from charlm.names import shell_quoted
 from charlm.training import choose_device
 
@@ -51,10 +53,13 @@ BIT_BLOCKS = " ▁▂▃▄▅▆▇█"  # one a bit, where there is no colour
 )
 @integer_option("--top", low=0, default=5, help="How many predictions to show for each character.")
 @apply(decoding_options("standard input"))
+@adapt_option()
 @device_option()
 @threads_option()
 @json_option("Print JSON.")
-def command(arguments: tuple[str, ...], top: int, encoding: str, wrong_bytes: str, device: str, as_json: bool) -> None:
+def command(
+    arguments: tuple[str, ...], top: int, encoding: str, wrong_bytes: str, as_json: bool, **values: Any
+) -> None:
     """Show each character of TEXT (- for standard input) with its bits under RUN, by default the newest.
 
     On a terminal the text is coloured by its bits. In a pipe it is a table of tab-separated columns: the character, its
@@ -67,7 +72,8 @@ def command(arguments: tuple[str, ...], top: int, encoding: str, wrong_bytes: st
         refuse({"top"}, "is for --json and for tables, which pipes get")
     run = checkpoint.load(path or checkpoint.newest())
     note_line_ends(text, run.history, run.tokenizer)
-    characters = lens(run.model.to(choose_device(device)), run.tokenizer, text, top=top)
+    model = adapted(run.model.to(choose_device(values["device"])), values["adaptation"])
+    characters = lens(model, run.tokenizer, text, top=top)
     if as_json:
         click.echo(json.dumps(_as_json(run.path, text, list(characters))))
     elif console.is_terminal:

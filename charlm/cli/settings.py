@@ -28,30 +28,34 @@ def _training_defaults() -> Mapping[str, str]:
 
 SET_BY_SIZE = {name: "by --size" for kind in ARCHITECTURES for size in policy_of(kind).sizes.values() for name in size}
 
-run_options: list[Decorator] = [
-    option(
-        "--tokenizer",
-        default="characters",
-        show_default=True,
-        help=f"How text becomes ids: {', '.join(TOKENIZERS)}.",
-    ),
-    device_option(),
-    threads_option(expose_value=True, rare=True),
-    settings_options(
-        "Training",
-        {"training": TrainingConfig},
-        skip=("budget",),
-        common=("seed",),
-        defaults=_training_defaults(),
-    ),
-    settings_options("Tokenizer", {name: kind.Config for name, kind in TOKENIZERS.items()}, common=()),
-    settings_options(
-        "Architecture (for those that have it)",
-        {name: kind.Config for name, kind in ARCHITECTURES.items()},
-        common=(),
-        defaults={**SET_BY_SIZE, "dropout": "by text, --size and --budget"},
-    ),
-]
+
+def run_options(*, skip: Iterable[str] = ()) -> list[Decorator]:
+    """The options of training, tokenizers and architectures, but for those in `skip`."""
+    return [
+        option(
+            "--tokenizer",
+            default="characters",
+            show_default=True,
+            help=f"How text becomes ids: {', '.join(TOKENIZERS)}.",
+        ),
+        device_option(),
+        threads_option(expose_value=True, rare=True),
+        settings_options(
+            "Training",
+            {"training": TrainingConfig},
+            skip=("budget",),
+            common=("seed",),
+            defaults=_training_defaults(),
+        ),
+        settings_options("Tokenizer", {name: kind.Config for name, kind in TOKENIZERS.items()}, common=()),
+        settings_options(
+            "Architecture (for those that have it)",
+            {name: kind.Config for name, kind in ARCHITECTURES.items()},
+            skip=skip,
+            common=(),
+            defaults={**SET_BY_SIZE, "dropout": "by text, --size and --budget"},
+        ),
+    ]
 
 
 def architectures_option() -> Decorator:

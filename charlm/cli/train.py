@@ -119,7 +119,7 @@ RESUMING = {"corpus", "resumed", "budget", "device", "threads", "quiet", "as_jso
 )
 @option("--quiet", "-q", is_flag=True, help="Show nothing unless something goes wrong.")
 @json_option()
-@apply(run_options)
+@apply(run_options())
 def command(corpus: tuple[str, ...], quiet: bool, as_json: bool, resumed: Path | None, **values: Any) -> int:
     """Train a model on CORPUS: files, a folder of texts, - for standard input, builtin:NAME, or a downloaded NAME.
 

@@ -15,7 +15,7 @@ from charlm.corpus import Split, Text
 from charlm.decoding import Sampling, sample
 from charlm.errors import TrainingFault
 from charlm.evaluation import Difference, Evaluation, baselines, evaluate, record
-from charlm.models import LanguageModel
+from charlm.models import LanguageModel, adapted, nearest
 from charlm.progress import Listener
 from charlm.tokenizers import Tokenizer
 from charlm.training import Unsaved
@@ -33,6 +33,7 @@ def compare(
     split: Split,
     *,
     context: int | None = None,
+    adapt: str | None = None,
     seed: int = 0,
     device: torch.device | None = None,
     proving: bool = False,
@@ -42,10 +43,10 @@ def compare(
 
     The several sources of one name differ in their seed and make one row; all names have their first turn before any
     has its second. A model that adapts to what it reads makes two rows: as it is, and frozen as it was trained.
-    `context` as in `evaluate`; `seed` is that of the samples. With `proving`, which goes with no `context`, each stores
-    the text and decodes it, as `charlm.compression.prove` does. One whose numbers go wrong is left out and noted in
-    `faults`. When the observer stops it, the contender that is being trained is saved and those that are done are still
-    compared. Raises whatever training and evaluation raise besides.
+    `context` as in `evaluate`; `adapt` too, as far as each model can; `seed` is that of the samples. With `proving`,
+    which goes with no `context`, each stores the text and decodes it, as `charlm.compression.prove` does. One whose
+    numbers go wrong is left out and noted in `faults`. When the observer stops it, the contender that is being trained
+    is saved and those that are done are still compared. Raises whatever training and evaluation raise besides.
     """
     observer = observer or ComparisonObserver()
     rows_by_name: dict[tuple[str, bool], list[Row]] = {}
@@ -60,7 +61,7 @@ def compare(
                 interrupted = None if contender.finished else contender.path
                 break
             contender.model.to(device or "cpu")
-            for one in _as_it_is_and_frozen(contender):
+            for one in _forms(contender, adapt):
                 title = name + (FROZEN if one.frozen else "")
                 evaluation = _evaluated(title, one, split.held_out, context, observer)
                 proof = _proved(title, one, split.held_out, evaluation, observer) if proving else None
@@ -84,11 +85,12 @@ def _turns(sources: Mapping[str, Sequence[Source]]) -> list[tuple[str, Source]]:
     return [one for turn in zip_longest(*named) for one in turn if one is not None]
 
 
-def _as_it_is_and_frozen(contender: Contender) -> list[Contender]:
-    """The contender, and if it adapts the same one frozen: scored once more, not trained once more."""
-    if not contender.model.adapts:
-        return [contender]
-    return [contender, replace(contender, model=contender.model.frozen(), frozen=True)]
+def _forms(contender: Contender, adapt: str | None) -> list[Contender]:
+    """The contender, and if it then adapts the same one frozen: scored once more, not trained once more."""
+    asked = replace(contender, adapt=nearest(contender.model, adapt))
+    if not adapted(contender.model, asked.adapt).adapts:
+        return [asked]
+    return [asked, replace(contender, model=contender.model.frozen(), frozen=True)]
 
 
 def _evaluated(
@@ -97,8 +99,10 @@ def _evaluated(
     weights = checkpoint.weights_digest(contender.path)
     with observer.evaluating(name) as show:
         progress = _stoppable(show, observer)
-        evaluation = evaluate(contender.model, contender.tokenizer, text, context=context, progress=progress)
-    if not contender.frozen:  # the run's own figure is that of the model as it is
+        evaluation = evaluate(
+            contender.model, contender.tokenizer, text, context=context, adapt=contender.adapt, progress=progress
+        )
+    if not contender.frozen and contender.adapt in (None, contender.model.adaptation):  # a figure of the run as it is
         record(contender.path, weights, evaluation)
     observer.on_measured(contender, evaluation)
     return evaluation

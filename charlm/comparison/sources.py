@@ -31,7 +31,8 @@ FROZEN = " (frozen)"
 class Contender:
     """A trained model and how it came to be; `finished` says whether it came to the end of its budget.
 
-    `frozen`: the model adapts to what it reads, and is taken here as it was trained.
+    `adapt`: what learns while it reads (see `charlm.models.adapted`); None: what did by its training. `frozen`: the
+    model could adapt, and is taken here as it was trained, beside itself.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Contender:
     tokenizer: Tokenizer
     training_seconds: float
     finished: bool
+    adapt: str | None = None
     frozen: bool = False
 
     @property

@@ -162,7 +162,10 @@ def _adaptation(result: Comparison) -> Iterator[str]:
     if not (adapting := [name for name, row in named if row.adapts]):
         return
     frozen = listed([name for name, row in named if row.frozen])
-    if len(adapting) == 1:
+    if any(row.evaluation.adapt == "all" for _, row in named):
+        yield f"{listed(adapting)} went on learning from the text: by counting it, networks by gradient steps."
+        yield f"{frozen}: the same without that."
+    elif len(adapting) == 1:
         yield f"{adapting[0]} adapts: it counts what it reads, too; {frozen} is the same run without that."
     else:
         yield f"{listed(adapting)} adapt: they count what they read, too."

@@ -13,7 +13,7 @@ from charlm.compression.fingerprint import machine, model_digest
 from charlm.compression.opening import PREDICTORS, opened
 from charlm.compression.predictors import Predictor
 from charlm.compression.progress import OnProgress, silent, watched
-from charlm.config import Settings, setting
+from charlm.config import ADAPTATIONS, Settings, setting
 from charlm.errors import CharlmError, DataError
 from charlm.evaluation.walk import check_vocabulary
 from charlm.models import LanguageModel, architecture_of
@@ -32,17 +32,26 @@ class CompressionConfig(Settings):
         "blocks of the text that step through the model together, faster and without the context before them",
         min=1,
         max=MAX_BLOCKS,
-        unset=f"one for each {TOKENS_PER_STREAM:,} tokens, {MAX_USUAL_STREAMS} at most",
+        unset=f"one for each {TOKENS_PER_STREAM:,} tokens, {MAX_USUAL_STREAMS} at most; 1 where more are no faster",
     )
     threads: int = setting(1, "threads to compute with", min=1, max=MAX_THREADS)
     backend: str = setting(
         "auto", "what computes; integer, for n-grams, gives the same file on every machine", choices=PREDICTORS
     )
+    adapt: str | None = setting(
+        None,
+        "what goes on learning from the text: nothing, counts, or, slowly, the weights of networks too",
+        choices=ADAPTATIONS,
+        unset="counts, if the model has them",
+    )
     verify: bool = setting(True, "decode what was compressed, and keep it only if it is the same")
 
-    def streams_for(self, tokens: int) -> int:
-        """How many streams there are for a text of so many tokens: no more than tokens."""
-        usual = max(1, min(MAX_USUAL_STREAMS, tokens // TOKENS_PER_STREAM))
+    def streams_for(self, tokens: int, in_parallel: bool = True) -> int:
+        """How many streams there are for a text of so many tokens, for a model that reads streams in parallel or not.
+
+        There are no more than tokens.
+        """
+        usual = max(1, min(MAX_USUAL_STREAMS, tokens // TOKENS_PER_STREAM)) if in_parallel else 1
         return min(tokens, self.streams or usual)
 
 
@@ -91,9 +100,10 @@ def compress(
     config, begun = config or CompressionConfig(), time.monotonic()
     check_vocabulary(model, tokenizer)
     content = Content.of_bytes(content, tokenizer) if isinstance(content, bytes) else content
-    with opened(model, config.backend, config.threads) as predictor:
+    with opened(model, config.backend, config.threads, config.adapt) as predictor:
+        streams = config.streams_for(len(content.ids), predictor.in_parallel)
         report = watched(on_progress, "compressing", len(content.ids), content.characters, content.size)
-        blocks, bits = coding.encode(predictor, content.ids, config.streams_for(len(content.ids)), report)
+        blocks, bits = coding.encode(predictor, content.ids, streams, report)
         about = _header(model, tokenizer, content, predictor, (run, weights), blocks, files or {})
     container, seconds = Container(about, blocks, files or {}), time.monotonic() - begun
     made = Compressed(container, container.to_bytes(), bits, seconds)

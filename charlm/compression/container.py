@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from charlm.config import ADAPTATIONS
 from charlm.errors import DataError
 from charlm.own_files import CARD, COMPRESSED_MARK, RUN_FILE
 
@@ -50,7 +51,7 @@ class Header:
     """What a compressed file says of itself.
 
     `model` and `tokenizer` are fingerprints, `weights` is the SHA-256 of the run's weights, by which the run is found;
-    `adapt` says whether the model learns while it reads ("counts") or not ("none"). `machine` is what
+    `adapt` says what learns while the model reads: "none", "counts" or "all". `machine` is what
     `fingerprint.machine` says. `characters` is None for what is not UTF-8; `sha256` is that of the original bytes.
     """
 
@@ -100,6 +101,7 @@ class Header:
             and all(type(number) is int and 0 <= number <= MAX_NUMBER for number in numbers)
             and all(isinstance(digest, str) and bool(_SHA256.fullmatch(digest)) for digest in hashes)
             and all(isinstance(name, str) and type(value) in (str, int) for name, value in self.machine.items())
+            and self.adapt in ADAPTATIONS
             and isinstance(self.machine["backend"], str)
             and type(self.machine["threads"]) is int
             and 1 <= self.machine["threads"] <= MAX_THREADS

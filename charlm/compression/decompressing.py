@@ -39,7 +39,7 @@ def decompress(
     if not header.tokens:
         return _proved(b"", header, name, [])
     try:
-        with opened(model, header.backend, header.threads) as predictor:
+        with opened(model, header.backend, header.threads, header.adapt) as predictor:
             others = differences(header.machine, machine(predictor))
             if others and not force:
                 raise CharlmError(

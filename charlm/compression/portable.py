@@ -30,7 +30,7 @@ Integers = npt.NDArray[np.int64]
 class IntegerNGram:
     """P(w | h) = mass(h w) + backoff(h) P(w | h'), in units of 2^-30, rounded down; every id has one unit at least."""
 
-    total, backend, threads, adapt = float(ONE), BACKEND, 1, "none"
+    total, backend, threads, adapt, in_parallel = float(ONE), BACKEND, 1, "none", True
 
     def __init__(self, model: LanguageModel) -> None:
         """Raises UsageError for what is no n-gram."""

@@ -58,8 +58,10 @@ def prove(
 ) -> Proof:
     """Compress the text of an evaluation in one stream, with the model that it is of, and decode it again.
 
-    Raises what `compress` raises.
+    The model adapts as it did for the evaluation, with the usual settings. Raises what `compress` raises.
     """
     content = Content.of_text(ids_of(model, tokenizer, text), text)
-    made = compress(model, tokenizer, content, CompressionConfig(streams=1), on_progress=on_progress)
+    made = compress(
+        model, tokenizer, content, CompressionConfig(streams=1, adapt=evaluation.adapt), on_progress=on_progress
+    )
     return Proof(evaluation.bits, made.stored_bits, made.header_bits, text.characters, made.seconds)

@@ -1,7 +1,6 @@
 """Evaluation of a model on a text; all of charlm's metrics are defined here.
 
 scoring    bits of each token, with all context or the last few characters
-dynamic    bits of each token by dynamic evaluation
 walk       `evaluate`: one pass over a text
 result     the metrics, and the difference of two evaluations
 bootstrap  confidence intervals
@@ -11,7 +10,6 @@ recording  storing a result in the card of its run
 """
 
 from charlm.evaluation.bootstrap import with_seeds
-from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.learned import LearnedShare, learned_share
 from charlm.evaluation.recording import record
 from charlm.evaluation.reference import baselines
@@ -21,11 +19,9 @@ from charlm.evaluation.walk import evaluate
 
 __all__ = [
     "Difference",
-    "Dynamic",
     "Evaluation",
     "LearnedShare",
     "baselines",
-    "dynamic_token_bits",
     "evaluate",
     "learned_share",
     "paired_difference",

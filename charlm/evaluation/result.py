@@ -15,9 +15,10 @@ class Evaluation:
 
     `block_bits` and `block_characters` (K,) split both sums into consecutive blocks of at least 1 KiB of the text's
     UTF-8; a token's bits belong to the block of its last byte, a character to that of its first. `context`: how many
-    characters the model saw; None: as many as it can use. `dynamic`: the settings of dynamic evaluation; None: the
-    model did not learn. `adapt`: what changed while the text was read: "none", "counts" (of a counting model that
-    adapts, such as an n-gram with a cache) or "all" (dynamic evaluation); only equal kinds are comparable.
+    characters the model saw; None: as many as it can use. `adapt`: what
+    changed while the text was read: "none", "counts" (of a counting model that adapts, such as an n-gram with a cache)
+    or "all" (the weights of networks as well, by dynamic evaluation, whose settings are `dynamic`); only equal kinds
+    are comparable.
     """
 
     tokens: int

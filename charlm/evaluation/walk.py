@@ -13,10 +13,9 @@ import numpy.typing as npt
 from charlm.corpus import Stream, Text, encode
 from charlm.errors import CheckpointError, DataError, UsageError
 from charlm.evaluation.bootstrap import Floats, Indices
-from charlm.evaluation.dynamic import Dynamic, dynamic_token_bits
 from charlm.evaluation.result import Evaluation
 from charlm.evaluation.scoring import token_bits, windowed_token_bits
-from charlm.models.base import LanguageModel
+from charlm.models import Dynamic, LanguageModel, adapted
 from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
 
@@ -32,25 +31,27 @@ def evaluate(
     text: Text,
     *,
     context: int | None = None,
+    adapt: str | None = None,
     dynamic: Dynamic | None = None,
     progress: Listener = silent,
 ) -> Evaluation:
     """Score the whole text as one stream that starts with the boundary; sums are float64.
 
-    With `context` the model sees only the last `context` characters before each token. With `dynamic` a copy of the
-    model continues to learn (see `dynamic_token_bits`), which is a figure of another kind. `progress` is called with
-    (activity, fraction done); `seconds` is the time of scoring alone. Raises DataError for an empty text,
-    CheckpointError for a tokenizer that is not the model's, UsageError for a context below 1 or a `dynamic` that does
-    not fit, TrainingFault for a probability that is zero or not a number.
+    With `context` the model sees only the last `context` characters before each token. `adapt` says what learns from
+    the text as it is read (see `adapted`; `dynamic` how the weights do), and figures of different kinds do not compare.
+    `progress` is called with (activity, fraction done); `seconds` is the time of scoring alone. Raises DataError for an
+    empty text, CheckpointError for a tokenizer that is not the model's, UsageError for a context below 1 or an
+    adaptation that the model cannot have, TrainingFault for a probability that is zero or not a number.
     """
-    if dynamic is not None:
-        _check_dynamic(model, context)
+    model = adapted(model, adapt, dynamic)
+    if context is not None and model.adaptation == "all":
+        raise UsageError("all: learns from all of the text before each character: it goes with no `context`", "adapt")
     ids = ids_of(model, tokenizer, text, progress)
     unseen = tokenizer.unseen(ids)
     of_unseen, lengths, block_characters = _marked(unseen, len(ids)), tokenizer.byte_lengths(), _block_characters(text)
     block_bits, unseen_bits, done, byte = np.zeros(len(block_characters)), 0.0, 0, 0
     begin = time.perf_counter()
-    for bits in _token_bits(model, tokenizer, ids, context, dynamic):
+    for bits in _token_bits(model, tokenizer, ids, context):
         part = slice(done, done + len(bits))
         ends = byte + lengths[ids[part]].cumsum()
         block_bits += np.bincount(_block(text, ends - 1), weights=bits, minlength=len(block_bits))
@@ -70,18 +71,9 @@ def evaluate(
         text_name=text.name,
         text_sha256=text.sha256,
         context=context,
-        dynamic=None if dynamic is None else dynamic.to_json(),
-        adapt="all" if dynamic is not None else "counts" if model.adapts else "none",
+        dynamic=(dynamic or Dynamic()).to_json() if model.adaptation == "all" else None,
+        adapt=model.adaptation,
     )
-
-
-def _check_dynamic(model: LanguageModel, context: int | None) -> None:
-    if context is not None:
-        raise UsageError("learns from all of the text before each character: it goes with no `context`", "dynamic")
-    if not model.by_gradient:
-        raise UsageError(
-            f"is for networks: {type(model).__name__} has no gradients of its own to learn by; leave it out", "dynamic"
-        )
 
 
 def ids_of(model: LanguageModel, tokenizer: Tokenizer, text: Text, progress: Listener = silent) -> Stream:
@@ -100,11 +92,7 @@ def check_vocabulary(model: LanguageModel, tokenizer: Tokenizer) -> None:
         )
 
 
-def _token_bits(
-    model: LanguageModel, tokenizer: Tokenizer, ids: Stream, context: int | None, dynamic: Dynamic | None
-) -> Iterator[Floats]:
-    if dynamic is not None:
-        return dynamic_token_bits(model, ids, dynamic)
+def _token_bits(model: LanguageModel, tokenizer: Tokenizer, ids: Stream, context: int | None) -> Iterator[Floats]:
     return token_bits(model, ids) if context is None else windowed_token_bits(model, tokenizer, ids, context)
 
 

@@ -5,7 +5,7 @@ import gzip
 import lzma
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -18,6 +18,7 @@ from charlm.export.arpa.writing import write_arpa
 from charlm.export.fit import Fit
 from charlm.export.gguf.nemotron import fit as fit_gguf
 from charlm.export.gguf.nemotron import write_gguf
+from charlm.export.gguf.tokenizer import tokenizer_lost
 from charlm.export.huggingface import writing as huggingface
 from charlm.export.onnx import fit as fit_onnx
 from charlm.export.onnx import write_onnx
@@ -25,6 +26,7 @@ from charlm.files import atomic_file, atomic_folder
 from charlm.models import LanguageModel
 from charlm.own_files import EXPORT, own_folder
 from charlm.progress import Listener
+from charlm.tokenizers import Tokenizer
 
 PACKERS: Mapping[str, Callable[[IO[bytes]], Any]] = {
     ".gz": lambda file: gzip.GzipFile("", "wb", 6, file, mtime=0),  # no time: the same run gives the same file
@@ -38,12 +40,19 @@ PACKERS: Mapping[str, Callable[[IO[bytes]], Any]] = {
 class Format(ABC):
     """A format: a line about it, what its names end with, and what a model becomes in it.
 
-    `fit` raises UsageError for a model that the format has no place for.
+    `fit` raises UsageError for a model that the format has no place for. `tokenizer_lost` says what of a text is read
+    otherwise there, and raises UsageError for a tokenizer without a place.
     """
 
     about: str
     suffix: str
     fit: Callable[[LanguageModel], Fit]
+    tokenizer_lost: Callable[[Tokenizer], tuple[str, ...]] = field(default=lambda _: (), kw_only=True)
+
+    def fit_run(self, run: Run) -> Fit:
+        """How the model fits, and its tokenizer. Raises UsageError where either has no place."""
+        fit = self.fit(run.model)
+        return replace(fit, lost=(*fit.lost, *self.tokenizer_lost(run.tokenizer)))
 
     @abstractmethod
     def replaceable(self, path: Path) -> bool:
@@ -136,7 +145,13 @@ FORMATS: Mapping[str, Format] = {
         huggingface.fit_with_code,
         huggingface.contents,
     ),
-    "gguf": FileFormat("a portable Transformer for llama.cpp and what is built on it", ".gguf", fit_gguf, _write_gguf),
+    "gguf": FileFormat(
+        "a portable Transformer for llama.cpp and what is built on it",
+        ".gguf",
+        fit_gguf,
+        _write_gguf,
+        tokenizer_lost=tokenizer_lost,
+    ),
     "onnx": FileFormat("one step of a network, for ONNX Runtime anywhere", ".onnx", fit_onnx, _write_onnx),
 }
 

@@ -78,6 +78,7 @@ def compare(
     output: str | Path | None = None,
     seeds: int = 1,
     device: str = "auto",
+    adapt: str | None = None,
     observer: comparison.ComparisonObserver | None = None,
     **settings: Value,
 ) -> Comparison:
@@ -85,8 +86,9 @@ def compare(
 
     `corpus`, `size`, `tokenizer`, `held_out`, `encoding`, `device` and `settings` are those of `train`; a setting goes
     to every architecture that has it. `match` says what is equal for all: seconds (by default, 30s), tokens or
-    parameters. With several `seeds` each network is trained as often. Runs are saved in the folder `output`, by default
-    checkpoints/; one that an earlier comparison left is taken as it is.
+    parameters. With several `seeds` each network is trained as often. `adapt` is that of `Run.evaluate`, as far as each
+    model can. Runs are saved in the folder `output`, by default checkpoints/; one that an earlier comparison left is
+    taken as it is.
 
     Raises what `train` raises; an architecture whose numbers go wrong is left out and noted in `faults`.
 
@@ -101,7 +103,9 @@ def compare(
             raise UsageError(f"must be some of {', '.join(ARCHITECTURES)}, not {name!r}", "architectures")
     chosen = Chosen.of(tokenizer, {**settings, "budget": comparison.budget_for(match, budget)})
     origin, folder = origin_of(corpus, held_out, encoding), None if output is None else Path(output)
-    return _compared(origin, architectures, size, chosen, match, folder, seeds, device, observer or ComparisonBars())
+    return _compared(
+        origin, architectures, size, chosen, match, folder, seeds, device, adapt, observer or ComparisonBars()
+    )
 
 
 def _compared(
@@ -113,6 +117,7 @@ def _compared(
     folder: Path | None,
     seeds: int,
     device: str,
+    adapt: str | None,
     observer: comparison.ComparisonObserver,
 ) -> Comparison:
     config, target, log = TrainingConfig(**chosen.of_training), choose_device(device), ReadingLog()
@@ -129,7 +134,7 @@ def _compared(
     )
     history = checkpoint.History(corpus=origin.describe(split, log))
     sources = comparison.to_train(plans, split, learned, history=history, folder=folder, device=target, seeds=seeds)
-    result = comparison.compare(sources, split, seed=config.seed, device=target, observer=observer)
+    result = comparison.compare(sources, split, adapt=adapt, seed=config.seed, device=target, observer=observer)
     scaled = {name: plan.scaled for name, plan in plans.items() if equal and ARCHITECTURES[name].by_gradient}
     result = replace(result, budget=config.budget, match=match, scaled=scaled)
     return Comparison(**{field.name: getattr(result, field.name) for field in fields(result)})

@@ -10,6 +10,7 @@ from charlm.analysis import Character, lens
 from charlm.corpus import Text, open_corpus, reopen
 from charlm.decoding import Sampling, sample
 from charlm.evaluation import Evaluation, evaluate, record
+from charlm.models import adapted
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,11 +47,15 @@ class Run(checkpoint.Run):
         generator = None if seed is None else torch.Generator().manual_seed(seed)
         return sample(self.model, self.tokenizer, prompt, length=length, settings=settings, generator=generator)[0]
 
-    def evaluate(self, text: str | Path | Text | None = None, *, context: int | None = None) -> Evaluation:
+    def evaluate(
+        self, text: str | Path | Text | None = None, *, context: int | None = None, adapt: str | None = None
+    ) -> Evaluation:
         """How well the model predicts a text, which may be whatever `open_corpus` opens: in bits per character.
 
         Without one it is the text that the run held out, and the figure is noted in the run. With a `context` the
-        model sees no more than so many characters before each.
+        model sees no more than so many characters before each. `adapt` says what learns from the text as it is read:
+        "none", "counts" (what the model counts) or "all" (the weights of networks too); by default counts, if it has
+        them.
 
         >>> evaluation = charlm.load("checkpoints/corpus-lstm").evaluate()
         >>> 0 < evaluation.bits_per_character < 8
@@ -60,13 +65,15 @@ class Run(checkpoint.Run):
             opened = reopen(self.history.corpus, "name another text").held_out
         else:
             opened = text if isinstance(text, Text) else open_corpus(text)
-        evaluation = evaluate(self.model, self.tokenizer, opened, context=context)
-        if text is None:
+        evaluation = evaluate(self.model, self.tokenizer, opened, context=context, adapt=adapt)
+        if text is None and evaluation.adapt == self.model.adaptation:
             record(self.path, self.weights, evaluation)
         return evaluation
 
-    def score(self, text: str, *, top: int = 5) -> list[Character]:
+    def score(self, text: str, *, top: int = 5, adapt: str | None = None) -> list[Character]:
         """The characters of `text`, each with its bits, its rank and the `top` predictions in its place.
+
+        `adapt` as for `evaluate`.
 
         >>> characters = charlm.load("checkpoints/corpus-lstm").score("the")
         >>> [character.text for character in characters]
@@ -74,7 +81,7 @@ class Run(checkpoint.Run):
         >>> sum(character.bits for character in characters) > 0
         True
         """
-        return list(lens(self.model, self.tokenizer, Text.from_string(text, "text"), top=top))
+        return list(lens(adapted(self.model, adapt), self.tokenizer, Text.from_string(text, "text"), top=top))
 
 
 def load(path: str | Path) -> Run:

@@ -3,6 +3,7 @@
 from collections import ChainMap
 from collections.abc import Mapping
 
+from charlm.models.adapting import Dynamic, adaptations, adapted, nearest
 from charlm.models.base import CountingModel, LanguageModel, Network, State, detach, device_of, select
 from charlm.models.contexts import Contexts
 from charlm.models.decoder import Decoder
@@ -40,14 +41,18 @@ __all__ = [
     "COMBINATIONS",
     "SINGLE",
     "CountingModel",
+    "Dynamic",
     "LanguageModel",
     "Member",
     "Mixture",
     "MixtureConfig",
     "Network",
     "State",
+    "adaptations",
+    "adapted",
     "architecture_of",
     "detach",
     "device_of",
+    "nearest",
     "select",
 ]

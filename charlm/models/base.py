@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings
 from charlm.progress import Listener, silent
+from charlm.ranks import BY_ITSELF, Ranks
 
 torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4, so it is done here
 
@@ -90,6 +91,16 @@ class LanguageModel(nn.Module, ABC):
         """Whether it learns from the text that it reads, as an n-gram with a cache does."""
         return False
 
+    @property
+    def adaptation(self) -> str:
+        """What changes while a text is read: "none", "counts", or "all" (see `charlm.models.adapting`)."""
+        return "counts" if self.adapts else "none"
+
+    @property
+    def in_parallel(self) -> bool:
+        """Whether many streams are read much faster together than one after the other, at little memory each."""
+        return True
+
     def frozen(self) -> "LanguageModel":
         """The same model, sharing its tensors, without learning from the text that it reads."""
         return self
@@ -141,10 +152,12 @@ class CountingModel(LanguageModel):
 
     `fit_results`: what `fit` reports for the run's history, JSON values by name.
     `validation_nats`: nats per token of `validation` before it was counted; None if `fit` did not score it.
+    `shares_counting`: whether several processes share the work of `fit`; else rank 0 does it alone.
     """
 
     by_gradient = False
     parameters_are = "counts"
+    shares_counting = False
     fit_results: Mapping[str, Any] = {}
     validation_nats: float | None = None
 
@@ -160,11 +173,13 @@ class CountingModel(LanguageModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[["CountingModel"], None] | None = None,
+        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """Count `tokens` (N,), tune parameters on `validation` (M,), then count `validation` too.
 
         Neither stream contains the boundary id. `progress` is called with (activity, fraction done). `before` is called
-        with the model before `validation` is counted, so that it can be evaluated on `validation`.
+        with the model before `validation` is counted, so that it can be evaluated on `validation`. Several `ranks` all
+        call this with the same arguments; only that of rank 0 is fitted, and is what one process would fit.
         """
 
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:  # noqa: ARG002

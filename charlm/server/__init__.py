@@ -8,5 +8,5 @@ completing  the tasks of a completion           streams     texts that step toge
 library     the runs, loaded when asked for     search      beam search, step by step
 limits      bounds of requests                  metrics     for Prometheus
 running     the server as a process             errors      what clients receive
-playground  the routes of the page in static/   expect  why  quotes   what they compute
+playground  the routes of the page in static/   expect  why  evidence  quotes  guessing: what they say
 """

@@ -1,6 +1,7 @@
 """The page at /, and the routes that it uses, which other pages may use, too.
 
-GET  /api/models   the runs: name, architecture, tokenizer, parameters, bits per character
+GET  /api/models   the runs: name, architecture, tokenizer, parameters, bits per character, and `held_out`, equal for
+                   runs that held out the same text
 POST /api/expect   {models, text, cursor, since, top, temperature, …} -> for each model: bits of each character from
                    `since` on, total_bits, and `next`: the likeliest tokens at the cursor, each with its probability
                    and the probability that it is drawn
@@ -9,8 +10,14 @@ POST /api/write    {models, prompt, seed, max_tokens, top, temperature, …} -> 
 POST /api/beams    {model, prompt, beams, length, length_penalty} -> server-sent events: the nodes that each step adds
                    to the tree; the last has the texts found, best first
 POST /api/why      {models, text, place, reach} -> for each model: bits of the character at `place`, its bits
-                   without_context, and `worths`: the bits that the characters 1, 2, … before it save
+                   without_context, and `worths`: the bits that the characters 1, 2, … before it save; and by model
+                   `gradients`, `attention`, `contexts` that were counted with `places` in the training text, `kinds` of
+                   context, or `members`, see `evidence`
 POST /api/quotes   {model, text} -> passages that occur in the training text, with line number and line
+POST /api/passage  {model, seed, before, length} -> a `passage` of the model's held-out text, the characters `before`
+                   it, and all `characters` of that text, most frequent first
+POST /api/guesses  {models, text, begin} -> for each model and each character from `begin` on: its bits, and how many
+                   `guesses` it takes, likeliest first; null where tokens are longer than characters
 """
 
 import asyncio
@@ -33,6 +40,7 @@ from charlm.server.completing import completion_tasks, read_prompt
 from charlm.server.errors import ApiError
 from charlm.server.expect import ExpectRequest, expect_tasks
 from charlm.server.fields import Fields
+from charlm.server.guessing import GuessesRequest, HeldOutTexts, guesses_tasks
 from charlm.server.library import ServedModel
 from charlm.server.openai import Choice, Completion, ScoredToken, Usage, merged
 from charlm.server.quotes import TrainingTexts
@@ -47,6 +55,7 @@ CONTENT_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"
 MAX_MODELS = 16  # of one request
 MAX_ALTERNATIVES = 50
 MAX_WRITTEN_TOKENS = 4096  # of each model
+MAX_BEFORE_PASSAGE, MAX_PASSAGE = 1000, 400  # characters
 MAX_TREE_BEAMS, MAX_SEARCHED_CHARACTERS = 16, 200
 
 
@@ -54,7 +63,7 @@ class Playground:
     """The routes. The page's files are read when the server starts, so no path of a request is ever opened."""
 
     def __init__(self, service: Service) -> None:
-        self.service, self.training_texts = service, TrainingTexts()
+        self.service, self.training_texts, self.held_out_texts = service, TrainingTexts(), HeldOutTexts()
         folder = files("charlm.server") / "static"
         self.files = {
             entry.name: entry.read_bytes() for entry in folder.iterdir() if _suffix(entry.name) in CONTENT_TYPES
@@ -71,6 +80,8 @@ class Playground:
             Route("/api/beams", self.beams, methods=["POST"]),
             Route("/api/why", self.why, methods=["POST"]),
             Route("/api/quotes", self.quotes, methods=["POST"]),
+            Route("/api/passage", self.passage, methods=["POST"]),
+            Route("/api/guesses", self.guesses, methods=["POST"]),
         ]
 
     async def file(self, name: str, _: Request) -> Response:
@@ -92,7 +103,8 @@ class Playground:
         alternatives = fields.integer("top", 8, 1, MAX_ALTERNATIVES)
         asked = ExpectRequest(text, cursor, since, parse_sampling(fields), alternatives)
         fields.end()
-        return await self._answers(request, models, [partial(expect_tasks, model, asked) for model in models])
+        answers = await self._answers(request, models, [partial(expect_tasks, model, asked) for model in models])
+        return json_response({"models": answers})
 
     async def why(self, request: Request) -> Response:
         """POST /api/why."""
@@ -103,11 +115,23 @@ class Playground:
         place = fields.integer("place", len(text) - 1, 0, len(text) - 1)
         asked = WhyRequest(text, place, fields.integer("reach", 24, 1, 64))
         fields.end()
-        return await self._answers(request, models, [partial(why_tasks, model, asked) for model in models])
+        answers = await self._answers(request, models, [partial(why_tasks, model, asked) for model in models])
+        for model, answer in zip(models, answers, strict=True):
+            if (context := answer.pop("matched", None)) is not None:
+                answer |= await asyncio.to_thread(self._counted, model, context, text[place])
+        return json_response({"models": answers})
+
+    def _counted(self, model: ServedModel, context: str, character: str) -> dict[str, Any]:
+        """The contexts that a counting model has matched, and places; the longest only if the text is not there."""
+        try:
+            contexts, places = self.training_texts.counted(model, context, character)
+        except ApiError:
+            return {"contexts": [{"text": context}], "places": []}
+        return {"contexts": [asdict(one) for one in contexts], "places": [asdict(one) for one in places]}
 
     async def _answers(
         self, request: Request, models: Sequence[ServedModel], task_makers: Sequence[TaskMaker]
-    ) -> Response:
+    ) -> list[Any]:
         """The answers of several models, each the one event of its tasks."""
         answers: list[Any] = [None] * len(models)
         requested = list(zip(models, task_makers, strict=True))
@@ -117,7 +141,7 @@ class Playground:
                     answers[number] = answer
                 elif answer.error is not None:
                     answers[number] = {"model": models[number].name, **answer.error.to_json()}
-        return json_response({"models": answers})
+        return answers
 
     async def write(self, request: Request) -> Response:
         """POST /api/write."""
@@ -160,6 +184,25 @@ class Playground:
         quotations = await asyncio.to_thread(self.training_texts.quotations, model, text)
         return json_response({"quotes": [asdict(quotation) for quotation in quotations]})
 
+    async def passage(self, request: Request) -> Response:
+        """POST /api/passage."""
+        fields = Fields(await self.service.json(request))
+        model, seed = await self.service.model(fields.text("model")), fields.integer("seed", 0, 0, SEED_RANGE[1])
+        before = fields.integer("before", 160, 0, MAX_BEFORE_PASSAGE)
+        length = fields.integer("length", 40, 1, MAX_PASSAGE)
+        fields.end()
+        passage = await asyncio.to_thread(self.held_out_texts.passage, model, seed, before, length)
+        return json_response(asdict(passage))
+
+    async def guesses(self, request: Request) -> Response:
+        """POST /api/guesses."""
+        fields = Fields(await self.service.json(request))
+        models, text = await self._models(fields), self._text(fields, "text")
+        asked = GuessesRequest(text, fields.integer("begin", 0, 0, len(text)))
+        fields.end()
+        answers = await self._answers(request, models, [partial(guesses_tasks, model, asked) for model in models])
+        return json_response({"models": answers})
+
     async def _models(self, fields: Fields) -> list[ServedModel]:
         names = fields.take("models")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -187,6 +230,7 @@ def _model_json(name: str, path: Path) -> dict[str, Any] | None:
         return None
     result = result_of(path, card)
     facts = {"architecture": card.architecture, "tokenizer": card.tokenizer, "parameters": card.parameters}
+    facts["held_out"] = card.history.sha256("held_out")
     return {"name": name, **facts, "bits_per_character": result and result.bits_per_character}
 
 

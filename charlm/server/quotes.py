@@ -1,4 +1,4 @@
-"""POST /api/quotes: the passages of a text that occur word for word in a model's training text."""
+"""What of a text occurs word for word in a model's training text, for POST /api/quotes and /api/why."""
 
 import threading
 from collections.abc import Iterator
@@ -19,6 +19,10 @@ MAX_OCCURRENCES = 256
 MAX_TRAINING_CHARACTERS = 1 << 26
 """The length of the longest training text that is searched."""
 MAX_CACHED_TEXTS = 2
+MAX_CONTEXTS, MAX_PLACES = 5, 3
+"""The longest contexts that are counted, and the places that are shown of one."""
+PLACE_CHARACTERS = 30
+"""The characters that are shown on either side of a place."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,25 @@ class Quotation:
     source: str  # its text
 
 
+@dataclass(frozen=True)
+class CountedContext:
+    """A context in the training text: how often it occurs, and how often the character asked about follows it."""
+
+    text: str
+    count: int
+    followed: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place in the training text, `match` with what stands on either side, and the number of its line."""
+
+    line: int
+    before: str
+    match: str
+    after: str
+
+
 class TrainingTexts:
     """The training texts of models. Thread-safe."""
 
@@ -41,6 +64,18 @@ class TrainingTexts:
     def quotations(self, model: ServedModel, text: str) -> list[Quotation]:
         """The passages that occur in the model's training text. Raises ApiError if that cannot be read again."""
         return list(quotations(text, self._text_of(model)))
+
+    def counted(self, model: ServedModel, context: str, character: str) -> tuple[list[CountedContext], list[Place]]:
+        """A context and shorter ends of it, longest first, and places where the character follows the longest that it
+        follows anywhere. Raises ApiError if the text cannot be read again.
+        """
+        training = self._text_of(model)
+        contexts = [context[begin:] for begin in range(min(len(context), MAX_CONTEXTS))]
+        counts = [
+            CountedContext(one, occurrences(one, training), occurrences(one + character, training)) for one in contexts
+        ]
+        longest = next((one.text for one in counts if one.followed), None)
+        return counts, [] if longest is None else list(_places(longest + character, training))
 
     def _text_of(self, model: ServedModel) -> str:
         described = model.run.history.corpus or {}
@@ -95,6 +130,27 @@ def _match(text: str, training: str, first: int, block: int, place: int) -> tupl
     before = _common_prefix(text[first:block][::-1], training[max(0, place - block + first) : place][::-1])
     after = _common_prefix(text[block:], training[place : place + len(text) - block])
     return before + after, block - before, place - before
+
+
+def occurrences(passage: str, training: str) -> int:
+    """How often a passage occurs, overlaps included."""
+    if not any(passage.startswith(passage[begin:]) for begin in range(1, len(passage))):  # it cannot overlap itself
+        return training.count(passage)
+    count, place = 0, training.find(passage)
+    while place >= 0:
+        count, place = count + 1, training.find(passage, place + 1)
+    return count
+
+
+def _places(passage: str, training: str) -> Iterator[Place]:
+    """The first MAX_PLACES places of a passage."""
+    begin = -1
+    for _ in range(MAX_PLACES):
+        if (begin := training.find(passage, begin + 1)) < 0:
+            return
+        end = begin + len(passage)
+        before, after = training[max(0, begin - PLACE_CHARACTERS) : begin], training[end : end + PLACE_CHARACTERS]
+        yield Place(training.count("\n", 0, begin) + 1, before, passage, after)
 
 
 def _common_prefix(a: str, b: str) -> int:

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from typing_extensions import override
 
 from charlm.errors import CharlmError
 from charlm.models import State
+from charlm.ranks import Array, Ranks
 
 MAX_SILENCE = timedelta(minutes=30)
 """A rank that is alive may keep the others waiting so long, as rank 0 does while it counts the n-grams of a mixture.
@@ -27,21 +30,26 @@ class RankLost(CharlmError):  # noqa: N818 - what happened
 
 
 @dataclass(frozen=True)
-class World:
+class World(Ranks):
     """The processes that train one model together. A world of one exchanges nothing."""
 
-    rank: int = 0
-    size: int = 1
     device: torch.device | None = None
 
-    @property
-    def is_main(self) -> bool:
-        """Whether this is rank 0, which prints and saves."""
-        return self.rank == 0
-
-    def rows(self, count: int) -> slice:
-        """Which of so many rows are this rank's; all ranks' are contiguous and in order."""
-        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+    @override
+    def exchange(self, parts: Sequence[Array]) -> list[Array]:
+        if self.size == 1:
+            return list(parts)
+        data = np.concatenate([np.ascontiguousarray(part).reshape(-1).view(np.uint8) for part in parts])
+        sizes = torch.tensor([part.nbytes for part in parts], device=self.device)
+        expected = torch.empty_like(sizes)
+        with _noticing_losses():
+            dist.all_to_all_single(expected, sizes)
+            received = torch.empty(int(expected.sum()), dtype=torch.uint8, device=self.device)
+            sent = torch.from_numpy(data).to(self.device)
+            dist.all_to_all_single(received, sent, expected.tolist(), sizes.tolist())
+        like = parts[0]
+        arrays = [array.numpy().view(like.dtype) for array in torch.split(received.cpu(), expected.tolist())]
+        return [array.reshape(-1, *like.shape[1:]) for array in arrays]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace the tensors, float32 and equally shaped on all ranks, by their sums over the ranks: one message."""
@@ -118,6 +126,11 @@ def joined(device: torch.device) -> Iterator[World]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
+    # Before the group is made: imported later, as optimizers do, its functions would keep the group as the default of
+    # an argument. `destroy_process_group` then leaves the group's threads running, and one of them that needs
+    # Python's lock when the interpreter ends aborts the process.
+    from torch.distributed import nn  # noqa: F401
+
     with _noticing_losses():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=MAX_SILENCE)
     world = World(dist.get_rank(), size, device)

@@ -6,6 +6,7 @@ network that is half trained cost 0.003 nats per character, as measured.
 """
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from torch import Tensor
@@ -55,10 +56,36 @@ class MixtureTuning:
         self.text = TuningText(validation, mixture.vocab_size)
         self.counted: dict[int, Tensor] = {}  # what each counting member says of the validation slice, by its number
         self.nats_per_token: float | None = None  # of the tuned mixture on the validation slice
-        for number, member in enumerate(mixture.each()) if self.world.is_main else ():
-            if isinstance(member, CountingModel):
-                member.fit(ids, validation, stage, partial(self._score, number))
+        self._count(ids, validation, stage)
         (self.seconds,) = self.world.of_main(time.monotonic() - began)
+
+    def _count(self, ids: Stream, validation: Stream, stage: Listener) -> None:
+        """Fit the counting members side by side: most of the time each keeps but one core busy.
+
+        Those that several processes fit together take turns, so that all processes exchange for the same one.
+        """
+        members = {n: member for n, member in enumerate(self.mixture.each()) if isinstance(member, CountingModel)}
+        unfinished = list(members)
+
+        def fit(number: int) -> None:
+            def report(what: str, done: float) -> None:
+                if number == unfinished[0]:  # one is told of at a time
+                    stage(what, done)
+
+            try:
+                members[number].fit(ids, validation, report, partial(self._score, number), self.world)
+            finally:
+                unfinished.remove(number)
+
+        shared = [number for number, member in members.items() if member.shares_counting]
+        turns = [shared, *([number] for number in members if number not in shared)]
+
+        def take_turns(numbers: list[int]) -> None:
+            for number in numbers:
+                fit(number)
+
+        with ThreadPoolExecutor(len(turns)) as pool:
+            list(pool.map(take_turns, turns))
 
     def _score(self, number: int, member: LanguageModel) -> None:
         self.counted[number] = self.text.log_probs(member)
@@ -71,7 +98,7 @@ class MixtureTuning:
     def tune(self) -> None:
         """Tune the gates on the validation slice; counting members were scored on it before they counted it.
 
-        Rank 0 does it alone, as it has fitted the counting members: they and the gates are what it saves.
+        Rank 0 does it alone, as it has the counting members: they and the gates are what it saves.
         """
         if not self.world.is_main:
             return

@@ -83,9 +83,7 @@ def train(
         if start is not None:
             model.load_state_dict(start.state_dict())
         if isinstance(model, CountingModel):
-            if not world.is_main:
-                return Trained(path, model, True, 0.0)
-            return _count(path, split, tokenizer, architecture, model, training, history, observer)
+            return _count(path, split, tokenizer, architecture, model, training, history, observer, world)
         trainer = _trainer(model, split, tokenizer, training, device, observer, world)
         trainer.expect_frequencies(anew=start is None)
         return Session(path, tokenizer, architecture, model, trainer, history, observer).run()
@@ -196,10 +194,7 @@ def _trainer(
 ) -> Trainer:
     """A trainer of the model's network; it tunes the gates of a mixture unless the slice has `joined` before."""
     stage = _stage(observer)
-    _check_same_text(split, tokenizer, world)
-    with world.main_first():
-        ids = encode(split.train, tokenizer, progress=stage)
-        validation = encode(split.validation, tokenizer, progress=stage)
+    ids, validation = _encoded(split, tokenizer, stage, world)
     mixture = None
     if isinstance(model, Mixture) and not joined:
         if world.is_main:
@@ -213,6 +208,13 @@ def _trainer(
     )
     tuner = ThreadTuner() if adapts else None  # equal steps are to give equal weights, so they keep their threads
     return Trainer(network, ids, validation, training, split.train.characters / len(ids), tuner, mixture, world)
+
+
+def _encoded(split: TrainingPart, tokenizer: Tokenizer, stage: Listener, world: World) -> tuple[Stream, Stream]:
+    """The ids of the training text and of the validation slice, which rank 0 encodes for all if there is a cache."""
+    _check_same_text(split, tokenizer, world)
+    with world.main_first():
+        return encode(split.train, tokenizer, progress=stage), encode(split.validation, tokenizer, progress=stage)
 
 
 def _check_same_text(split: TrainingPart, tokenizer: Tokenizer, world: World) -> None:
@@ -231,7 +233,7 @@ def _warn_of_counting(
     members, budget = list(members), Budget.parse(training.budget).seconds
     if budget is None:
         return
-    needed = sum(member.estimated_seconds(ids) for member in members if isinstance(member, CountingModel))
+    needed = max([member.estimated_seconds(ids) for member in members if isinstance(member, CountingModel)], default=0)
     needed *= WITHIN_MIXTURE if len(members) > 1 else 1
     if needed <= budget * (COUNTING_SHARE if len(members) > 1 else 1):
         return
@@ -254,13 +256,16 @@ def _count(
     training: TrainingConfig,
     history: checkpoint.History,
     observer: TrainingObserver,
+    world: World,
 ) -> Trained:
     begin, meter, stage = time.monotonic(), MachineMeter(), _stage(observer)
-    ids = encode(split.train, tokenizer, progress=stage)
-    validation = encode(split.validation, tokenizer)
-    _warn_of_counting([model], ids, training, observer)
-    model.fit(ids, validation, stage)
+    ids, validation = _encoded(split, tokenizer, stage, world)
+    if world.is_main:
+        _warn_of_counting([model], ids, training, observer)
+    model.fit(ids, validation, stage, ranks=world)
     seconds = time.monotonic() - begin
+    if not world.is_main:
+        return Trained(path, model, True, seconds)
     progress = {"finished": True, "seconds": seconds, "tokens": len(ids)}
     result = None
     if (nats := model.validation_nats) is not None and math.isfinite(nats):

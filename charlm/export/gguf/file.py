@@ -17,7 +17,7 @@ VERSION = 3
 UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9  # the types of values
 TENSOR_FLOAT32 = 0  # the type of a tensor
 
-Value = bool | int | float | str | Sequence[int] | Sequence[str]
+Value = bool | int | float | str | Sequence[int] | Sequence[float] | Sequence[str]
 
 
 def pieces(values: Mapping[str, Value], tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
@@ -58,10 +58,12 @@ def _value(value: Value) -> bytes:
             return _array(value)
 
 
-def _array(value: Sequence[int] | Sequence[str]) -> bytes:
+def _array(value: Sequence[int] | Sequence[float] | Sequence[str]) -> bytes:
     """An empty array is one of strings."""
     if value and isinstance(value[0], int):
         kind, content = INT32, np.asarray(value, "<i4").tobytes()
+    elif value and isinstance(value[0], float):
+        kind, content = FLOAT32, np.asarray(value, "<f4").tobytes()
     else:
         kind, content = STRING, b"".join(_string(str(text)) for text in value)
     return struct.pack("<IIQ", ARRAY, kind, len(value)) + content

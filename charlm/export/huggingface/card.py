@@ -30,7 +30,7 @@ A text begins with the boundary, `<|endoftext|>` (id 0), which the tokenizer put
 spell characters without an id of their own.
 """
 _TRUST = """
-`trust_remote_code=True` lets Transformers run `modeling_charlm.py`, which lies here: read it before, as you would any
+`trust_remote_code=True` lets Transformers run the files of code that lie here: read them before, as you would any
 program.
 """
 
@@ -56,7 +56,8 @@ def _heading(run: Run) -> str:
 
 
 def _introduction(run: Run, fit: Fit) -> str:
-    size = f"{run.model.parameters_count:,} parameters, {run.tokenizer.ids_in_words(run.tokenizer.vocab_size)}"
+    model, ids = run.model, run.tokenizer.ids_in_words(run.tokenizer.vocab_size)
+    size = f"{model.parameters_count:,} {model.parameters_are}, {ids}"
     return f"A small language model of {run.tokenizer.kind}, trained by charlm: {size}. Form: {fit.form}."
 
 

@@ -7,8 +7,9 @@ connection and no other program; it only computes.
     from transformers import AutoModelForCausalLM, AutoTokenizer
     model = AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True)
 
-Networks: rnn, gru, lstm, feedforward, transformer. Their state, what a network remembers of a text, is a tuple of
-tensors whose dimension 0 is the stream; `generate` carries it from token to token. Logits are log-probabilities.
+Networks: rnn, gru, lstm, feedforward, transformer; `mixture_charlm.py`, where it lies here, has n-grams and mixtures.
+Their state, what a model remembers of a text, is a tuple of tensors whose dimension 0 is the stream; `generate` carries
+it from token to token. Logits are log-probabilities.
 
 Shapes: B streams, T tokens, V vocabulary, D width, N heads, G heads of keys and values, C cached positions, S = C + T,
 W window.
@@ -202,6 +203,25 @@ class Transformer(nn.Module):
 NETWORKS = {"rnn": RNN, "gru": GRU, "lstm": Recurrent, "feedforward": FeedForward, "transformer": Transformer}
 
 
+class Network(nn.Module):
+    """ln P of the next token: a network, a layer of logits, and a share that is spread evenly over all ids."""
+
+    def __init__(self, name, settings, vocab_size):
+        super().__init__()
+        self.body = NETWORKS[name](settings, vocab_size)
+        self.output = nn.Linear(settings["output_width"], vocab_size)
+        self.register_buffer("known", torch.ones(vocab_size, dtype=torch.bool))  # that training has shown
+
+    def start(self, B):
+        return self.body.start(B)
+
+    def forward(self, ids, state):
+        features, state = self.body(ids, state)
+        log_probs = self.output(features).float().log_softmax(-1)
+        share = torch.where(self.known[ids], FLOOR, FLOOR_AFTER_UNKNOWN)[..., None]
+        return torch.logaddexp(log_probs + (-share).log1p(), (share / log_probs.shape[-1]).log()), state
+
+
 @dataclass
 class CharlmOutput(ModelOutput):
     loss: Tensor | None = None
@@ -213,24 +233,23 @@ class CharlmForCausalLM(PreTrainedModel, GenerationMixin):
     """ln P of the next token, given all before it. A masked token is not read; masked ones come first, or last."""
 
     config_class = CharlmConfig
+    build = Network  # (name, settings, vocab_size) -> ids (B, T), state -> ln P (B, T, V), state
     _is_stateful = True
 
     def __init__(self, config):
         super().__init__(config)
-        self.network = NETWORKS[config.network](config.settings, config.vocab_size)
-        self.output = nn.Linear(config.settings["output_width"], config.vocab_size)
-        self.register_buffer("known", torch.ones(config.vocab_size, dtype=torch.bool))  # that training has shown
+        self.model = self.build(config.network, config.settings, config.vocab_size)
         self.post_init()
 
     def _init_weights(self, module):  # torch has done it
         pass
 
     def get_input_embeddings(self):
-        return self.network.embedding
+        return next((part for part in self.modules() if isinstance(part, nn.Embedding)), None)
 
     def forward(self, input_ids, attention_mask=None, state=None, labels=None, use_cache=True, **_):
         B, T = input_ids.shape
-        before = [self.network.start(1) for _ in range(B)] if state is None else state
+        before = [self.model.start(1) for _ in range(B)] if state is None else state
         attended = torch.ones_like(input_ids) if attention_mask is None else attention_mask[:, -T:]
         logits, after = self._read_all(input_ids, before, attended.bool())
         loss = None
@@ -241,20 +260,13 @@ class CharlmForCausalLM(PreTrainedModel, GenerationMixin):
     def _read_all(self, ids, states, attended):
         """Streams of equal states together, the others one by one; of each the ids (B, T) that are `attended`."""
         if attended.all() and len({tuple(leaf.shape for leaf in state) for state in states}) == 1:
-            logits, after = self._read(ids, tuple(map(torch.cat, zip(*states, strict=True))))
+            logits, after = self.model(ids, tuple(map(torch.cat, zip(*states, strict=True))))
             return logits, list(zip(*(leaf.split(1) for leaf in after), strict=True))
-        logits, after = self.output.weight.new_zeros(*ids.shape, self.config.vocab_size), list(states)
+        logits, after = torch.zeros(*ids.shape, self.config.vocab_size, device=ids.device), list(states)
         for b, mask in enumerate(attended):
             if mask.any():
-                logits[b, mask], after[b] = self._read(ids[b : b + 1, mask], states[b])
+                logits[b, mask], after[b] = self.model(ids[b : b + 1, mask], states[b])
         return logits, after
-
-    def _read(self, ids, state):
-        """(B, T) -> (B, T, V), ln P of what comes next, and the state after them."""
-        features, state = self.network(ids, state)
-        log_probs = self.output(features).float().log_softmax(-1)
-        share = torch.where(self.known[ids], FLOOR, FLOOR_AFTER_UNKNOWN)[..., None]
-        return torch.logaddexp(log_probs + (-share).log1p(), (share / self.config.vocab_size).log()), state
 
     def prepare_inputs_for_generation(self, input_ids, state=None, attention_mask=None, use_cache=True, **_):
         if state is not None:

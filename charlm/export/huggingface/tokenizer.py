@@ -88,7 +88,7 @@ def _bpe(vocabulary: dict[str, int], merges: Sequence[Sequence[str]], *, byte_fa
 
 def _characters(tokenizer: Tokenizer) -> tuple[Json, Json | None, Json]:
     """BPE without merges: each character alone; one that has no id is spelled in bytes."""
-    return _bpe(_numbered(_names(tokenizer)), [], byte_fallback=True), None, _BYTE_FALLBACK
+    return _bpe(_numbered(names_of(tokenizer)), [], byte_fallback=True), None, _BYTE_FALLBACK
 
 
 def _bytes(tokenizer: Tokenizer) -> tuple[Json, Json | None, Json]:
@@ -111,7 +111,7 @@ def _sentencepiece(tokenizer: Tokenizer) -> tuple[Json, Json | None, Json]:
     """Unigram or BPE; a character that is no piece is cut out before, so the model only meets what it can spell."""
     vocabulary = tokenizer.vocabulary()
     pieces: list[tuple[str, float]] = [(text, score) for text, score in vocabulary["pieces"]]
-    names = _names(tokenizer)
+    names = names_of(tokenizer)
     characters = "".join(text for text, _ in pieces if len(text) == 1)
     others = "[^" + _ESCAPED.sub(r"\\\1", characters) + "]"
     pre_tokenizer = {"type": "Split", "pattern": {"Regex": others}, "behavior": "Isolated", "invert": False}
@@ -140,7 +140,7 @@ def _merges(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, str]]:
     ]
 
 
-def _names(tokenizer: Tokenizer) -> list[str]:
+def names_of(tokenizer: Tokenizer) -> list[str]:
     """What each id is called, (V,)."""
     learned = [piece.decode("utf-8", "surrogatepass") for piece in tokenizer.pieces()[FIRST_PIECE:]]
     names = [BOUNDARY_TOKEN, *(f"<0x{value:02X}>" for value in range(256)), *map(_encodable, learned)]

@@ -40,10 +40,12 @@ def fit(model: LanguageModel) -> Fit:
 
 def fit_with_code(model: LanguageModel) -> Fit:
     """With the file that computes it, whatever it is: nothing is lost. Raises UsageError for what the file has not."""
-    if with_code.name_of(model) is None:
+    if missing := with_code.without_code(model):
+        name = architecture_of(model)
+        name += f" with {missing[0]}" * (missing != [name])
         raise UsageError(
-            f"{architecture_of(model)}: Hugging Face Transformers has no place for it; there is one for "
-            f"{', '.join(with_code.NETWORKS)}; counts, and mixtures with them, are more than its file of code computes"
+            f"{name}: Hugging Face Transformers has no place for it, and charlm has code for "
+            f"{', '.join(with_code.NETWORKS)}, fitted n-grams, and mixtures of them"
         )
     return Fit(WITH_CODE, (), model)
 
@@ -51,20 +53,19 @@ def fit_with_code(model: LanguageModel) -> Fit:
 def contents(run: Run, fit: Fit, figures: Sequence[str] = ()) -> dict[str, Pieces]:
     """The files by name. `figures` go into the model card."""
     model = run.model
-    assert isinstance(model, Network)
     native = fit.form != WITH_CODE
     config, tensors = _native(model) if native else (with_code.config_json(model), with_code.tensors(model))
     files: dict[str, bytes] = {
         "config.json": to_json({"charlm": __version__, **config}),
         "generation_config.json": to_json(_generation(model, run.tokenizer)),
         **tokenizer_files(run.tokenizer),
-        **({} if native else {with_code.CODE_FILE: with_code.code()}),
+        **({} if native else with_code.code(model)),
         "README.md": model_card(run, fit, figures, with_code=not native),
     }
     return {"model.safetensors": safetensors(tensors, {"format": "pt"}), **{n: [file] for n, file in files.items()}}
 
 
-def _native(model: Network) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
+def _native(model: LanguageModel) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
     if isinstance(model, Decoder):
         return decoder.config_json(model), decoder.tensors(model)
     assert isinstance(model, Transformer)

@@ -6,6 +6,7 @@ tables      what is learned                        mixing      what they say of 
 packing     the same as tensors that are saved     reading     the loop that reads, learns and predicts
                                                    reader      texts, each with what was learned from it
                                                    model       the model itself
+                                                   ablation    what a kind of context saves at one place
 """
 
 from charlm.models.contexts.model import SECONDS_PER_TOKEN, Contexts, ContextsConfig

@@ -52,6 +52,10 @@ class Combination(nn.Module, ABC):
     def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
         """Fit the parameters to the columns `targets` (N,), given the experts (N, K, A) at each place."""
 
+    @abstractmethod
+    def weights(self, experts: Tensor) -> Tensor:
+        """(..., K, V) log-probabilities -> (..., K): how much each expert counts at a place; they sum to 1."""
+
     def forward(self, experts: Tensor, log_counts: Tensor | None = None) -> Tensor:
         """`combine` with this combination's parameters."""
         log_probs: Tensor = self.combine(torch, list(self.parameters()), experts, log_counts)
@@ -77,6 +81,10 @@ class Linear(Combination):
     def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
         (shares,) = parameters
         return _log_sum(xp, (shares - _log_sum(xp, shares, 0))[:, None] + experts, -2)
+
+    @override
+    def weights(self, experts: Tensor) -> Tensor:
+        return self.shares.softmax(0).expand(experts.shape[:-1])
 
     @override
     def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
@@ -110,6 +118,11 @@ class LogLinear(Combination):
         return _product(xp, experts, parameters[0], log_counts)
 
     @override
+    def weights(self, experts: Tensor) -> Tensor:
+        """By the sizes of the exponents."""
+        return _shares_of(self.exponents).expand(experts.shape[:-1])
+
+    @override
     def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
         _descend(self, (0,), experts, targets, log_counts, tell)
 
@@ -134,14 +147,27 @@ class Gate(Combination):
 
     @override
     def combine(self, xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> Array:
+        exponents, shares = self._gated(xp, parameters, experts, log_counts)
+        product = _product(xp, experts, exponents, log_counts)
+        return _log_sum(xp, xp.concatenate((product[..., None, :], experts), -2) + shares[..., None], -2)
+
+    @staticmethod
+    def _gated(xp: Any, parameters: Sequence[Array], experts: Array, log_counts: Array | None) -> tuple[Array, Array]:
+        """The exponents (..., K), and the logarithms of the shares of the product and of each expert (..., 1 + K)."""
         centre, scale, inward, hidden, outward, bias = parameters
         members = experts.shape[-2]
         inputs = (features(xp, experts, log_counts) - centre) * scale
         outputs = _times(xp, xp.tanh(_times(xp, inputs, inward) + hidden), outward) + bias  # (..., 2 K + 1)
-        product = _product(xp, experts, outputs[..., :members], log_counts)
         shares = outputs[..., members:]
-        shares = shares - _log_sum(xp, shares, -1)[..., None]
-        return _log_sum(xp, xp.concatenate((product[..., None, :], experts), -2) + shares[..., None], -2)
+        return outputs[..., :members], shares - _log_sum(xp, shares, -1)[..., None]
+
+    @override
+    def weights(self, experts: Tensor) -> Tensor:
+        """The share of each expert, and its part of the product's share, by the sizes of the exponents."""
+        exponents, shares = self._gated(torch, list(self.parameters()), experts, None)
+        of_product, own = shares.exp().split([1, experts.shape[-2]], -1)
+        weights: Tensor = own + of_product * _shares_of(exponents)
+        return weights
 
     @override
     def tune(self, experts: Tensor, targets: Tensor, log_counts: Tensor, tell: Tell) -> None:
@@ -196,6 +222,12 @@ def _product(xp: Any, experts: Array, exponents: Array, log_counts: Array | None
     product = (experts * exponents[..., None]).sum(-2)
     total = product if log_counts is None else product + log_counts
     return product - _log_sum(xp, total, -1)[..., None]
+
+
+def _shares_of(exponents: Tensor) -> Tensor:
+    """(..., K) -> (..., K): the absolute values, divided by their sum."""
+    sizes = exponents.abs()
+    return sizes / sizes.sum(-1, keepdim=True)
 
 
 def _parameter(start: Tensor) -> nn.Parameter:

@@ -151,12 +151,23 @@ class Mixture(LanguageModel):
     def adapts(self) -> bool:
         return any(member.adapts for member in self.each())
 
+    @property
+    @override
+    def adaptation(self) -> str:
+        return "all" if any(member.adaptation == "all" for member in self.each()) else super().adaptation
+
+    @property
+    @override
+    def in_parallel(self) -> bool:
+        return all(member.in_parallel for member in self.each())
+
     @override
     def frozen(self) -> "Mixture":
         """The mixture of the frozen members, with unchanged mixture weights."""
-        if not self.adapts:
-            return self
-        members = [member.frozen() for member in self.each()]
+        return self.of([member.frozen() for member in self.each()]) if self.adapts else self
+
+    def of(self, members: Sequence[LanguageModel]) -> "Mixture":
+        """The mixture of other forms of its members, with unchanged mixture weights."""
         configs = (
             Member(old.architecture, member.config) for old, member in zip(self.config.members, members, strict=True)
         )

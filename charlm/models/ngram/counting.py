@@ -55,20 +55,21 @@ def count_ngrams(
         if len(levels) < 8 or sum(map(len, levels)) >= max_ngrams:
             return levels
     codebook = code(alphabet + 1)
-    counts = _symbol_counts(symbols, alphabet)
+    counts = symbol_counts(symbols, alphabet)
     max_prefixes = max_ngrams - int(np.count_nonzero(counts))
     parts = distinct_windows(symbols, order, codebook, max_prefixes, max_windows, pool, tell)
     return _trie(parts, counts, codebook, symbols[-order:], pool)
 
 
-def _symbol_counts(symbols: Integers, alphabet: int) -> Integers:
+def symbol_counts(symbols: Integers, alphabet: int) -> Integers:
+    """(A,): how often each symbol occurs."""
     counts: Integers = np.zeros(alphabet, np.int64)
     for begin in range(0, len(symbols), WORDS_PER_CHUNK):
         counts += np.bincount(symbols[begin : begin + WORDS_PER_CHUNK], minlength=alphabet)
     return counts
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """A level without its suffixes."""
 
     parent: Integers
@@ -76,10 +77,10 @@ class _Rows(NamedTuple):
     occurring: Integers
 
 
-class _Branch(NamedTuple):
+class Branch(NamedTuple):
     """The rows that one range of windows adds to each level but the first."""
 
-    rows: list[_Rows]  # one entry for each length; parents are counted from the first row of the range
+    rows: list[Rows]  # one entry for each length; parents are counted from the first row of the range
     prefixes: Integers  # the words of the n-grams one shorter than the longest
     suffixes: Integers  # the words of the longest n-grams without their first symbol
     deep: Integers  # which of these do not fit a word
@@ -89,26 +90,44 @@ class _Branch(NamedTuple):
 def _trie(parts: list[Windows], counts: Integers, codebook: Code, end: Integers, pool: Workers) -> list[Level]:
     """The levels, from the shortest n-grams to the windows themselves; `end`: the symbols at the end of the text."""
     order = parts[0].rows.shape[1]
-    occurring = np.flatnonzero(counts)
-    small = np.min_scalar_type(-int(counts.sum()))
-    row_of = (np.cumsum(counts > 0) - 1).astype(np.int32)
-    alphabet = np.min_scalar_type(len(codebook.words))
-    rows = [_Rows(np.zeros(len(occurring), np.int32), occurring.astype(alphabet), counts[occurring].astype(small))]
+    unigrams = unigram_rows(counts, codebook)
     if order == 1:
-        return [Level(*rows[0], np.arange(len(occurring)))]
-    branches = list(pool.map(lambda windows: _branch(windows, row_of, codebook), parts))
-    for k in range(order - 1):
-        levels = [branch.rows[k] for branch in branches]
-        starts = np.cumsum([0, *(len(branch.rows[k - 1].parent) for branch in branches)]) if k else [0] * len(levels)
-        for level, start in zip(levels, starts, strict=False):
-            np.add(level.parent, int(start), out=level.parent)
-        rows.append(_Rows(*map(np.concatenate, zip(*levels, strict=True))))
-    prefixes = np.concatenate([branch.prefixes for branch in branches]) if order > 2 else codebook.words[occurring]
+        return [Level(*unigrams, np.arange(len(unigrams.symbol)))]
+    row_of = rows_of_symbols(counts)
+    branches = list(pool.map(lambda windows: branch_of(windows, row_of, codebook), parts))
+    rows = [unigrams, *joined_rows(branches)]
+    words = codebook.words[unigrams.symbol]
+    prefixes = np.concatenate([branch.prefixes for branch in branches]) if order > 2 else words
     longest = np.concatenate(list(pool.map(lambda branch: _suffixes(branch, prefixes, rows), branches)))
     return _linked(rows, longest, end)
 
 
-def _branch(windows: Windows, row_of: Integers, codebook: Code) -> _Branch:
+def unigram_rows(counts: Integers, codebook: Code) -> Rows:
+    """The n-grams of one symbol, given how often each symbol occurs."""
+    occurring = np.flatnonzero(counts)
+    small = np.min_scalar_type(-int(counts.sum()))
+    alphabet = np.min_scalar_type(len(codebook.words))
+    return Rows(np.zeros(len(occurring), np.int32), occurring.astype(alphabet), counts[occurring].astype(small))
+
+
+def rows_of_symbols(counts: Integers) -> Integers:
+    """Of each symbol, the row of the n-gram of it alone."""
+    return (np.cumsum(counts > 0) - 1).astype(np.int32)
+
+
+def joined_rows(branches: list[Branch]) -> list[Rows]:
+    """The rows of all branches, for each length from 2 on; parents are counted from the first row of the first."""
+    rows = []
+    for k in range(len(branches[0].rows)):
+        levels = [branch.rows[k] for branch in branches]
+        starts = np.cumsum([0, *(len(branch.rows[k - 1].parent) for branch in branches)]) if k else [0] * len(levels)
+        for level, start in zip(levels, starts, strict=False):
+            np.add(level.parent, int(start), out=level.parent)
+        rows.append(Rows(*map(np.concatenate, zip(*levels, strict=True))))
+    return rows
+
+
+def branch_of(windows: Windows, row_of: Integers, codebook: Code) -> Branch:
     """The n-grams of two symbols and more; `row_of` each symbol is that of the n-gram of it alone."""
     order = windows.rows.shape[1]
     symbols, width = codebook.symbols()
@@ -116,7 +135,7 @@ def _branch(windows: Windows, row_of: Integers, codebook: Code) -> _Branch:
     first = symbols[windows.words >> np.uint64(64 - width)]
     node = row_of[first]  # of each window, the row of its prefix
     used = codebook.bits[first]  # of each row, the bits of its symbols
-    rows: list[_Rows] = []
+    rows: list[Rows] = []
     prefixes = windows.words[:0]
     for k in range(1, order):
         begins = windows.shared <= k
@@ -132,7 +151,7 @@ def _branch(windows: Windows, row_of: Integers, codebook: Code) -> _Branch:
         count = np.diff(starts[heads], append=starts[-1]).astype(windows.counts.dtype)
         before = np.searchsorted(heads, ended) - 1
         np.subtract.at(count, before[before >= 0], 1)  # the difference of `starts` gave them to the row before
-        rows.append(_Rows(parent, symbol, count))
+        rows.append(Rows(parent, symbol, count))
         if k + 2 == order:
             prefixes = windows.words[heads] & ~(ALL_BITS >> used)
         if k + 1 < order:
@@ -141,10 +160,10 @@ def _branch(windows: Windows, row_of: Integers, codebook: Code) -> _Branch:
     words = windows.words[heads] & ~(ALL_BITS >> used)
     words <<= codebook.bits[symbols[words >> np.uint64(64 - width)]]
     deep = np.flatnonzero(used > 64)
-    return _Branch(rows, prefixes, words, deep, windows.rows[np.searchsorted(windows.long, heads[deep]), 1:])
+    return Branch(rows, prefixes, words, deep, windows.rows[np.searchsorted(windows.long, heads[deep]), 1:])
 
 
-def _suffixes(branch: _Branch, prefixes: Integers, rows: list[_Rows]) -> Integers:
+def _suffixes(branch: Branch, prefixes: Integers, rows: list[Rows]) -> Integers:
     """The rows of the longest n-grams without their first symbol."""
     longest = np.empty(len(branch.suffixes), np.int32)
     for begin in range(0, len(longest), WORDS_PER_CHUNK):
@@ -154,7 +173,7 @@ def _suffixes(branch: _Branch, prefixes: Integers, rows: list[_Rows]) -> Integer
     return longest
 
 
-def _linked(rows: list[_Rows], longest: Integers, end: Integers) -> list[Level]:
+def _linked(rows: list[Rows], longest: Integers, end: Integers) -> list[Level]:
     """The levels with their suffixes, derived from those of the longest n-grams."""
     suffixes = [longest]
     for k in range(len(rows) - 1, 1, -1):  # the n-grams of length k
@@ -169,7 +188,7 @@ def _linked(rows: list[_Rows], longest: Integers, end: Integers) -> list[Level]:
     return [Level(*row, suffix) for row, suffix in zip(rows, reversed(suffixes), strict=True)]
 
 
-def _walk(rows: list[_Rows], ngrams: Integers) -> Integers:
+def _walk(rows: list[Rows], ngrams: Integers) -> Integers:
     """The rows of n-grams (L, n), all of which occur."""
     node: Integers = np.searchsorted(rows[0].symbol, ngrams[:, 0])
     radix = int(rows[0].symbol[-1]) + 1

@@ -25,7 +25,7 @@ from charlm.models.ngram.estimation import (
     tune_cache,
 )
 from charlm.models.ngram.matching import look_up, sampled
-from charlm.models.ngram.smoothing import Discounts, Numbers
+from charlm.models.ngram.smoothing import Discounts, Estimate, Numbers
 from charlm.models.ngram.trie import tensors_of
 from charlm.models.ngram.windows import Integers, alphabet_of
 from charlm.progress import Listener
@@ -35,6 +35,7 @@ MAX_AUTO_ORDER = 12  # the highest order tried where the order is chosen on the 
 TOKENS_PER_CHUNK = 1 << 20
 BYTES_PER_WINDOW = 16  # memory for each window of the text that is sorted at the same time
 BYTES_PER_NGRAM = 64  # memory for each n-gram while the model is built
+BYTES_PER_SHARED_NGRAM = 40  # memory of rank 0 for each n-gram of all ranks, as their estimates become a model
 TUNING_BYTES_PER_NGRAM = 256  # memory for each n-gram while the gate is trained
 
 
@@ -64,6 +65,11 @@ class NGramConfig(Settings):
         "gigabytes that counting may take besides the text; where no order is given, sets how long n-grams get",
         min=0.1,
     )
+
+    @property
+    def cache_window(self) -> int:
+        """The tokens of the cache; 0 without one."""
+        return self.cache if self.cache is not None else DEFAULT_WINDOW * (self.smoothing == "gated")
 
 
 def to_symbols(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:
@@ -133,19 +139,30 @@ def estimate_table(
     """Count the symbols and estimate the tensors of the table; also returns the discounts of each length."""
     with workers() as pool:
         levels = count_within_memory(config, symbols, len(ids), order, BYTES_PER_NGRAM, pool, progress)
-    if config.order and len(levels) < min(order, len(symbols)):
-        raise UsageError(
-            f"{order} has more n-grams here than fit in `memory={config.memory:g}` (gigabytes): "
-            f"allow more, or take `order={len(levels)}`",
-            "order",
-        )
+    check_order(config, order, len(levels), len(symbols))
     progress("estimating", 0.0)
     base = uniform_base(len(ids), vocab_size)
     estimates = estimator(levels, base)
-    unseen = vocab_size - len(ids)
-    unigram = np.full(vocab_size, estimates[0].backoff[0] * base[0] / max(1, unseen))
-    unigram[ids] = estimates[0].mass + estimates[0].backoff[0] * base
+    unigram = unigram_probabilities(ids, vocab_size, estimates[0])
     return tensors_of(ids, levels, estimates, unigram), [estimate.discounts for estimate in estimates]
+
+
+def check_order(config: NGramConfig, order: int, counted: int, symbols: int) -> None:
+    """Raises UsageError if the order that the user asks for is not what could be counted."""
+    if config.order and counted < min(order, symbols):
+        raise UsageError(
+            f"{order} has more n-grams here than fit in `memory={config.memory:g}` (gigabytes): "
+            f"allow more, or take `order={counted}`",
+            "order",
+        )
+
+
+def unigram_probabilities(ids: Integers, vocab_size: int, unigrams: Estimate) -> Numbers:
+    """(V,): P of each id without context."""
+    base, unseen = uniform_base(len(ids), vocab_size), vocab_size - len(ids)
+    unigram = np.full(vocab_size, unigrams.backoff[0] * base[0] / max(1, unseen))
+    unigram[ids] = unigrams.mass + unigrams.backoff[0] * base
+    return unigram
 
 
 def tune(
@@ -163,7 +180,7 @@ def tune(
     """
     smoothing, order = config.smoothing, config.order
     assert smoothing is not None
-    window = config.cache if config.cache is not None else DEFAULT_WINDOW * (smoothing == "gated")
+    window = config.cache_window
     estimator, interpolation = FIXED_SMOOTHERS.get(smoothing), None
     if estimator and order and not window:
         return estimator, order, None, None
@@ -182,15 +199,32 @@ def tune(
         order = len(levels) if smoothing == "gated" else best_order(held_out, estimator)
     order = order or MAX_AUTO_ORDER
     held_out = held_out.shortened(order)
-    mass, backoff = interpolation or held_out.looked_up(estimator(held_out.levels, held_out.base))
-    cache, nats = None, nats_per_place(held_out.probability(mass, backoff))
-    if window:
-        text = np.append(symbols[:1], symbols[split:])
+    interpolation = interpolation or held_out.looked_up(estimator(held_out.levels, held_out.base))
+    text = np.append(symbols[:1], symbols[split:])
+    return estimator, order, *with_cache(config, vocab_size, held_out, interpolation, text, pool, progress)
+
+
+def with_cache(
+    config: NGramConfig,
+    vocab_size: int,
+    held_out: ValidationSlice,
+    interpolation: tuple[Numbers, Numbers],
+    text: Integers,
+    pool: Workers,
+    progress: Listener,
+) -> tuple[Cache | None, float | None]:
+    """The cache, if there is one, tuned on the slice, which `text` is after its first symbol; the slice's nats.
+
+    `interpolation`: mass and back-off of the table there, both (P, K).
+    """
+    cache, nats = None, nats_per_place(held_out.probability(*interpolation))
+    if window := config.cache_window:
         observed = observe_matches(text, window, sampled(1, len(text)), pool)
         cache, nats = tune_cache(
-            window, observed, held_out, mass, backoff, lambda fraction: progress("tuning the cache", fraction)
+            window, observed, held_out, *interpolation, lambda fraction: progress("tuning the cache", fraction)
         )
-    if not len(contexts):
-        return estimator, order, cache, None
-    unseen_nats = float((ngrams[:, 0] < 0).mean()) * math.log(max(1, vocab_size - len(levels[0])))
-    return estimator, order, cache, nats + unseen_nats  # ids that do not occur share the probability of one symbol
+    if not len(held_out.contexts):
+        return cache, None
+    unseen = float((held_out.ngrams[:, 0] < 0).mean())
+    nats += unseen * math.log(max(1, vocab_size - len(held_out.base)))
+    return cache, nats  # ids that do not occur share the probability of one symbol

@@ -10,7 +10,7 @@ Related: Jelinek & Mercer 1980 (weights by bucket of counts, from held-out text)
 count).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from charlm.models.ngram.smoothing import (
     Estimate,
     Numbers,
     adjusted_counts,
-    closed_form_discounts,
+    counts_of_counts,
+    discounts_of,
     with_contexts,
 )
 from charlm.models.ngram.windows import Integers
@@ -79,19 +80,47 @@ class ContextStatistics:
         )
         self.features.T[:, contexts] = np.concatenate(columns)
 
+    def observed(self, contexts: Integers, ngrams: Integers) -> tuple[Tensor, ...]:
+        """What `_interpolation` needs, besides the inputs, of P places, given the rows of contexts and n-grams."""
+        rows = np.maximum(contexts, 0)
+        known = (contexts >= 0) & (self.total[1, rows] > 0)
+        counts = np.where(ngrams >= 0, self.counts[:, np.maximum(ngrams, 0)], 0).T  # (P, 2)
+        total = np.maximum(self.total[:, rows].T, 1)  # (P, 2)
+        types = self.types[:, :, rows].transpose(2, 0, 1)  # (P, 2, COUNT_CLASSES)
+        classes = counts.clip(1, COUNT_CLASSES).astype(np.int64) - 1
+        return tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in (known, counts, classes, total, types))
+
+    def estimate(self, begin: int, end: int, estimate: Estimate, discounts: Numbers, share: Numbers) -> None:
+        """Fill in mass and back-off of the contexts begin..end, given what a gate computes for them."""
+        contexts, ngrams = slice(begin, end), slice(*np.searchsorted(self._level.parent, (begin, end)))
+        total = np.maximum(self.total[:, contexts], 1)  # (2, C')
+        discounted = (discounts * self.types[:, :, contexts].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
+        estimate.backoff[contexts] = np.where(self.total[1, contexts] > 0, (discounted * share).sum(-1), 1.0)
+        parent = self._level.parent[ngrams] - begin
+        for kind, counts in enumerate(self.counts[:, ngrams]):
+            discount = discounts[parent, kind, counts.clip(1, COUNT_CLASSES).astype(int) - 1]
+            remaining = np.maximum(counts - discount, 0) / total[kind, parent]
+            estimate.mass[ngrams] += share[parent, kind] * remaining
+
 
 class Gate:
     """The network: two layers that read the F features of a context and of its suffix, its last symbol, its length."""
 
-    def __init__(self, levels: Sequence[Level]) -> None:
+    def __init__(self, symbols: int, counts_of_counts: Sequence[Iterable[Integers]]) -> None:
+        """For contexts of `symbols` symbols; `counts_of_counts` of both kinds of counts, for each level."""
         generator = torch.Generator().manual_seed(0)
         inputs = 4 * (COUNT_CLASSES + 5)
         self.inward = torch.randn(inputs, HIDDEN_UNITS, generator=generator) / inputs**0.5
-        self.length = torch.zeros(len(levels), HIDDEN_UNITS)
-        self.symbol = torch.zeros(int(levels[0].symbol[-1]) + 2, HIDDEN_UNITS)
+        self.length = torch.zeros(len(counts_of_counts), HIDDEN_UNITS)
+        self.symbol = torch.zeros(symbols + 1, HIDDEN_UNITS)
         self.outward = torch.zeros(HIDDEN_UNITS, 2 * COUNT_CLASSES + 1)
-        initial = [_initial_outputs(*counts) for counts in _kinds(levels)]
+        initial = [_initial_outputs(*kinds) for kinds in counts_of_counts]
         self.bias = torch.logit(torch.tensor(initial))  # (K, 2 COUNT_CLASSES + 1)
+
+    @property
+    def weights(self) -> tuple[Tensor, ...]:
+        """The tensors that are trained."""
+        return self.inward, self.length, self.symbol, self.outward, self.bias
 
     def __call__(self, features: Tensor, symbol: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """(.., 2 F), (..), (1) or (K) -> discounts (.., 2, COUNT_CLASSES), and the weights of the two kinds (.., 2)."""
@@ -105,11 +134,8 @@ class Gate:
 
 def gated_estimates(levels: Sequence[Level], gate: Gate, pool: Workers) -> list[Estimate]:
     """The estimates of each level with the discounts of a trained gate."""
-    statistics = _statistics(levels, pool)
-    estimates = [
-        Estimate(np.zeros(len(level), np.float32), np.ones(len(statistic.features), np.float32))
-        for level, statistic in zip(levels, statistics, strict=True)
-    ]
+    statistics = statistics_of(levels, adjusted_counts(levels), pool)
+    estimates = [empty_estimate(statistic) for statistic in statistics]
     chunks = [
         (k, begin)
         for k, estimate in enumerate(estimates)
@@ -117,6 +143,11 @@ def gated_estimates(levels: Sequence[Level], gate: Gate, pool: Workers) -> list[
     ]
     list(pool.map(lambda chunk: _gate_chunk(levels, statistics, gate, estimates, *chunk), chunks))
     return estimates
+
+
+def empty_estimate(statistic: ContextStatistics) -> Estimate:
+    """No mass and no discounts, to be filled in by `ContextStatistics.estimate`."""
+    return Estimate(np.zeros(statistic.counts.shape[1], np.float32), np.ones(len(statistic.features), np.float32))
 
 
 def _gate_chunk(
@@ -128,18 +159,9 @@ def _gate_chunk(
     begin: int,
 ) -> None:
     """Fill in the estimates of level k + 1 for the CONTEXTS_PER_CHUNK contexts from `begin` on."""
-    level, statistic, (mass, backoff, _) = levels[k], statistics[k], estimates[k]
-    rows = np.arange(begin, min(len(backoff), begin + CONTEXTS_PER_CHUNK))
-    discounts, share = (output.numpy() for output in gate(*_inputs(levels, statistics, k, rows), torch.tensor([k])))
-    total = np.maximum(statistic.total[:, rows], 1)  # (2, C')
-    discounted = (discounts * statistic.types[:, :, rows].transpose(2, 0, 1)).sum(-1) / total.T  # (C', 2)
-    backoff[rows] = np.where(statistic.total[1, rows] > 0, (discounted * share).sum(-1), 1.0)
-    ngrams = slice(*np.searchsorted(level.parent, (begin, begin + CONTEXTS_PER_CHUNK)))
-    parent = level.parent[ngrams] - begin
-    for kind, counts in enumerate(statistic.counts[:, ngrams]):
-        discount = discounts[parent, kind, counts.clip(1, COUNT_CLASSES).astype(int) - 1]
-        remaining = np.maximum(counts - discount, 0) / total[kind, parent]
-        mass[ngrams] += share[parent, kind] * remaining
+    end = min(len(estimates[k].backoff), begin + CONTEXTS_PER_CHUNK)
+    outputs = gate(*context_inputs(levels, statistics, k, np.arange(begin, end)), torch.tensor([k]))
+    statistics[k].estimate(begin, end, estimates[k], *(output.numpy() for output in outputs))
 
 
 def train_gate(
@@ -149,19 +171,33 @@ def train_gate(
 
     Also returns the mass of these n-grams and the back-off of these contexts with its discounts, both (P, K).
     """
-    gate = Gate(levels)
-    statistics = _statistics(levels, pool)
-    at = np.where(ngrams[:, 0] >= 0, ngrams[:, 0], 0)
-    lowest = torch.from_numpy(np.where(ngrams[:, 0] >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
-    by_length = [_observed(levels, statistics, k, contexts[:, k], ngrams[:, k]) for k in range(len(levels))]
+    adjusted = adjusted_counts(levels)
+    counts = [(level.count, preceding) for level, preceding in zip(levels, adjusted, strict=True)]
+    gate = Gate(int(levels[0].symbol[-1]) + 1, [[counts_of_counts(kind) for kind in kinds] for kinds in counts])
+    statistics = statistics_of(levels, adjusted, pool)
+    by_length = []
+    for k, statistic in enumerate(statistics):
+        inputs = context_inputs(levels, statistics, k, np.maximum(contexts[:, k], 0))
+        by_length.append((*inputs, *statistic.observed(contexts[:, k], ngrams[:, k])))
+    return gate, *fit_gate(gate, by_length, ngrams[:, 0], base, tell)
+
+
+def fit_gate(
+    gate: Gate, by_length: Sequence[Sequence[Tensor]], unigrams: Integers, base: Numbers, tell: Tell
+) -> tuple[Numbers, Numbers]:
+    """Train the gate on P places; returns mass and back-off there, see `train_gate`.
+
+    `by_length` are for each level its inputs and `ContextStatistics.observed`; `unigrams` (P,) the rows of the symbols.
+    """
+    at = np.where(unigrams >= 0, unigrams, 0)
+    lowest = torch.from_numpy(np.where(unigrams >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
     observed = [torch.stack(columns, 1) for columns in zip(*by_length, strict=True)]  # each (P, K, ..)
-    weights = (gate.inward, gate.length, gate.symbol, gate.outward, gate.bias)
 
     def predicted(sample: Tensor) -> Tensor:
         return _interpolated(lowest[sample], *_interpolation(gate, [column[sample] for column in observed]))
 
     descend(
-        weights,
+        gate.weights,
         (WEIGHT_DECAY_NATS, WEIGHT_DECAY_NATS, SYMBOL_DECAY_NATS, WEIGHT_DECAY_NATS, 0),
         predicted,
         len(lowest),
@@ -173,25 +209,21 @@ def train_gate(
     chunks = zip(*(torch.split(column, CONTEXTS_PER_CHUNK) for column in observed), strict=True)
     pairs = [_interpolation(gate, chunk) for chunk in chunks]
     mass, backoff = (torch.cat(columns).numpy() for columns in zip(*pairs, strict=True))
-    return gate, mass, backoff
-
-
-def _kinds(levels: Sequence[Level]) -> list[tuple[Integers, Integers]]:
-    """Both kinds of counts of each level."""
-    return [(level.count, adjusted) for level, adjusted in zip(levels, adjusted_counts(levels), strict=True)]
+    return mass, backoff
 
 
 def _initial_outputs(*kinds: Integers) -> list[float]:
     """The outputs of an untrained gate: the discounts of Kneser-Ney, and a weight of 0.9 for its kind of counts."""
-    discounts = [closed_form_discounts(counts) or FALLBACK_DISCOUNTS for counts in kinds]
+    discounts = [discounts_of(n) or FALLBACK_DISCOUNTS for n in kinds]
     shares = [d / j for ds in discounts for j, d in enumerate((*ds, ds[2] + 0.3), 1)]
     return [min(max(share, 0.02), 0.98) for share in shares] + [0.9]
 
 
-def _statistics(levels: Sequence[Level], pool: Workers) -> list[ContextStatistics]:
+def statistics_of(levels: Sequence[Level], adjusted: Sequence[Integers], pool: Workers) -> list[ContextStatistics]:
+    """The statistics of the contexts of each level, given the adjusted counts of their n-grams."""
     statistics = [
-        ContextStatistics(level, *counts, contexts)
-        for (level, contexts), counts in zip(with_contexts(levels), _kinds(levels), strict=True)
+        ContextStatistics(level, level.count, preceding, contexts)
+        for (level, contexts), preceding in zip(with_contexts(levels), adjusted, strict=True)
     ]
     chunks = [
         (statistic, begin)
@@ -202,7 +234,7 @@ def _statistics(levels: Sequence[Level], pool: Workers) -> list[ContextStatistic
     return statistics
 
 
-def _inputs(
+def context_inputs(
     levels: Sequence[Level], statistics: Sequence[ContextStatistics], k: int, rows: Integers
 ) -> tuple[Tensor, Tensor]:
     """The gate's inputs for contexts of length k: features of the contexts and their suffixes, last symbols."""
@@ -215,20 +247,6 @@ def _inputs(
         symbol = level.symbol[rows]
     features = torch.from_numpy(np.concatenate((own, suffix), 1))
     return features, torch.from_numpy(symbol.astype(np.int64))
-
-
-def _observed(
-    levels: Sequence[Level], statistics: Sequence[ContextStatistics], k: int, contexts: Integers, ngrams: Integers
-) -> tuple[Tensor, ...]:
-    """What `_interpolation` needs of P places from level k + 1."""
-    statistic, rows = statistics[k], np.maximum(contexts, 0)
-    known = (contexts >= 0) & (statistic.total[1, rows] > 0)
-    counts = np.where(ngrams >= 0, statistic.counts[:, np.maximum(ngrams, 0)], 0).T  # (P, 2)
-    total = np.maximum(statistic.total[:, rows].T, 1)  # (P, 2)
-    types = statistic.types[:, :, rows].transpose(2, 0, 1)  # (P, 2, COUNT_CLASSES)
-    classes = counts.clip(1, COUNT_CLASSES).astype(np.int64) - 1
-    arrays = (known, counts, classes, total, types)
-    return (*_inputs(levels, statistics, k, rows), *(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays))
 
 
 def _interpolation(gate: Gate, observed: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -28,9 +28,11 @@ from charlm.models.ngram.fitting import (
     tune,
     with_whole_alphabet,
 )
+from charlm.models.ngram.shard_fitting import SharedFit
 from charlm.models.ngram.trie import check, children, keys_of, walk
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
+from charlm.ranks import BY_ITSELF, Ranks
 from charlm.threads import workers
 
 CACHE_PREFIX = "cache_"  # of the names of the cache's tensors
@@ -52,6 +54,7 @@ class NGram(CountingModel):
     Config = NGramConfig
     config: NGramConfig
     parameters_are = "n-grams"
+    shares_counting = True
     chunk: ClassVar[int] = 1 << 17
 
     ids: Tensor  # (A,) int64: the token that each symbol stands for
@@ -118,6 +121,7 @@ class NGram(CountingModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[[CountingModel], None] | None = None,
+        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """The text counted is the boundary, `tokens`, then `validation`.
 
@@ -127,6 +131,11 @@ class NGram(CountingModel):
         parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
         progress("counting", 0.0)
         ids, symbols = to_symbols(parts, self.vocab_size)
+        if ranks.size > 1 and SharedFit.suits(self.config, symbols):
+            self._fit_shared(ids, symbols, 1 + len(tokens), progress, before, ranks)
+            return
+        if not ranks.is_main:
+            return
         with workers() as pool:
             tuned = tune(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), pool, progress)
         estimator, order, cache, self.validation_nats = tuned
@@ -136,6 +145,31 @@ class NGram(CountingModel):
             self._estimate(ids, with_whole_alphabet(symbols[: 1 + len(tokens)], len(ids)), estimator, order, progress)
             before(self)
         self._estimate(ids, symbols, estimator, order, progress)
+
+    def _fit_shared(
+        self,
+        ids: Integers,
+        symbols: Integers,
+        split: int,
+        progress: Listener,
+        before: Callable[[CountingModel], None] | None,
+        ranks: Ranks,
+    ) -> None:
+        """`fit` by several processes, all of which call this; rank 0 then has the model."""
+        with workers() as pool:
+            shared = SharedFit(self.config, self.vocab_size, len(ids), ranks, pool, progress)
+            gate, order, cache, self.validation_nats = shared.tune(symbols, split)
+            self._install_cache(cache)
+            texts = [with_whole_alphabet(symbols[:split], len(ids))] if before else []
+            for text in (*texts, symbols):
+                return_freed_memory()
+                tensors, length = shared.table(ids, text, gate, order)
+                if not ranks.is_main:
+                    continue
+                self.fit_results = {"discounts": [None] * length}
+                self._install(tensors)
+                if before and text is not symbols:
+                    before(self)
 
     @override
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:

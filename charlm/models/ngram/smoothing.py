@@ -57,9 +57,19 @@ def adjusted_counts(levels: Sequence[Level]) -> list[Integers]:
     return [*adjusted, levels[-1].count]
 
 
+def counts_of_counts(counts: Integers) -> Integers:
+    """(6,): the numbers of n-grams with counts 0 to 4, and with more."""
+    return np.bincount(counts.clip(0, 5), minlength=6)
+
+
 def closed_form_discounts(counts: Integers) -> Discounts | None:
+    """D1, D2, D3+ of n-grams with these counts; None if undefined."""
+    return discounts_of(counts_of_counts(counts))
+
+
+def discounts_of(n: Integers) -> Discounts | None:
     """D1, D2, D3+ from the numbers of n-grams with counts 1 to 4 (Chen & Goodman 1999, eq. 26); None if undefined."""
-    n = np.bincount(counts.clip(0, 5), minlength=6).astype(float)
+    n = n.astype(float)
     if not n[1:4].all():
         return None
     y = n[1] / (n[1] + 2 * n[2])

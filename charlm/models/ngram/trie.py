@@ -6,33 +6,59 @@ consecutively, and those of the next node follow.
 Shapes: A symbols, M n-grams, C nodes that can be contexts, V vocabulary, B streams, T time steps, K contexts.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from charlm.models.ngram.counting import Level
-from charlm.models.ngram.smoothing import Estimate
+from charlm.models.ngram.smoothing import Estimate, Numbers, with_contexts
 from charlm.models.ngram.windows import Integers
 
 
-def tensors_of(ids: Any, levels: list[Level], estimates: list[Estimate], unigram: Any) -> dict[str, Tensor]:
+class Part(NamedTuple):
+    """What the n-grams of one length, whose contexts are one symbol shorter, add to the tensors."""
+
+    symbol: Integers  # (M,)
+    children: Integers  # (C,) how many of the n-grams begin with each context
+    mass: Numbers  # (M,)
+    backoff: Numbers  # (C,)
+
+
+def tensors_of(ids: Any, levels: Sequence[Level], estimates: Sequence[Estimate], unigram: Any) -> dict[str, Tensor]:
     """The tensors that a model stores, given its levels and their estimates."""
-    sizes = np.array([1, *map(len, levels)])
-    starts = np.cumsum(sizes)
-    child_counts = np.concatenate(
-        [np.bincount(level.parent, minlength=n) for level, n in zip(levels, sizes, strict=False)]
+    parts = (
+        Part(level.symbol, children_counts(level, contexts), estimate.mass, estimate.backoff)
+        for (level, contexts), estimate in zip(with_contexts(levels), estimates, strict=True)
     )
-    symbol = np.concatenate([level.symbol for level in levels])
+    return assembled(ids, [len(level) for level in levels], parts, unigram)
+
+
+def children_counts(level: Level, contexts: int) -> Integers:
+    """(C,): how many n-grams of the level begin with each of the contexts."""
+    return np.bincount(level.parent, minlength=contexts)
+
+
+def assembled(ids: Any, sizes: Sequence[int], parts: Iterable[Part], unigram: Any) -> dict[str, Tensor]:
+    """The tensors that a model stores, of levels of these sizes, from what they add one after the other."""
+    starts = np.cumsum([1, *sizes])
+    ngrams, contexts = int(starts[-1]) - 1, int(starts[-2])
+    symbol = np.empty(ngrams, np.uint8 if len(ids) <= 256 else np.int32)
+    mass, backoff, first = np.empty(ngrams, np.float32), np.empty(contexts, np.float32), np.ones(contexts + 1, np.int32)
+    context = 0
+    for start, end, part in zip(starts - 1, starts[1:] - 1, parts, strict=False):
+        symbol[start:end], mass[start:end] = part.symbol, part.mass
+        at = slice(context, context := int(start) + 1)
+        backoff[at], first[at.start + 1 : at.stop + 1] = part.backoff, part.children
     arrays = {
         "ids": ids,
         "levels": starts,
-        "first": np.append(1, 1 + np.cumsum(child_counts)).astype(np.int32),
-        "symbol": symbol.astype(np.uint8 if len(ids) <= 256 else np.int32),
-        "mass": np.concatenate([e.mass for e in estimates]).astype(np.float32),
-        "backoff": np.concatenate([e.backoff for e in estimates]).astype(np.float32),
+        "first": np.cumsum(first, out=first),
+        "symbol": symbol,
+        "mass": mass,
+        "backoff": backoff,
         "unigram": unigram.astype(np.float32),
     }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charlm.progress import Tell
+from charlm.ranks import BY_ITSELF, Ranks
 from charlm.threads import Workers
 
 Integers = npt.NDArray[np.integer[Any]]
@@ -78,18 +79,28 @@ class Windows(NamedTuple):
 
 
 def distinct_windows(
-    symbols: Integers, order: int, codebook: Code, max_prefixes: int, max_windows: int, pool: Workers, tell: Tell
+    symbols: Integers,
+    order: int,
+    codebook: Code,
+    max_prefixes: int,
+    max_windows: int,
+    pool: Workers,
+    tell: Tell,
+    ranks: Ranks = BY_ITSELF,
 ) -> list[Windows]:
-    """The distinct windows, one entry for each range.
+    """The distinct windows, one entry for each range; of several `ranks`, each returns some of the ranges, in order.
 
-    They are shortened until they have at most `max_prefixes` different prefixes of two symbols or more.
+    They are shortened until this rank has at most `max_prefixes` different prefixes of two symbols or more.
     """
     if pool.threads > 1:
         max_windows = max_windows * 4 // 5  # threads copy their shares of the range
-    passes = -(-len(symbols) // max_windows)
-    shares = min(pool.threads, 1 + len(symbols) // passes // MIN_WINDOWS_PER_THREAD)
+    size = -(-len(symbols) // ranks.size)
+    passes = -(-size // max_windows)
+    shares = min(pool.threads, 1 + size // passes // MIN_WINDOWS_PER_THREAD)
     shares *= 1 if shares == 1 else SHARES_PER_THREAD
-    bounds = _bounds(symbols, codebook, passes * shares)
+    bounds = _bounds(symbols, codebook, ranks.size * passes * shares)
+    own = ranks.rows(len(bounds) - 1)
+    bounds = bounds[[own.start, *range(own.start + 1, own.stop), own.stop]]  # both ends also of no range at all
     parts: list[Windows] = []
     for first in range(0, len(bounds) - 1, shares):
         for done, windows in enumerate(
@@ -101,6 +112,17 @@ def distinct_windows(
                 order -= 1
                 parts = [_shortened(part, order) for part in parts]
     return parts
+
+
+def agreed(parts: list[Windows], max_prefixes: int, max_of_all: int, ranks: Ranks) -> list[Windows]:
+    """The windows of all ranks, shortened to one length at which no rank has too many prefixes, nor all together."""
+    order = int(np.min(ranks.of_all(np.array([parts[0].rows.shape[1]]))))
+    while True:
+        parts = [_shortened(part, order) for part in parts]
+        prefixes = ranks.of_all(np.array([sum(_prefixes(part, order) for part in parts)]))
+        if order <= 2 or (np.max(prefixes) <= max_prefixes and np.sum(prefixes) <= max_of_all):
+            return parts
+        order -= 1
 
 
 def _of_range(

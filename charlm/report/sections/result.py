@@ -55,5 +55,7 @@ def _context_policy(findings: Findings) -> str:
     if context is not None:
         return f"every model sees the last {context:,} characters and no more"
     adapting = [finding.name for finding in findings.contenders if finding.row.adapts]
-    cache = f"; {listed(adapting)} also count the held-out text as they read it, the others do not" if adapting else ""
+    cache = (
+        f"; {listed(adapting)} also learn from the held-out text as they read it, the others do not" if adapting else ""
+    )
     return f"each model uses all of the preceding text that it can{cache}"

@@ -1,10 +1,11 @@
 // Why? What each character before one was worth to each model, in bits.
 
 import { askJson, element, spoken, visible } from "./api.js";
+import { evidenceRows, signed } from "./evidence.js";
 
 const REACH = innerWidth < 600 ? 16 : 32;
 const SHOWN = 600; // characters of the text, its end
-const FULL = 3; // bits at which a colour is full
+const SHOW_AFTER = 200; // milliseconds without a key
 
 export class Why {
   constructor(page, text, answers) {
@@ -16,8 +17,13 @@ export class Why {
     text.addEventListener("keydown", (event) => this.pressed(event));
   }
 
-  // The text may have changed.
+  // The text may have changed: show it when the typing pauses.
   moved() {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.update(), SHOW_AFTER);
+  }
+
+  update() {
     if (this.page.text === this.characters.join("")) return;
     this.characters = Array.from(this.page.text);
     this.place = -1;
@@ -32,6 +38,7 @@ export class Why {
   }
 
   pressed(event) {
+    this.update();
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     if (!(event.key in steps) || !this.characters.length) return;
     event.preventDefault();
@@ -43,7 +50,8 @@ export class Why {
     if (place < 0 || place === this.place) return;
     this.place = place;
     this.text.querySelector(".chosen")?.classList.remove("chosen");
-    this.text.querySelector(`[data-place="${place}"]`)?.classList.add("chosen");
+    const chosen = this.text.querySelector(`[data-place="${place}"]`);
+    if (chosen) this.show(chosen);
     if (this.asking) return; // the place that is chosen when the answer is here is asked for then
     this.asking = true;
     try {
@@ -60,26 +68,39 @@ export class Why {
     this.asking = false;
   }
 
+  // Mark a character, and move the box if it is out of sight.
+  show(character) {
+    character.classList.add("chosen");
+    const { text } = this;
+    const below = character.offsetTop - text.offsetTop - text.scrollTop;
+    if (below < 0 || below + character.offsetHeight > text.clientHeight) text.scrollTop += below - text.clientHeight / 2;
+  }
+
   draw(models, place) {
     const chosen = this.characters[place];
-    const rows = models.filter(({ error }) => !error).flatMap(({ model, bits, worths }) => {
-      const code = element("code", {});
-      const parts = worths.map((worth, back) => this.character(this.characters[place - back - 1], worth)).reverse();
-      code.append(...parts, element("span", { className: "chosen", textContent: visible(chosen) }));
-      const best = worths.indexOf(Math.max(...worths));
-      const said = worths.length ? `; most helpful: ${spoken(this.characters[place - best - 1])}, ${best + 1} back` : "";
-      const cost = element("b", { textContent: `${bits.toFixed(2)} bits` });
-      cost.setAttribute("aria-label", `${bits.toFixed(2)} bits${said}`);
-      return [element("span", { textContent: model }), code, cost];
+    const rows = models.filter(({ error }) => !error).flatMap((answer) => {
+      const before = this.characters.slice(place - answer.worths.length, place);
+      const own = evidenceRows(answer, before, chosen).flatMap(([label, found]) => [element("small", { textContent: label }), found]);
+      return [...this.saved(answer, place), ...own];
     });
     this.answers.replaceChildren(...rows);
     this.page.say(`${spoken(chosen)}: ${models.filter(({ bits }) => bits !== undefined).map(({ model, bits }) => `${model} ${bits.toFixed(1)} bits`).join(", ")}`);
   }
 
+  // The row of what each character before saves one model.
+  saved({ model, bits, worths }, place) {
+    const code = element("code", {});
+    const parts = worths.map((worth, back) => this.character(this.characters[place - back - 1], worth)).reverse();
+    code.append(...parts, element("span", { className: "chosen", textContent: visible(this.characters[place]) }));
+    const best = worths.indexOf(Math.max(...worths));
+    const said = worths.length ? `; most helpful: ${spoken(this.characters[place - best - 1])}, ${best + 1} back` : "";
+    const cost = element("small", { textContent: `${bits.toFixed(2)} bits` }, element("span", { className: "visually-hidden", textContent: said }));
+    return [element("span", { className: "model" }, `${model} `, cost), code];
+  }
+
   character(text, worth) {
     const made = element("span", { textContent: visible(text), title: `${worth >= 0 ? "saved" : "cost"} ${Math.abs(worth).toFixed(2)} bits` });
-    const strength = Math.min(1, Math.abs(worth) / FULL);
-    if (strength > 0.02) made.style.background = `rgb(var(--${worth > 0 ? "gain" : "loss"}) / ${(0.75 * strength).toFixed(2)})`;
+    made.style.background = signed(worth);
     return made;
   }
 }
