@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TEXT, Charlm
+from serving import serving
 
 from charlm import checkpoint
 from charlm.export.formats import FORMATS
@@ -209,19 +210,40 @@ def test_byte_pairs_are_those_of_the_library() -> None:
     assert again.decode(again.encode("\ud800 x")) == "\ud800 x"
 
 
-def test_an_imported_run_is_a_run(folder: Path, charlm: Charlm) -> None:
-    made(folder / "there", "gpt2")
-    outcome = charlm("import", "there", "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["family"] == "gpt2"
-    run = "checkpoints/there"
-    outcome = charlm("evaluate", run, "--text", "corpus.txt", "--json")
-    assert outcome.code == 0, outcome.err
-    assert charlm("sample", run, "--length", "80", "--seed", "1").code == 0
-    assert charlm("sample", run, "--length", "20", "--beams", "2").code == 0
-    assert charlm("score", run, "To be", "--json").code == 0
-    assert charlm("info", run).code == 0
-    assert charlm("inspect", "predict", run, "--text", "HAMLET").code == 0
-    outcome = charlm("export", run, "-o", "again")
-    assert outcome.code == 0, outcome.err
-    assert "left out" not in outcome.err
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "starcoder2"])
+def test_an_imported_run_is_a_run(name: str, folder: Path, charlm: Charlm) -> None:
+    """Whatever a run is put through; and exported again it says the same."""
+
+    def done(*arguments: str) -> str:
+        outcome = charlm(*arguments)
+        assert outcome.code == 0, outcome.err
+        assert "left out" not in outcome.err
+        return outcome.out
+
+    made(folder / "there", name)
+    made(folder / "other", "mistral")
+    (folder / "short.txt").write_text(TEXT[:200])
+    assert json.loads(done("import", "there", "-o", "run", "--json"))["family"] == name
+    done("import", "other", "-o", "second")
+    done("evaluate", "run", "--text", "corpus.txt", "--json")
+    done("sample", "run", "--length", "80", "--seed", "1")
+    done("sample", "run", "--length", "20", "--beams", "2")
+    done("info", "run")
+    done("inspect", "predict", "run", "--text", "HAMLET")
+    done("mix", "run", "second", "--text", "corpus.txt", "-o", "mixed")
+    done("evaluate", "mixed", "--text", "short.txt")
+    done("compress", "short.txt", "--run", "run")
+    done("decompress", "short.txt.clm", "--run", "run", "-o", "back.txt")
+    assert (folder / "back.txt").read_bytes() == (folder / "short.txt").read_bytes()
+    before = json.loads(done("score", "run", "To be", "--json"))
+    with serving([folder / "run"]) as client:
+        served = client.complete("run", "To be", max_tokens=0, echo=True, logprobs=0).json
+    found = sum(value or 0 for value in served["choices"][0]["logprobs"]["token_logprobs"])
+    model = read_huggingface(folder / "there")
+    ids = model.tokenizer.encode("To be").tolist()
+    assert found == pytest.approx(
+        float(said(model.model, ids)[:-1].gather(1, torch.tensor(ids)[:, None]).sum()), abs=1e-3
+    )
+    done("export", "run", "-o", "again")
+    done("import", "again", "-o", "third")
+    assert json.loads(done("score", "third", "To be", "--json")) == {**before, "run": "third"}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from charlm.analysis.surprisal import Reading
-from charlm.evaluation.scoring import characters_of, windowed_token_bits
+from charlm.evaluation.scoring import windowed_token_bits
 from charlm.models.base import CountingModel, LanguageModel
 from charlm.progress import Listener, silent
 from charlm.tokenizers.base import Tokenizer
@@ -44,7 +44,7 @@ def context_curve(
     for a context below 1, TrainingFault as `evaluate` does.
     """
     tokens = tokens or (1 << 18 if isinstance(model, CountingModel) else 1 << 16)
-    begun, _ = characters_of(tokenizer)
+    begun = tokenizer.characters_begun
     K, N = len(reading.ids), reading.text.characters
     points = []
     contexts = [context for context in contexts if context < N or context == contexts[0]]

@@ -20,7 +20,7 @@ from charlm.corpus import Stream, Text
 from charlm.decoding.allowed import CONTINUATION_IDS
 from charlm.decoding.continuation import broken
 from charlm.decoding.continuation import read as read_prompt
-from charlm.evaluation.scoring import characters_of, passes, score, token_bits
+from charlm.evaluation.scoring import passes, score, token_bits
 from charlm.evaluation.walk import ids_of
 from charlm.inference import open_engine, reading
 from charlm.models.base import LanguageModel, State, device_of
@@ -104,7 +104,7 @@ def character_bits(tokenizer: Tokenizer, ids: Stream, token_bits: Floats, charac
 
 def places(tokenizer: Tokenizer, ids: Stream) -> tuple[Integers, Integers]:
     """The characters that contain the first and the last byte of each token, both (K,)."""
-    begun, within = characters_of(tokenizer)
+    begun, within = tokenizer.characters_begun, tokenizer.begins_within
     ends = begun[ids].cumsum()
     return ends - begun[ids] - within[ids], ends - 1
 

@@ -21,11 +21,15 @@ from charlm.errors import CharlmError, UsageError
 from charlm.evaluation import Evaluation, evaluate, paired_difference
 from charlm.export.fit import Fit
 from charlm.export.formats import FORMATS, Format, first_fit
+from charlm.models import LanguageModel
 from charlm.models.ngram import NGram
 from charlm.progress import Listener, duration
 
-MEASURED_CHARACTERS = 10_000
+MAX_MEASURED_CHARACTERS, MIN_MEASURED_CHARACTERS = 10_000, 1_000
 """The length of the beginning of the held-out text on which the loss of an export is measured."""
+
+MAX_MEASURED_WORK = 20_000_000_000
+"""Parameters of a network times characters: of a large Transformer 2,000 characters, about 2 s of a core."""
 
 
 @click.command("export", cls=GroupedCommand)
@@ -111,11 +115,17 @@ class Loss:
 def measured_loss(run: checkpoint.Run, fit: Fit, progress: Listener) -> Loss:
     """Measure what the export costs on the beginning of the run's held-out text."""
     try:
-        text = reopen(run.history.corpus).held_out.slice(0, MEASURED_CHARACTERS)
+        text = reopen(run.history.corpus).held_out.slice(0, measured_characters(run.model))
         own, exported = (evaluate(model, run.tokenizer, text, progress=progress) for model in (run.model, fit.model))
     except CharlmError as problem:
         return Loss(unknown=str(problem).splitlines()[0])
     return Loss(own, exported)
+
+
+def measured_characters(model: LanguageModel) -> int:
+    """On how many characters to measure the loss, so that a large network does not take long."""
+    work = MAX_MEASURED_WORK // max(1, model.parameters_count) if model.by_gradient else MAX_MEASURED_CHARACTERS
+    return min(MAX_MEASURED_CHARACTERS, max(MIN_MEASURED_CHARACTERS, work))
 
 
 def _save(format: Format, run: checkpoint.Run, fit: Fit, loss: Loss | None, path: Path, progress: Listener) -> int:

@@ -56,7 +56,8 @@ def command(
     show_notes(log)
     if text is not None:
         _warn(text, mixed)
-    path = checkpoint.new_run(f"{(mixed.history.corpus or {}).get('name')}-mixture", output, force=force)
+    name = (mixed.history.corpus or {}).get("name")
+    path = checkpoint.new_run(f"{name}-mixture" if name else "mixture", output, force=force)
     with removed_if_empty(path):
         save_run(path, "mixture", mixed.model, mixed.tokenizer, mixed.history)
     if as_json:

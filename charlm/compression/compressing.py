@@ -32,7 +32,7 @@ class CompressionConfig(Settings):
         "blocks of the text that step through the model together, faster and without the context before them",
         min=1,
         max=MAX_BLOCKS,
-        unset=f"one for each {TOKENS_PER_STREAM:,} tokens, {MAX_USUAL_STREAMS} at most; 1 if weights learn",
+        unset=f"one for each {TOKENS_PER_STREAM:,} tokens, {MAX_USUAL_STREAMS} at most; 1 where more are no faster",
     )
     threads: int = setting(1, "threads to compute with", min=1, max=MAX_THREADS)
     backend: str = setting(
@@ -46,10 +46,12 @@ class CompressionConfig(Settings):
     )
     verify: bool = setting(True, "decode what was compressed, and keep it only if it is the same")
 
-    def streams_for(self, tokens: int) -> int:
-        """How many streams there are for a text of so many tokens: no more than tokens."""
-        most = 1 if self.adapt == "all" else MAX_USUAL_STREAMS  # each stream would have weights of its own
-        usual = max(1, min(most, tokens // TOKENS_PER_STREAM))
+    def streams_for(self, tokens: int, in_parallel: bool = True) -> int:
+        """How many streams there are for a text of so many tokens, for a model that reads streams in parallel or not.
+
+        There are no more than tokens.
+        """
+        usual = max(1, min(MAX_USUAL_STREAMS, tokens // TOKENS_PER_STREAM)) if in_parallel else 1
         return min(tokens, self.streams or usual)
 
 
@@ -99,8 +101,9 @@ def compress(
     check_vocabulary(model, tokenizer)
     content = Content.of_bytes(content, tokenizer) if isinstance(content, bytes) else content
     with opened(model, config.backend, config.threads, config.adapt) as predictor:
+        streams = config.streams_for(len(content.ids), predictor.in_parallel)
         report = watched(on_progress, "compressing", len(content.ids), content.characters, content.size)
-        blocks, bits = coding.encode(predictor, content.ids, config.streams_for(len(content.ids)), report)
+        blocks, bits = coding.encode(predictor, content.ids, streams, report)
         about = _header(model, tokenizer, content, predictor, (run, weights), blocks, files or {})
     container, seconds = Container(about, blocks, files or {}), time.monotonic() - begun
     made = Compressed(container, container.to_bytes(), bits, seconds)

@@ -30,6 +30,10 @@ class Predictor(Protocol):
     def adapt(self) -> str:
         """What learns while it reads: "none", "counts" or "all"."""
 
+    @property
+    def in_parallel(self) -> bool:
+        """Whether many streams together are much faster than one after the other."""
+
     def start(self, streams: int) -> Any:
         """The state of B streams that have read nothing."""
 
@@ -45,7 +49,7 @@ class EnginePredictor:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.backend, self.threads = engine.backend, engine.threads
-        self.adapt = engine.model.adaptation
+        self.adapt, self.in_parallel = engine.model.adaptation, engine.model.in_parallel
         self.start = engine.start
 
     def step(self, tokens: Tokens, state: Any) -> tuple[Weights, Any]:

@@ -82,7 +82,7 @@ def windowed_token_bits(
 
 def _windows(tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[tuple[int, Indices, Indices, Indices]]:
     """For each segment: the position of its first target, a stream, and the start and target of each window in it."""
-    begun, within = characters_of(tokenizer)
+    begun, within = tokenizer.characters_begun, tokenizer.begins_within
     reach = 4 * (context + 1)  # no character takes more than four tokens
     for begin in range(0, len(ids), TARGETS_PER_SEGMENT):
         first = max(0, begin - reach)
@@ -94,14 +94,6 @@ def _windows(tokenizer: Tokenizer, ids: Stream, context: int) -> Iterator[tuple[
             starts[oldest <= 0] = 0
         stream = np.concatenate([[BOUNDARY], segment], dtype=np.int64)
         yield begin, stream, starts, np.arange(begin - first + 1, len(stream))
-
-
-def characters_of(tokenizer: Tokenizer) -> tuple[Indices, Indices]:
-    """The number of characters that begin in each id's bytes, and 1 if its first byte continues one; both (V,)."""
-    continued = [[byte & 0xC0 == 0x80 for byte in piece] for piece in tokenizer.pieces()]
-    begun = [len(piece) - sum(piece) for piece in continued]
-    within = [int(piece[:1] == [True]) for piece in continued]
-    return np.array(begun, dtype=np.int64), np.array(within, dtype=np.int64)
 
 
 @torch.inference_mode()

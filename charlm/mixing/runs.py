@@ -52,18 +52,21 @@ def mix(
     config = MixtureConfig(combine, tuple(Member(run.architecture, run.model.config) for run in runs))
     shared, tokenizer = _shared(runs, named=text is not None), runs[0].tokenizer
     described = relocated(shared.history.corpus, moved)
-    split = reopen(described, "train the runs again to mix them", given=bool(moved), log=log).learned
+    split = None
+    if text is None or _hashes(shared) is not None:
+        split = reopen(described, "train the runs again to mix them", given=bool(moved), log=log).learned
     for run in runs[1:]:
         tokenizer = tokenizer.also_seeing(run.tokenizer.seen)
     if text is None:
         for run in runs:
             _check_apart(run)
-    elif text.sha256 == _hashes(shared)["held_out"]:
+    elif split is not None and text.sha256 == _hashes(shared)["held_out"]:
         raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another `text`")
-    tuned_on = text or split.validation
+    tuned_on = text or (None if split is None else split.validation)
+    assert tuned_on is not None
     ids = encode(tuned_on, tokenizer, progress=progress)
     tuning_text = TuningText(ids, tokenizer.vocab_size)
-    learned = encode(split.train, tokenizer) if text is None else None
+    learned = encode(split.train, tokenizer) if split is not None and text is None else None
     experts = [_log_probs(run.model, tuning_text, tokenizer, learned, ids, progress) for run in runs]
     model = Mixture(config, tokenizer.vocab_size, [run.model for run in runs])
     tuning_text.tune(model, experts, lambda done: progress("weighing", done))
@@ -107,8 +110,8 @@ def _log_probs(
 def _shared(runs: Sequence[Run], *, named: bool) -> Run:
     """The first run whose text is that of all. Raises UsageError if they have different texts or tokenizers.
 
-    With a `named` text to weigh them on, a run that does not know what it learned from, as an imported one, may be
-    among them.
+    With a `named` text to weigh them on, runs that do not know what they learned from, as imported ones, may be among
+    them, or all of them.
     """
     known = [run for run in runs if _hashes(run) is not None or not named] or runs
     first = known[0]

@@ -113,6 +113,11 @@ class DynamicNetwork(LanguageModel):
 
     @property
     @override
+    def in_parallel(self) -> bool:
+        return False
+
+    @property
+    @override
     def chosen(self) -> Mapping[str, Any]:
         return self.network.chosen
 

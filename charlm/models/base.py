@@ -96,6 +96,11 @@ class LanguageModel(nn.Module, ABC):
         """What changes while a text is read: "none", "counts", or "all" (see `charlm.models.adapting`)."""
         return "counts" if self.adapts else "none"
 
+    @property
+    def in_parallel(self) -> bool:
+        """Whether many streams are read much faster together than one after the other, at little memory each."""
+        return True
+
     def frozen(self) -> "LanguageModel":
         """The same model, sharing its tensors, without learning from the text that it reads."""
         return self

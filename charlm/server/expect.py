@@ -112,8 +112,9 @@ def _joined(before: Floats, more: Sequence[float]) -> Floats:
 
 
 def _longest_cached(model: ServedModel, ids: Ids) -> Prefix | None:
-    prefixes = [prefix for prefix in model.prefixes.values() if np.array_equal(ids[: len(prefix.ids)], prefix.ids)]
-    return max(prefixes, key=lambda prefix: len(prefix.ids), default=None)
+    text = ids.tobytes()
+    keys = [key for key in model.prefixes if text.startswith(key)]
+    return model.prefixes[max(keys, key=len)] if keys else None
 
 
 def _cache(model: ServedModel, prefix: Prefix) -> None:

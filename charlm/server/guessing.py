@@ -19,7 +19,6 @@ from charlm.analysis.surprisal import character_bits, places
 from charlm.config import BOUNDARY
 from charlm.corpus import Text, reopen
 from charlm.errors import CharlmError
-from charlm.evaluation.scoring import characters_of
 from charlm.server.errors import ApiError
 from charlm.server.expect import TOKENS_PER_PIECE, Ids, read_typed
 from charlm.server.library import ServedModel
@@ -111,8 +110,8 @@ def guesses_tasks(model: ServedModel, asked: GuessesRequest, job: Job) -> list[T
         begin = int(np.searchsorted(last, asked.begin))
         ranks, nats = yield from _guessed_tokens(model, ids, begin)
         bits = np.concatenate([np.zeros(begin), nats / math.log(2)])
-        begun, _ = characters_of(model.tokenizer)
-        guesses = np.bincount(first[begin:] - asked.begin, ranks) if begun.max() == 1 else None
+        by_characters = model.tokenizer.characters_begun.max() == 1
+        guesses = np.bincount(first[begin:] - asked.begin, ranks) if by_characters else None
         by_character = character_bits(model.tokenizer, ids.astype(np.uint32), bits, len(asked.text))[asked.begin :]
         job.send(
             {

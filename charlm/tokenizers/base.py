@@ -119,6 +119,16 @@ class Tokenizer(ABC):
         return list(self._pieces)
 
     @cached_property
+    def characters_begun(self) -> Integers:
+        """The number of characters that begin in the bytes of each id, (V,)."""
+        return np.array([sum(not _continues(byte) for byte in piece) for piece in self._pieces], np.int64)
+
+    @cached_property
+    def begins_within(self) -> Integers:
+        """1 for each id whose first byte continues a character, 0 for the others; (V,)."""
+        return np.array([_continues(piece[0]) if piece else 0 for piece in self._pieces], np.int64)
+
+    @cached_property
     def whole_texts(self) -> list[str]:
         """The text of each id that stands for whole characters, (V,); "" for the others."""
         return [_whole(piece) for piece in self._pieces]
@@ -222,6 +232,11 @@ def code_points_from_json(values: Sequence[int]) -> Integers:
     if array.ndim != 1 or (np.diff(array, prepend=-1, append=CODE_POINTS) <= 0).any():
         raise ValueError("not a list of ascending code points")
     return array
+
+
+def _continues(byte: int) -> bool:
+    """Whether a byte of UTF-8 continues a character."""
+    return byte & 0xC0 == 0x80
 
 
 def _whole(piece: bytes) -> str:

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from charlm import checkpoint
@@ -30,15 +31,14 @@ def general() -> Iterator[tuple[str, Compressor]]:
     """The compressors that are here: name, and the size that they make of some bytes."""
     yield "bzip2 -9", lambda data: len(bz2.compress(data, 9))
     yield "xz -9e", lambda data: len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME))
-    try:
+    with suppress(ImportError):
         import zstandard
 
         yield "zstd -19", lambda data: len(_zstd(zstandard, data))
+    with suppress(ImportError):
         import brotli
 
         yield "brotli -11", lambda data: len(brotli.compress(data, quality=11, lgwin=24))
-    except ImportError:
-        pass
     if shutil.which("zpaq"):
         yield "zpaq -m5", _zpaq
 

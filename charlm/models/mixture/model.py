@@ -156,6 +156,11 @@ class Mixture(LanguageModel):
     def adaptation(self) -> str:
         return "all" if any(member.adaptation == "all" for member in self.each()) else super().adaptation
 
+    @property
+    @override
+    def in_parallel(self) -> bool:
+        return all(member.in_parallel for member in self.each())
+
     @override
     def frozen(self) -> "Mixture":
         """The mixture of the frozen members, with unchanged mixture weights."""

@@ -56,6 +56,13 @@ export function element(name, properties = {}, ...children) {
   return node;
 }
 
+// The sign of a model: a dot of its colour, hollow for a model whose colour another has, too.
+export function swatch({ color, hollow }) {
+  const made = element("span", { className: hollow ? "swatch hollow" : "swatch" });
+  made.style.color = color;
+  return made;
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 // A new element of an SVG drawing.

@@ -1,6 +1,6 @@
 // The page as a whole: the models, the text and the settings, and what is updated when they change.
 
-import { askJson, element, Refused, useKey } from "./api.js";
+import { askJson, element, Refused, swatch, useKey } from "./api.js";
 import { Beams } from "./beams.js";
 import { Expectations } from "./expect.js";
 import { Guessing } from "./guess.js";
@@ -65,16 +65,14 @@ function chip(model) {
     model.chosen = box.checked;
     expectations.refresh();
   });
-  const swatch = element("span", { className: "swatch" });
-  swatch.style.background = model.color;
   const bits = model.bits_per_character ? ` ${model.bits_per_character.toFixed(2)} bits` : "";
   const facts = model.architecture === model.name ? bits.trim() : `${model.architecture}${bits}`;
-  return element("label", { className: "chip" }, box, swatch, model.name, element("small", { textContent: facts }));
+  return element("label", { className: "chip" }, box, swatch(model), model.name, element("small", { textContent: facts }));
 }
 
 async function loadModels() {
   const { models } = await askJson("/api/models");
-  page.models = models.map((model, number) => ({ ...model, color: `var(--m${number % COLOR_COUNT})`, chosen: number < COLOR_COUNT }));
+  page.models = models.map((model, number) => ({ ...model, color: `var(--m${number % COLOR_COUNT})`, hollow: number >= COLOR_COUNT, chosen: number < COLOR_COUNT }));
   const legend = byId("models").querySelector("legend");
   byId("models").replaceChildren(legend, ...page.models.map(chip));
   const options = page.models.map(({ name }) => element("option", { value: name, textContent: name }));

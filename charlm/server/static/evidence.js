@@ -17,11 +17,12 @@ export function evidenceRows(answer, before, chosen) {
 }
 
 const FULL = 3; // bits at which a colour is full
+const OPACITY = 0.65; // of a full colour, on which text is still read well
 
 // The colour of a character that speaks for a prediction, or against it, by so many bits.
 export function signed(bits) {
   const strength = Math.min(1, Math.abs(bits) / FULL);
-  return strength > 0.02 ? `rgb(var(--${bits > 0 ? "gain" : "loss"}) / ${(0.75 * strength).toFixed(2)})` : "";
+  return strength > 0.02 ? `rgb(var(--${bits > 0 ? "gain" : "loss"}) / ${(OPACITY * strength).toFixed(2)})` : "";
 }
 
 // One cell for each character, the nearest one last, coloured by its value.

@@ -1,6 +1,6 @@
 // Type, and watch: what each model expects at the cursor, what every character cost it, and who is ahead.
 
-import { askJson, element, heat, percent, spoken, svg, visible } from "./api.js";
+import { askJson, element, heat, percent, spoken, svg, swatch, visible } from "./api.js";
 
 const LISTED = innerWidth < 600 ? 5 : 8;
 const RACE = { height: 176, left: 30, right: 10, top: 10, bottom: 22 }; // pixels
@@ -10,6 +10,7 @@ export class Expectations {
   constructor(page, race, cards) {
     Object.assign(this, { page, race, cards });
     this.bits = new Map(); // of each model by name: what the characters of `text` cost
+    this.kept = new Map(); // of each model by name: its card and what changes in it
     this.text = [];
     this.cursor = -1;
   }
@@ -64,7 +65,8 @@ export class Expectations {
   draw({ text, cursor, models }, answers) {
     const answered = new Map(answers.map((answer) => [answer.model, answer]));
     const rows = models.filter((model) => answered.has(model.name));
-    this.cards.replaceChildren(...rows.map((model) => this.card(model, answered.get(model.name), text, cursor)));
+    const cards = rows.map((model) => this.card(model, answered.get(model.name), text, cursor));
+    replaceChildren(this.cards, cards);
     const boxes = [...this.cards.querySelectorAll(".text")];
     const places = boxes.map((box) => {
       const mark = box.querySelector(".mark");
@@ -77,56 +79,68 @@ export class Expectations {
   }
 
   card(model, answer, text, cursor) {
-    const made = element("article", { className: "card" });
-    made.style.setProperty("--model", model.color);
-    if (answer.error) {
-      made.append(element("h3", { textContent: model.name }), element("p", { textContent: answer.error.message }));
-      return made;
-    }
-    const rate = text.length ? `${(answer.total_bits / text.length).toFixed(2)} bits/char` : "no text yet";
-    made.append(
-      element("header", {}, element("h3", { textContent: model.name }), element("p", { textContent: rate })),
-      this.colored(model, text, cursor),
-      this.bars(model, answer.next),
-    );
+    if (answer.error) return this.broken(model, answer.error);
+    const { card, rate, box, bars } = this.kept.get(model.name) ?? this.newCard(model);
+    set(rate, "textContent", text.length ? `${(answer.total_bits / text.length).toFixed(2)} bits/char` : "no text yet");
+    this.color(box, this.bits.get(model.name) ?? [], text, cursor);
+    answer.next.forEach((expected, number) => this.drawBar(bars, number, expected));
+    while (bars.childElementCount > answer.next.length) bars.lastChild.remove();
+    return card;
+  }
+
+  // What cannot answer gets a card with the reason.
+  broken(model, error) {
+    this.kept.delete(model.name);
+    const card = element("article", { className: "card" }, element("h3", { textContent: model.name }), element("p", { textContent: error.message }));
+    card.style.setProperty("--model", model.color);
+    return card;
+  }
+
+  // The elements of a card, which are kept and changed: to make all anew at each key takes the browser several times longer.
+  newCard(model) {
+    const rate = element("p");
+    const box = element("div", { className: "text", tabIndex: 0, role: "group" });
+    box.setAttribute("aria-label", `Your text, coloured by what each character cost ${model.name}`);
+    const bars = element("ol", { className: "bars" });
+    bars.setAttribute("aria-label", `What ${model.name} expects next`);
+    const header = element("header", {}, element("h3", { textContent: model.name }), rate);
+    const card = element("article", { className: "card" }, header, box, bars);
+    card.style.setProperty("--model", model.color);
+    const made = { card, rate, box, bars };
+    this.kept.set(model.name, made);
     return made;
   }
 
-  colored(model, text, cursor) {
-    const bits = this.bits.get(model.name) ?? [];
-    const box = element("div", { className: "text", tabIndex: 0, role: "group" });
-    box.setAttribute("aria-label", `Your text, coloured by what each character cost ${model.name}`);
-    let run = null;
+  // Colour the characters by their bits, in runs of one colour and at most one line, and mark the cursor.
+  color(box, bits, text, cursor) {
+    const runs = [];
+    const add = (kind, content) => runs.push({ kind, content });
     text.forEach((character, place) => {
-      if (place === cursor) box.append(element("span", { className: "mark", textContent: "▏" }));
+      if (place === cursor) add("mark", "▏");
       const kind = heat(bits[place] ?? 0);
-      if (!run || run.className !== kind || place === cursor || character === "\n") {
-        run = element("span", { className: kind });
-        box.append(run);
-      }
-      run.append(character === "\n" ? "⏎\n" : character);
+      const shown = character === "\n" ? "⏎\n" : character;
+      const last = runs.at(-1);
+      if (last?.kind === kind && shown === character) last.content += shown;
+      else add(kind, shown);
     });
-    if (cursor === text.length) box.append(element("span", { className: "mark", textContent: "▏" }));
-    return box;
+    if (cursor === text.length) add("mark", "▏");
+    runs.forEach(({ kind, content }, number) => {
+      const run = box.children[number] ?? box.appendChild(element("span"));
+      set(run, "className", kind);
+      set(run, "textContent", content);
+    });
+    while (box.childElementCount > runs.length) box.lastChild.remove();
   }
 
-  bars(model, next) {
-    const list = element("ol", { className: "bars" });
-    list.setAttribute("aria-label", `What ${model.name} expects next`);
-    for (const { text, probability, drawn } of next) {
-      const [plain, solid] = [element("i"), element("i")];
-      plain.style.width = `${100 * probability}%`;
-      solid.style.width = `${100 * drawn}%`;
-      const row = element(
-        "li",
-        { className: drawn > 0 ? "" : "out", title: `${spoken(text)}: ${percent(probability)}, drawn ${percent(drawn)}` },
-        element("span", { className: "name", textContent: visible(text) }),
-        element("span", { className: "bar", ariaHidden: "true" }, plain, solid),
-        element("span", { className: "value", textContent: percent(drawn) }),
-      );
-      list.append(row);
-    }
-    return list;
+  drawBar(bars, number, { text, probability, drawn }) {
+    const row = bars.children[number] ?? bars.appendChild(newBar());
+    const [name, bar, value] = row.children;
+    set(row, "className", drawn > 0 ? "" : "out");
+    set(row, "title", `${spoken(text)}: ${percent(probability)}, drawn ${percent(drawn)}`);
+    set(name, "textContent", visible(text));
+    set(value, "textContent", percent(drawn));
+    bar.children[0].style.width = `${100 * probability}%`;
+    bar.children[1].style.width = `${100 * drawn}%`;
   }
 
   summary(rows, answered) {
@@ -154,18 +168,32 @@ export class Expectations {
       const path = means.map((mean, place) => `${place ? "L" : "M"}${across(place).toFixed(1)} ${down(mean).toFixed(1)}`).join("");
       const line = svg("path", { d: path || "M0 0" });
       line.style.stroke = model.color;
+      if (model.hollow) line.style.strokeDasharray = "6 3";
       chart.append(line);
     }
     const standing = element("ol", { className: "standing" });
     const placed = curves.filter(({ means }) => means.length).sort((one, other) => one.means.at(-1) - other.means.at(-1));
     for (const { model, means } of placed) {
-      const swatch = element("span", { className: "swatch" });
-      swatch.style.background = model.color;
-      standing.append(element("li", {}, swatch, `${model.name} `, element("b", { textContent: means.at(-1).toFixed(2) })));
+      standing.append(element("li", {}, swatch(model), `${model.name} `, element("b", { textContent: means.at(-1).toFixed(2) })));
     }
     if (!placed.length) standing.append(element("li", { textContent: "The race begins with the first character." }));
     this.race.replaceChildren(chart, standing);
   }
+}
+
+function newBar() {
+  const bar = element("span", { className: "bar", ariaHidden: "true" }, element("i"), element("i"));
+  return element("li", {}, element("span", { className: "name" }), bar, element("span", { className: "value" }));
+}
+
+// Set a property that may have this value already; to set it again would cost the browser as much as a change.
+function set(node, property, value) {
+  if (node[property] !== value) node[property] = value;
+}
+
+// Let a node have these children, and leave it alone if it has.
+function replaceChildren(node, children) {
+  if (children.length !== node.children.length || children.some((child, number) => child !== node.children[number])) node.replaceChildren(...children);
 }
 
 // The mean of the first 1, 2, 3, … numbers.

@@ -1,9 +1,10 @@
 // Guess against the machine: Shannon's game on a held-out passage, and what the guesses say of bits per character.
 
-import { askJson, element, heat, percent, spoken, visible } from "./api.js";
+import { askJson, element, heat, percent, spoken, swatch, visible } from "./api.js";
 
 const BEFORE = 160; // characters that all players see
 const MAX_SEED = 2 ** 31;
+const COMPOSED = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]/u; // written by an input method
 
 // Shannon's bounds on the entropy of a text, in bits per character, given how many guesses each character took
 // (1951, "Prediction and Entropy of Printed English", equation 17). The numbers of guesses are ordered by how often they
@@ -29,7 +30,7 @@ export class Guessing {
     this.characters = []; // of the passage; the first guesses.length of them are known to the reader
     this.guesses = [];
     this.drawButton.addEventListener("click", () => this.start());
-    this.input.addEventListener("input", (event) => event.isComposing || this.typed());
+    this.input.addEventListener("input", (event) => (event.isComposing ? this.composing(event) : this.typed()));
     this.input.addEventListener("compositionend", () => this.typed());
     this.input.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.isComposing) return;
@@ -64,6 +65,7 @@ export class Guessing {
 
   begin({ before, passage, characters }) {
     this.characters = Array.from(passage);
+    this.composed = COMPOSED.test(passage);
     this.order = Array.from(characters); // in which the page goes on for a reader who gives up
     this.guesses = [];
     this.tried = [];
@@ -82,6 +84,14 @@ export class Guessing {
     const typed = Array.from(this.input.value);
     this.input.value = "";
     for (const character of typed) this.guess(character);
+  }
+
+  // Phones compose words where a letter is meant: each letter is a guess at once. Only scripts that need it are composed.
+  composing({ data }) {
+    const letter = Array.from(data ?? "").at(-1);
+    if (this.composed || !/^\p{L}$/u.test(letter ?? "")) return;
+    this.input.blur(); // which ends the composition, and leaves the letter in the field
+    this.input.focus();
   }
 
   guess(character) {
@@ -154,9 +164,7 @@ export class Guessing {
 
   row(player, scale) {
     const { name, color, first, last, lower, upper, rate, error, stranger } = player;
-    const swatch = element("span", { className: "swatch" });
-    swatch.style.background = color;
-    const heading = element("th", { scope: "row" }, element("span", { className: "player" }, swatch, stranger ? `${name}*` : name));
+    const heading = element("th", { scope: "row" }, element("span", { className: "player" }, swatch(player), stranger ? `${name}*` : name));
     if (error) return element("tr", {}, heading, element("td", { colSpan: 4, textContent: error.message }));
     const range = upper === undefined ? NONE : `${lower.toFixed(2)} to ${upper.toFixed(2)}`;
     return element(

@@ -5,6 +5,7 @@ import { evidenceRows, signed } from "./evidence.js";
 
 const REACH = innerWidth < 600 ? 16 : 32;
 const SHOWN = 600; // characters of the text, its end
+const SHOW_AFTER = 200; // milliseconds without a key
 
 export class Why {
   constructor(page, text, answers) {
@@ -16,8 +17,13 @@ export class Why {
     text.addEventListener("keydown", (event) => this.pressed(event));
   }
 
-  // The text may have changed.
+  // The text may have changed: show it when the typing pauses.
   moved() {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.update(), SHOW_AFTER);
+  }
+
+  update() {
     if (this.page.text === this.characters.join("")) return;
     this.characters = Array.from(this.page.text);
     this.place = -1;
@@ -32,6 +38,7 @@ export class Why {
   }
 
   pressed(event) {
+    this.update();
     const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
     if (!(event.key in steps) || !this.characters.length) return;
     event.preventDefault();
