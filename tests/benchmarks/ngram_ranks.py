@@ -54,7 +54,7 @@ def work(arguments: argparse.Namespace) -> None:
     with joined(torch.device("cpu")) as world:
         model = NGram(NGram.Config(order=arguments.order, memory=arguments.memory), MAX_LETTERS + 1)
         times[:] = [time.process_time()]
-        model.fit(ids[:split], ids[split:], ranks=world)
+        model.fit_together(world, ids[:split], ids[split:])
         steps = np.diff([*times, time.process_time()])
         peak = int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e6  # type: ignore[index]
         sha256 = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values()))
