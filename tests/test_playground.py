@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TEXT
-from serving import NAMES, Client, make_runs, serving
+from serving import NAMES, Client, serving
 
 from charlm import checkpoint
 from charlm.analysis import lens, read
@@ -33,13 +33,8 @@ browser_test = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("played"))
-
-
-@pytest.fixture(scope="module")
-def server(runs: Path) -> Iterator[Client]:
-    with serving([runs / name for name in NAMES]) as client:
+def server(served: Path) -> Iterator[Client]:
+    with serving([served / name for name in NAMES]) as client:
         yield client
 
 
@@ -49,7 +44,7 @@ def expect(server: Client, text: str, **fields: Any) -> dict[str, Any]:
     return {answer["model"]: answer for answer in reply.json["models"]}
 
 
-def test_typed_characters_cost_what_score_says_however_they_are_typed(server: Client, runs: Path) -> None:
+def test_typed_characters_cost_what_score_says_however_they_are_typed(server: Client, served: Path) -> None:
     bits: dict[str, list[float]] = {name: [] for name in NAMES}
     typed = 0
     for end in (0, 1, 2, 3, 9, 10, 8, 12, 5, len(TYPED), 20, len(TYPED)):
@@ -60,7 +55,7 @@ def test_typed_characters_cost_what_score_says_however_they_are_typed(server: Cl
             if name != "pieces":  # whose earlier pieces may change with what follows
                 assert answer["total_bits"] == pytest.approx(sum(bits[name]), abs=1e-3)
     for name in NAMES:
-        run = checkpoint.load(runs / name)
+        run = checkpoint.load(served / name)
         right = read(run.model, run.tokenizer, Text.from_string(TYPED, "typed")).character_bits
         assert np.allclose(expect(server, TYPED)[name]["bits"], right, atol=1e-3)
 
@@ -116,7 +111,7 @@ def test_the_tree_of_beams_leads_to_the_texts_found(server: Client) -> None:
     assert server.complete("lstm", "HAMLET", temperature=0).json["choices"][0]["text"].startswith(greedy)
 
 
-def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, runs: Path) -> None:
+def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, served: Path) -> None:
     text = "HAMLET:\nWhat pale ghost is this"
     for place in (0, 1, 9, len(text) - 1):
         body = {"models": NAMES, "text": text, "place": place, "reach": 64}
@@ -202,22 +197,22 @@ def test_quotations_are_those_that_there_are() -> None:
     assert [(found.begin, found.end) for found in quotations(twice, training)] == [(0, 100), (101, 201)]
 
 
-def test_quotes_name_the_line_and_a_text_that_is_gone_is_an_error(server: Client, runs: Path) -> None:
+def test_quotes_name_the_line_and_a_text_that_is_gone_is_an_error(server: Client, served: Path) -> None:
     begin = TEXT.index("OPHELIA")
     text = "xyz " + TEXT[begin : begin + 60]
     (quote,) = server.ask("POST", "/api/quotes", {"model": "lstm", "text": text}).json["quotes"]
     assert (quote["begin"], quote["end"]) == (4, 64)
     assert quote["line"] == TEXT.count("\n", 0, begin) + 1
     assert quote["source"] == "OPHELIA:"
-    corpus = runs.parent / "corpus.txt"
-    corpus.rename(runs.parent / "moved.txt")
+    corpus = served.parent / "corpus.txt"
+    corpus.rename(served.parent / "moved.txt")
     try:
-        with serving([runs / "ngram"]) as other:
+        with serving([served / "ngram"]) as other:
             error = other.ask("POST", "/api/quotes", {"model": "ngram", "text": text})
             assert (error.status, error.error["code"]) == (404, "no_training_text")
-            assert str(runs.parent) not in error.error["message"]
+            assert str(served.parent) not in error.error["message"]
     finally:
-        (runs.parent / "moved.txt").rename(corpus)
+        (served.parent / "moved.txt").rename(corpus)
 
 
 HELD_OUT = (TEXT * 2 + "Caf\xe9, na\xefve \u6f22\n" + TEXT)[-len(TEXT) * 3 // 10 - 3 :]  # or a little more
