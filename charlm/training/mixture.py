@@ -73,7 +73,7 @@ class MixtureTuning:
                     stage(what, done)
 
             try:
-                members[number].fit_by(self.world, ids, validation, report, partial(self._score, number))
+                members[number].fit(ids, validation, report, partial(self._score, number), self.world)
             finally:
                 unfinished.remove(number)
 

@@ -44,7 +44,7 @@ def work(arguments: argparse.Namespace) -> None:
     with joined(torch.device("cpu")) as world:
         model = NGram(NGram.Config(order=arguments.order, memory=arguments.memory), MAX_LETTERS + 1)
         begun = time.process_time()
-        model.fit_by(world, ids[:split], ids[split:])
+        model.fit(ids[:split], ids[split:], ranks=world)
         seconds = time.process_time() - begun
         peak = int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1e6  # type: ignore[index]
         sha256 = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values()))

@@ -32,7 +32,7 @@ from charlm.models.ngram.shard_fitting import SharedFit
 from charlm.models.ngram.trie import check, children, keys_of, walk
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
-from charlm.ranks import Ranks
+from charlm.ranks import BY_ITSELF, Ranks
 from charlm.threads import workers
 
 CACHE_PREFIX = "cache_"  # of the names of the cache's tensors
@@ -121,13 +121,21 @@ class NGram(CountingModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[[CountingModel], None] | None = None,
+        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """The text counted is the boundary, `tokens`, then `validation`.
 
         With kenlm smoothing another boundary follows, which is the </s> that KenLM predicts at the end.
         """
+        boundary = np.array([BOUNDARY], tokens.dtype)
+        parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
         progress("counting", 0.0)
-        ids, symbols = self._symbols(tokens, validation)
+        ids, symbols = to_symbols(parts, self.vocab_size)
+        if ranks.size > 1 and SharedFit.suits(self.config, symbols):
+            self._fit_shared(ids, symbols, 1 + len(tokens), progress, before, ranks)
+            return
+        if not ranks.is_main:
+            return
         with workers() as pool:
             tuned = tune(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), pool, progress)
         estimator, order, cache, self.validation_nats = tuned
@@ -138,27 +146,16 @@ class NGram(CountingModel):
             before(self)
         self._estimate(ids, symbols, estimator, order, progress)
 
-    def _symbols(self, tokens: Integers, validation: Integers) -> tuple[Integers, Integers]:
-        """The ids that occur, and the whole text that is counted in symbols, see `to_symbols`."""
-        boundary = np.array([BOUNDARY], tokens.dtype)
-        parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
-        return to_symbols(parts, self.vocab_size)
-
-    @override
-    def fit_by(
+    def _fit_shared(
         self,
+        ids: Integers,
+        symbols: Integers,
+        split: int,
+        progress: Listener,
+        before: Callable[[CountingModel], None] | None,
         ranks: Ranks,
-        tokens: np.ndarray[Any, Any],
-        validation: np.ndarray[Any, Any],
-        progress: Listener = silent,
-        before: Callable[[CountingModel], None] | None = None,
     ) -> None:
-        """The ranks share the n-grams, where there is anything to share."""
-        progress("counting", 0.0)
-        if ranks.size == 1 or not SharedFit.suits(self.config, 1 + len(tokens) + len(validation)):
-            super().fit_by(ranks, tokens, validation, progress, before)
-            return
-        (ids, symbols), split = self._symbols(tokens, validation), 1 + len(tokens)
+        """`fit` by several processes, all of which call this; rank 0 then has the model."""
         with workers() as pool:
             shared = SharedFit(self.config, self.vocab_size, len(ids), ranks, pool, progress)
             gate, order, cache, self.validation_nats = shared.tune(symbols, split)

@@ -41,9 +41,9 @@ class SharedFit(NamedTuple):
     progress: Listener
 
     @staticmethod
-    def suits(config: NGramConfig, length: int) -> bool:
+    def suits(config: NGramConfig, symbols: Integers) -> bool:
         """Whether there is anything to share: long n-grams, and an estimator that needs not see all of them."""
-        return config.smoothing == "gated" and min(config.order or MAX_AUTO_ORDER, length) > WHOLE_LENGTHS
+        return config.smoothing == "gated" and min(config.order or MAX_AUTO_ORDER, len(symbols)) > WHOLE_LENGTHS
 
     def tune(self, symbols: Integers, split: int) -> tuple[Gate, int, Cache | None, float | None]:
         """The gate and the order and, on rank 0, the cache and the nats of the slice symbols[split:]; see `tune`."""
