@@ -36,7 +36,7 @@ COMPRESSED_MARK = b"\x93CLM\r\n\x1a\n"
 HEAD_BYTES = 256  # bytes at the beginning of a file that tell
 _GZIP = b"\x1f\x8b"
 
-RUN = "a run of charlm"
+RUN_FOLDER = "a run of charlm"
 EXPORT = "an export of charlm"
 EXPORTED = "config.json"
 """The file by which the folder of an export is known."""
@@ -69,7 +69,7 @@ def own_folder(folder: Path, names: Collection[str]) -> str | None:
     Raises OSError.
     """
     if any(RUN_FILE.fullmatch(name) for name in names) or _is_own(folder / CARD, names):
-        return RUN
+        return RUN_FOLDER
     return EXPORT if _is_own(folder / EXPORTED, names) else None
 
 

@@ -1,6 +1,7 @@
 """What several test files share: a little text, a working folder of its own, and the command line run in it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from hypothesis import settings
 
 from charlm import checkpoint, cli, training
 from charlm.corpus import Origin
@@ -27,6 +29,8 @@ TEXT = "".join(
 
 
 torch.set_num_threads(1)
+settings.register_profile("charlm", deadline=None)  # a timing is no test
+settings.load_profile("charlm")
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +43,28 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@contextmanager
+def few_steps() -> Iterator[None]:
+    """Meanwhile the gates of n-grams and mixtures are trained for 20 steps, not for hundreds: a second for each."""
+    with pytest.MonkeyPatch.context() as patch:
+        for gate in ("ngram.gate", "ngram.cache", "mixture.combining"):
+            patch.setattr(f"charlm.models.{gate}.ADAM_STEPS", 20)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hasty_gates() -> Iterator[None]:
+    """What gates learn is tested in test_ngram and test_mixing, which do without this."""
+    with few_steps():
+        yield
 
 
 @dataclass(frozen=True)
@@ -79,6 +105,14 @@ def charlm() -> Charlm:
         return Outcome(code, out.decode("utf-8"), err.decode("utf-8"))
 
     return call
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs of every kind, one for all files that test the server; see serving."""
+    from serving import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("served"))
 
 
 def begun() -> Path:

@@ -3,7 +3,6 @@
 import asyncio
 import http.client
 import json
-import os
 import random
 import socket
 import threading
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-from conftest import TEXT
+from conftest import TEXT, few_steps
 
 from charlm.cli import cli
 from charlm.server.guard import Access
@@ -38,15 +38,12 @@ LIMITS, ANYBODY_HERE = Limits(), Access()
 def make_runs(folder: Path) -> Path:
     """Runs of `NAMES` in folder/checkpoints, of a text with a few characters that have no id of their own."""
     (folder / "corpus.txt").write_text(TEXT * 2 + "Caf\xe9, na\xefve \u6f22\n" + TEXT, encoding="utf-8")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with pytest.MonkeyPatch.context() as patch, few_steps():
+        patch.chdir(folder)
         for name, options in MADE.items():
             cli.main(["train", "corpus.txt", *options, "-o", f"checkpoints/{name}"], standalone_mode=False)
         mix = ["mix", "checkpoints/ngram", "checkpoints/lstm", "-o", "checkpoints/mixture"]
         cli.main(mix, standalone_mode=False)
-    finally:
-        os.chdir(before)
     return folder / "checkpoints"
 
 

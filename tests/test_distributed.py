@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import few_steps
 from safetensors.torch import load_file
 
 from charlm import checkpoint, cli, training
@@ -46,7 +47,8 @@ def _rank(rank: int, size: int, port: int, arguments: list[str], at_step: tuple[
                 os.kill(os.getpid(), at_step[2])
 
         Trainer._step = step_with_signal  # type: ignore[method-assign]
-    os._exit(cli.run(arguments))
+    with few_steps():
+        os._exit(cli.run(arguments))
 
 
 def together(size: int, *arguments: str, at_step: tuple[int, int, int] | None = None) -> list[int | None]:

@@ -51,7 +51,7 @@ def scores(model: NGram, ids: np.ndarray) -> np.ndarray:
 
 
 def test_every_character_has_a_word_of_its_own() -> None:
-    for character in map(chr, range(0x110000)):
+    for character in map(chr, [*range(0x3000), *range(0x3000, 0x110000, 13)]):
         word = spelled(character)
         assert meaning(word) == character
         assert word.isprintable()

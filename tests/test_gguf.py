@@ -15,7 +15,7 @@ from charlm import checkpoint
 from charlm.errors import UsageError
 from charlm.export.fit import WithoutFloor
 from charlm.export.gguf.nemotron import Shifting, fit, write_gguf
-from charlm.export.gguf.tokenizer import SPACE, tokenizer_lost, tokenizer_values
+from charlm.export.gguf.tokenizer import SPACE_MARK, tokenizer_lost, tokenizer_values
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.tokenizers.bpe import BPE
 
@@ -130,7 +130,7 @@ def best_segmentation(tokenizer: Tokenizer, text: str) -> list[int]:
 def merged(tokenizer: Tokenizer, text: str) -> list[int]:
     """As llama.cpp's llama: the pair whose piece has the best score is merged first, of several the leftmost."""
     known, scores = vocabulary_of(tokenizer)
-    parts = list(text.replace(" ", SPACE))
+    parts = list(text.replace(" ", SPACE_MARK))
     while pairs := [
         (-scores[known[pair]], at) for at, pair in enumerate(map("".join, pairwise(parts))) if pair in known
     ]:

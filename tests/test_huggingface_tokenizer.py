@@ -42,14 +42,14 @@ texts = st.one_of(
 
 
 @pytest.mark.parametrize("number", [2, 5, 9, 10], ids=[NAMES[number] for number in (2, 5, 9, 10)])
-@settings(max_examples=2000, deadline=None, derandomize=True)
+@settings(max_examples=2000, derandomize=True)
 @given(text=texts)
 def test_every_text_has_the_same_ids(number: int, text: str) -> None:
     same_ids(number, text)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=NAMES)
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(text=texts)
 def test_every_tokenizer_gives_the_same_ids(number: int, text: str) -> None:
     same_ids(number, text)

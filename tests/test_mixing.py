@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import TEXT, observing
+from conftest import TEXT, few_steps, observing
 from test_training import SPLIT, TOKENIZER, progress, same, settings
 
 from charlm import checkpoint
@@ -17,7 +17,6 @@ from charlm.errors import CheckpointError, UsageError
 from charlm.evaluation import evaluate
 from charlm.mixing import TuningText, mix
 from charlm.models import COMBINATIONS, LSTM, Member, Mixture, NGram
-from charlm.models.mixture import combining
 from charlm.models.mixture.combining import Gate, Linear, LogLinear
 from charlm.training import loop, resume, train
 from charlm.training import mixture as trained_mixtures
@@ -25,6 +24,11 @@ from charlm.training.streams import Streams
 
 V = TOKENIZER.vocab_size
 CONFIG = Mixture.Config().changed({"width": 16, "order": 3})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hasty_gates():
+    """Here gates learn."""
 
 
 def expert_log_probs(places, members, ids, seed=0):
@@ -171,9 +175,10 @@ def test_places(monkeypatch, most):
 
 
 @pytest.fixture
-def hasty(monkeypatch):
+def hasty():
     """What a gate learns does not matter."""
-    monkeypatch.setattr(combining, "ADAM_STEPS", 20)
+    with few_steps():
+        yield
 
 
 def mixture(path, budget="24steps", observer=None, **options):
@@ -308,7 +313,7 @@ def made(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("mix")
     (folder / "corpus.txt").write_text(TEXT * 3, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, few_steps():
         patched.chdir(folder)
         assert cli.run(["train", "corpus.txt", "--arch", "ngram", "--order", "3", "-o", "counted", "-q"]) == 0
         assert cli.run(["train", "corpus.txt", *QUICK, "--no-join", "-o", "apart", "-q"]) == 0
@@ -332,7 +337,8 @@ def test_mixed_runs_are_runs(here, charlm, combine):
     bits = json.loads(outcome.out)["bits_per_character"]
     assert list(bits) == ["counted", "apart", "mixture"]
     assert bits["mixture"] <= min(bits["counted"], bits["apart"]) + 1e-3
-    again = charlm("mix", "bo[th]", "apart", "-o", "again")
+    with few_steps():
+        again = charlm("mix", "bo[th]", "apart", "-o", "again")
     assert again.code == 0, again.err
     assert "mixture" in again.out
     assert "bo[th]" in again.out

@@ -459,3 +459,16 @@ def test_expected_frequencies_and_the_floor(architecture):
     assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR / V)] * 4)
     log_probs, _ = model(unknown, model.initial_state(1))
     assert log_probs[0, :, 7].tolist() == pytest.approx([math.log(model.FLOOR_AFTER_UNKNOWN / V)] * 4)
+
+
+@pytest.mark.parametrize(("heads", "tie"), [(2, False), (4, True)])
+def test_a_new_transformer_without_previous_attends_to_the_token_before(heads: int, tie: bool) -> None:
+    torch.manual_seed(0)
+    model = Transformer(Transformer.Config(width=128, heads=heads, kv_heads=1, window=32, tie=tie), 300)
+    ids = torch.randint(300, (1, 32))
+    x, empty = model.blocks[0].norm_attention(model.embedding(ids)), torch.zeros(1, 0, 128 // heads)
+    mask = torch.full((32, 32), -torch.inf).triu(1)
+    weights, _, _ = model.blocks[0].attention.attend(x, empty, empty, mask, rotary_tables(torch.arange(32), 128, heads))
+    by_distance = torch.stack([weights[0, 0].diagonal(-distance).mean() for distance in range(12)])
+    assert by_distance.argmax() == 1
+    assert by_distance[1] > 1.5 * by_distance[2]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TEXT
-from serving import NAMES, Client, make_runs, serving
+from serving import NAMES, Client, serving
 
 from charlm import checkpoint
 from charlm.analysis import lens, read
@@ -33,13 +33,8 @@ browser_test = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("played"))
-
-
-@pytest.fixture(scope="module")
-def server(runs: Path) -> Iterator[Client]:
-    with serving([runs / name for name in NAMES]) as client:
+def server(served: Path) -> Iterator[Client]:
+    with serving([served / name for name in NAMES]) as client:
         yield client
 
 
@@ -49,7 +44,7 @@ def expect(server: Client, text: str, **fields: Any) -> dict[str, Any]:
     return {answer["model"]: answer for answer in reply.json["models"]}
 
 
-def test_typed_characters_cost_what_score_says_however_they_are_typed(server: Client, runs: Path) -> None:
+def test_typed_characters_cost_what_score_says_however_they_are_typed(server: Client, served: Path) -> None:
     bits: dict[str, list[float]] = {name: [] for name in NAMES}
     typed = 0
     for end in (0, 1, 2, 3, 9, 10, 8, 12, 5, len(TYPED), 20, len(TYPED)):
@@ -60,7 +55,7 @@ def test_typed_characters_cost_what_score_says_however_they_are_typed(server: Cl
             if name != "pieces":  # whose earlier pieces may change with what follows
                 assert answer["total_bits"] == pytest.approx(sum(bits[name]), abs=1e-3)
     for name in NAMES:
-        run = checkpoint.load(runs / name)
+        run = checkpoint.load(served / name)
         right = read(run.model, run.tokenizer, Text.from_string(TYPED, "typed")).character_bits
         assert np.allclose(expect(server, TYPED)[name]["bits"], right, atol=1e-3)
 
@@ -116,7 +111,7 @@ def test_the_tree_of_beams_leads_to_the_texts_found(server: Client) -> None:
     assert server.complete("lstm", "HAMLET", temperature=0).json["choices"][0]["text"].startswith(greedy)
 
 
-def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, runs: Path) -> None:
+def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, served: Path) -> None:
     text = "HAMLET:\nWhat pale ghost is this"
     for place in (0, 1, 9, len(text) - 1):
         body = {"models": NAMES, "text": text, "place": place, "reach": 64}
@@ -153,7 +148,7 @@ def test_each_kind_of_model_says_what_its_own_parts_say(server: Client, runs: Pa
         answers = {answer["model"]: answer for answer in server.ask("POST", "/api/why", body).json["models"]}
         for name in ("lstm", "transformer", "pieces", "bytes"):
             assert len(answers[name]["gradients"]) == min(place, reach)
-        network = checkpoint.load(runs / "transformer").model
+        network: Any = checkpoint.load(runs / "transformer").model
         attention = np.array(answers["transformer"]["attention"])
         assert attention.shape == (network.config.layers, network.config.heads, min(place, reach))
         if place == 9:  # all characters are within reach, and only the boundary is left out
@@ -202,22 +197,22 @@ def test_quotations_are_those_that_there_are() -> None:
     assert [(found.begin, found.end) for found in quotations(twice, training)] == [(0, 100), (101, 201)]
 
 
-def test_quotes_name_the_line_and_a_text_that_is_gone_is_an_error(server: Client, runs: Path) -> None:
+def test_quotes_name_the_line_and_a_text_that_is_gone_is_an_error(server: Client, served: Path) -> None:
     begin = TEXT.index("OPHELIA")
     text = "xyz " + TEXT[begin : begin + 60]
     (quote,) = server.ask("POST", "/api/quotes", {"model": "lstm", "text": text}).json["quotes"]
     assert (quote["begin"], quote["end"]) == (4, 64)
     assert quote["line"] == TEXT.count("\n", 0, begin) + 1
     assert quote["source"] == "OPHELIA:"
-    corpus = runs.parent / "corpus.txt"
-    corpus.rename(runs.parent / "moved.txt")
+    corpus = served.parent / "corpus.txt"
+    corpus.rename(served.parent / "moved.txt")
     try:
-        with serving([runs / "ngram"]) as other:
+        with serving([served / "ngram"]) as other:
             error = other.ask("POST", "/api/quotes", {"model": "ngram", "text": text})
             assert (error.status, error.error["code"]) == (404, "no_training_text")
-            assert str(runs.parent) not in error.error["message"]
+            assert str(served.parent) not in error.error["message"]
     finally:
-        (runs.parent / "moved.txt").rename(corpus)
+        (served.parent / "moved.txt").rename(corpus)
 
 
 HELD_OUT = (TEXT * 2 + "Caf\xe9, na\xefve \u6f22\n" + TEXT)[-len(TEXT) * 3 // 10 - 3 :]  # or a little more
@@ -308,12 +303,39 @@ def test_the_page_needs_nothing_from_elsewhere(server: Client) -> None:
         ("expect", {"models": ["lstm"], "text": "x" * 20_000}, "text"),
         ("expect", {"models": ["lstm"], "top_p": 2}, "top_p"), ("write", {"models": ["lstm"], "top": 99}, "top"),
         ("write", {"models": ["lstm"], "max_tokens": 10**6}, "max_tokens"), ("quotes", {"text": "a"}, "model"),
+        ("passage", {}, "model"), ("passage", {"model": "lstm", "length": 401}, "length"),
+        ("passage", {"model": "lstm", "before": -1}, "before"), ("passage", {"model": "lstm", "seed": -1}, "seed"),
+        ("passage", {"model": "../lstm"}, "model"), ("guesses", {"models": ["lstm"], "text": "a", "begin": 2}, "begin"),
+        ("why", {"models": ["lstm"], "text": "a", "reach": 65}, "reach"),
     ],
 )  # fmt: skip
 def test_refusals_name_the_field(path: str, fields: dict[str, Any], param: str, server: Client) -> None:
     reply = server.ask("POST", f"/api/{path}", fields)
     assert reply.status in (400, 404)
     assert reply.error["param"] == param
+
+
+ROUTES: dict[str, dict[str, Any]] = {  # and a request to each
+    "expect": {"models": NAMES, "text": "HAMLET", "cursor": 3, "since": 1, "top": 4, "temperature": 0.8},
+    "write": {"models": NAMES, "prompt": "HAMLET", "max_tokens": 3, "seed": 1, "top": 2, "top_k": 3},
+    "beams": {"model": "lstm", "prompt": "HAMLET", "beams": 2, "length": 3, "length_penalty": 1, "to_line_end": True},
+    "why": {"models": NAMES, "text": "HAMLET", "place": 2, "reach": 4},
+    "quotes": {"model": "lstm", "text": "HAMLET"},
+    "passage": {"model": "lstm", "seed": 1, "before": 10, "length": 10},
+    "guesses": {"models": NAMES, "text": "HAMLET", "begin": 2},
+}
+ODD = [[], {}, [[]], "", "\ud800", "\x00", "../..", -1, 0, 1.5, 10**400, 1e300, True, ["lstm", 5], "x" * 300]
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_odd_values_are_refused_or_answered(route: str, server: Client) -> None:
+    assert server.ask("POST", f"/api/{route}", ROUTES[route]).status == 200
+    for field in ROUTES[route]:
+        for value in ODD:
+            reply = server.ask("POST", f"/api/{route}", {**ROUTES[route], field: value})
+            assert reply.status in (200, 400, 404), (field, value, reply.body)
+            assert reply.status == 200 or reply.error["message"]
+    assert server.ask("POST", f"/api/{route}", {**ROUTES[route], "more": 1}).error["param"] == "more"
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_a_budget_that_adds_nothing_is_refused(tmp_path, budget, changes, messag
 # Saves on the way
 
 
-@pytest.mark.parametrize("options", [{}, {"patience": 2, "learning_rate": 0.5, "join": False}])
+@pytest.mark.parametrize("options", [{"budget": "14steps"}, {"patience": 2, "learning_rate": 0.5, "join": False}])
 def test_every_save_on_the_way_leads_to_the_same_end(tmp_path, monkeypatch, options):
     saves, save = [], checkpoint.save
 

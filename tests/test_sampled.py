@@ -86,13 +86,15 @@ def model_of(name, tokenizer, text=TEXT):
 def test_only_characters_of_the_training_text_are_written(architecture, tokenizer, backend):
     tokenizer = tokenizer_of(tokenizer)
     model = open_engine(model_of(architecture, tokenizer), backend)
+    if model.backend == "eager" != backend:
+        pytest.skip("eager is all there is")
     texts = []
     for number, settings in enumerate(SETTINGS):
         prompt, streams = ("the ", 1 + number % 3) if number < 4 else ("the caf\u00e8", 3)
         texts += sample(
             model, tokenizer, prompt, length=30, settings=settings, streams=streams, generator=seeded(number)
         )
-    texts += [h.text for h in beam_search(model, tokenizer, "the ", length=6, beams=30)]
+    texts += [h.text for h in beam_search(model, tokenizer, "the ", length=6, beams=10)]
     written = set("".join(texts))
     assert written <= set(TEXT)
     assert written & set(RARE), "the bytes of rare characters are drawn, too"

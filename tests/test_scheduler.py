@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from serving import LIMITS, NAMES, Client, make_runs, random_request, serving
+from serving import LIMITS, NAMES, Client, random_request, serving
 
 from charlm.server import scheduler as scheduling
 from charlm.server.completing import CHUNK_TOKENS, completion_tasks
@@ -32,13 +32,8 @@ LONG = 4000  # tokens, more than anything here has time for
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("scheduled"))
-
-
-@pytest.fixture(scope="module")
-def library(runs: Path) -> Library:
-    return Library([runs / name for name in NAMES], torch.device("cpu"))
+def library(served: Path) -> Library:
+    return Library([served / name for name in NAMES], torch.device("cpu"))
 
 
 @pytest.fixture
@@ -108,9 +103,9 @@ def parts(choices: list[dict[str, Any]]) -> tuple[list[Any], list[float]]:
     return shown, numbers
 
 
-def test_answers_in_a_crowd_equal_those_alone(runs: Path) -> None:
+def test_answers_in_a_crowd_equal_those_alone(served: Path) -> None:
     bodies = [random_request(number) for number in range(CROWD)]
-    with serving([runs / name for name in NAMES]) as server:
+    with serving([served / name for name in NAMES]) as server:
 
         def ask(body: dict[str, Any]) -> Any:
             return parts(server.ask("POST", "/v1/completions", body).json["choices"])
@@ -248,8 +243,8 @@ def test_a_failure_is_told_to_those_it_concerns(library: Library, requests: Requ
     assert requests.error(requests.submit(lstm, asking(max_tokens=3))) is None
 
 
-def test_a_model_of_no_numbers_fails_its_own_requests_only(library: Library, requests: Requests, runs: Path) -> None:
-    broken = Library([runs / "lstm"], torch.device("cpu")).load("lstm")
+def test_a_model_of_no_numbers_fails_its_own_requests_only(library: Library, requests: Requests, served: Path) -> None:
+    broken = Library([served / "lstm"], torch.device("cpu")).load("lstm")
     with torch.no_grad():
         broken.run.model.output.bias.fill_(torch.nan)
     going = requests.submit(library.load("ngram"), asking(max_tokens=40))
@@ -271,11 +266,11 @@ def test_closing_fails_what_has_not_ended(model: ServedModel) -> None:
         requests.submit(model, asking())
 
 
-def test_a_disconnected_client_is_noticed_streaming_or_not(runs: Path) -> None:
+def test_a_disconnected_client_is_noticed_streaming_or_not(served: Path) -> None:
     def active(server: Client) -> int:
         return server.service.scheduler.active + server.service.scheduler.waiting
 
-    with serving([runs / "lstm"], Limits(max_streams=2)) as server:
+    with serving([served / "lstm"], Limits(max_streams=2)) as server:
         for stream in (True, False):
             body = {"model": "lstm", "prompt": "a", "max_tokens": 100_000, "stream": stream}
             connections = []

@@ -10,7 +10,7 @@ import numpy as np
 import openai
 import pytest
 from conftest import Charlm
-from serving import NAMES, Client, make_runs, serving
+from serving import NAMES, Client, serving
 
 from charlm import checkpoint
 from charlm.analysis import read
@@ -22,13 +22,8 @@ TYPED = "HAMLET:\nWhat é ghost, Z\n"
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("served"))
-
-
-@pytest.fixture(scope="module")
-def server(runs: Path) -> Iterator[Client]:
-    with serving([runs / name for name in NAMES]) as client:
+def server(served: Path) -> Iterator[Client]:
+    with serving([served / name for name in NAMES]) as client:
         yield client
 
 
@@ -39,8 +34,8 @@ def client(server: Client) -> Iterator[openai.OpenAI]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_echoed_log_probs_are_those_of_score(name: str, client: openai.OpenAI, runs: Path) -> None:
-    run = checkpoint.load(runs / name)
+def test_echoed_log_probs_are_those_of_score(name: str, client: openai.OpenAI, served: Path) -> None:
+    run = checkpoint.load(served / name)
     answer = client.completions.create(model=name, prompt=TYPED, echo=True, max_tokens=0, logprobs=3)
     choice = answer.choices[0]
     assert choice.logprobs is not None
@@ -95,9 +90,9 @@ def test_the_corners_of_echo(max_tokens: int, echo: bool, stream: bool, listed: 
     assert len(tokens) == (0 if listed is None else max_tokens + echo * (len(TYPED) + 1))  # é has two bytes
 
 
-def test_seeded_draws_are_those_of_the_command_line(server: Client, runs: Path, charlm: Charlm) -> None:
+def test_seeded_draws_are_those_of_the_command_line(server: Client, served: Path, charlm: Charlm) -> None:
     for name in "ngram", "lstm", "pieces":
-        drawn = charlm("sample", str(runs / name), "--prompt", "HAMLET:", "--length", "60", "--seed", "7").out
+        drawn = charlm("sample", str(served / name), "--prompt", "HAMLET:", "--length", "60", "--seed", "7").out
         answer = server.complete(name, "HAMLET:", max_tokens=60, seed=7, echo=True).json["choices"][0]["text"]
         assert answer[: len(drawn) - 1] == drawn[:-1]
 
@@ -133,14 +128,14 @@ def test_greedy_takes_the_likeliest_at_every_step(server: Client) -> None:
 
 @pytest.mark.parametrize("options", [(), ("--stop", "a"), ("--stop", "n", "--length-penalty", "0.7")])
 def test_beams_find_what_the_command_line_finds(
-    options: tuple[str, ...], server: Client, runs: Path, charlm: Charlm
+    options: tuple[str, ...], server: Client, served: Path, charlm: Charlm
 ) -> None:
     fields: dict[str, Any] = {"stop": options[1]} if options else {}
     if "--length-penalty" in options:
         fields["length_penalty"] = 0.7
     for name in "ngram", "lstm", "pieces":
         searching = ["--prompt", "HAMLET:", "--length", "20", "--beams", "5", "-n", "3", "--json", *options]
-        found = json.loads(charlm("sample", str(runs / name), *searching).out)["texts"]
+        found = json.loads(charlm("sample", str(served / name), *searching).out)["texts"]
         reply = server.complete(name, "HAMLET:", beams=5, n=3, max_tokens=20, **fields).json
         assert [choice["text"] for choice in reply["choices"]] == [text["text"] for text in found]
         streamed = server.complete(name, "HAMLET:", beams=5, n=3, max_tokens=20, stream=True, **fields).events

@@ -9,20 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from serving import NAMES, Client, make_runs, serving
+from serving import NAMES, Client, serving
 
 from charlm.server import library
 from charlm.server.guard import Access
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("accessed"))
-
-
-@pytest.fixture(scope="module")
-def server(runs: Path) -> Iterator[Client]:
-    with serving([runs / name for name in NAMES]) as client:
+def server(served: Path) -> Iterator[Client]:
+    with serving([served / name for name in NAMES]) as client:
         yield client
 
 
@@ -37,9 +32,9 @@ def test_only_localhost_and_the_servers_own_pages_may_ask(server: Client) -> Non
     assert server.ask("GET", "/v1/models", Origin=server.url).status == 200
 
 
-def test_a_key_is_asked_for_and_pages_of_a_named_origin_may_ask(runs: Path) -> None:
+def test_a_key_is_asked_for_and_pages_of_a_named_origin_may_ask(served: Path) -> None:
     access = Access("s3cret", None, ["http://pages.example"])
-    with serving([runs / "ngram"], access=access) as server:
+    with serving([served / "ngram"], access=access) as server:
         for given in ("", "Bearer", "Bearer wrong", "Basic s3cret", "Bearer s3cretx", "Bearer \xff"):
             reply = server.ask("GET", "/v1/models", Authorization=given)
             assert (reply.status, reply.error["code"]) == (401, "invalid_api_key")
@@ -52,14 +47,14 @@ def test_a_key_is_asked_for_and_pages_of_a_named_origin_may_ask(runs: Path) -> N
         assert server.ask("GET", "/v1/models", **{**asked, "Origin": "http://evil.example"}).status == 403
 
 
-def test_a_run_that_is_replaced_is_served_anew(runs: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_replaced_is_served_anew(served: Path, tmp_path: Path) -> None:
     place = tmp_path / "served"
-    shutil.copytree(runs / "lstm", place)
+    shutil.copytree(served / "lstm", place)
     with serving([place]) as server:
         before = server.complete("served", "What", seed=1, echo=True, max_tokens=0, logprobs=0).json
         shutil.rmtree(place)
         assert server.complete("served", "What").error["code"] == "model_not_found"
-        shutil.copytree(runs / "transformer", place)
+        shutil.copytree(served / "transformer", place)
         after = server.complete("served", "What", seed=1, echo=True, max_tokens=0, logprobs=0).json
         assert before["system_fingerprint"] != after["system_fingerprint"]
         assert before["choices"][0]["logprobs"] != after["choices"][0]["logprobs"]
@@ -73,9 +68,9 @@ def test_a_run_that_is_replaced_is_served_anew(runs: Path, tmp_path: Path) -> No
 
 
 def test_models_that_do_not_fit_beside_others_take_the_place_of_the_oldest(
-    runs: Path, monkeypatch: pytest.MonkeyPatch
+    served: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = library.Library([runs / name for name in ("ngram", "lstm", "bytes")], torch.device("cpu"))
+    made = library.Library([served / name for name in ("ngram", "lstm", "bytes")], torch.device("cpu"))
     made.load("ngram"), made.load("lstm")
     assert made.loaded_count == 2
     monkeypatch.setattr(library.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 0}))
@@ -86,18 +81,18 @@ def test_models_that_do_not_fit_beside_others_take_the_place_of_the_oldest(
 
 
 def test_the_runs_of_checkpoints_are_served_as_they_come(
-    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with serving(None) as server:
         assert server.ask("GET", "/v1/models").json["data"] == []
-        shutil.copytree(runs / "ngram", tmp_path / "checkpoints" / "new")
+        shutil.copytree(served / "ngram", tmp_path / "checkpoints" / "new")
         assert server.complete("new", "What").status == 200
         assert server.ask("POST", "/tokenize", {"prompt": "a"}).status == 200
 
 
-def test_many_ask_at_once_and_first_loads_are_shared(runs: Path) -> None:
-    with serving([runs / name for name in NAMES]) as server:
+def test_many_ask_at_once_and_first_loads_are_shared(served: Path) -> None:
+    with serving([served / name for name in NAMES]) as server:
         replies: list[Any] = []
 
         def ask(number: int) -> None:

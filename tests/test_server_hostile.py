@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Client, make_runs, serving
+from serving import Client, serving
 
 from charlm.server.limits import Limits
 
@@ -43,9 +43,8 @@ TARGETS = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    runs = make_runs(tmp_path_factory.mktemp("attacked"))
-    with serving([runs / "lstm", runs / "pieces"], Limits(body_seconds=1.0, body_bytes=1 << 20)) as client:
+def server(served: Path) -> Iterator[Client]:
+    with serving([served / "lstm", served / "pieces"], Limits(body_seconds=1.0, body_bytes=1 << 20)) as client:
         yield client
 
 

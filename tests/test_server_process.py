@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Client, Reply, make_runs
+from serving import Client, Reply
 
 BODY = {"model": "ngram", "prompt": "What", "max_tokens": 300, "seed": 1, "stream": True}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_runs(tmp_path_factory.mktemp("process")).parent
+@pytest.fixture
+def folder(served: Path) -> Path:
+    return served.parent
 
 
 @pytest.fixture

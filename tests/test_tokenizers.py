@@ -117,7 +117,7 @@ def test_every_kind_is_tried():
 
 
 @given(each_case, any_text)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_round_trip(number, text):
     tokenizer = case(number)
     ids = tokenizer.encode(text)
@@ -161,7 +161,7 @@ def test_layout(tokenizer):
     each_case,
     st.lists(st.integers(0, 2**16) | st.sampled_from([0xED, 0xA0, 0xBD, 0xF0, 0x9F, 0xE2, 0xC0, 0x80]), max_size=30),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_streaming_agrees_with_decode_for_ids_that_a_model_makes_up(number, numbers):
     tokenizer = case(number)
     ids = [n % tokenizer.vocab_size for n in numbers]
@@ -171,7 +171,7 @@ def test_streaming_agrees_with_decode_for_ids_that_a_model_makes_up(number, numb
 
 
 @given(each_case, any_text)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_streaming_gives_whole_characters_as_soon_as_they_are_whole(number, text):
     tokenizer = case(number)
     decoder, shown, read = StreamDecoder(tokenizer), "", b""
@@ -379,7 +379,7 @@ def test_characters_by_hand():
 
 
 @given(any_text, any_text)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_characters_and_bytes_encode_parts_like_the_whole(one, two):
     for number in (0, 1, 2, 5):
         tokenizer = case(number)

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from conftest import few_steps
 from torch import nn
 
 from charlm import checkpoint
@@ -51,11 +52,14 @@ VARIANTS = {
     "mixture-log-linear": mixed("log-linear", "transformer", "ngram", "feedforward"),
     "mixture-of-mixtures": mixed("gate", "mixture", "rnn"),
     **{
-        "-".join(("transformer", *kinds, activation)): small(
-            "transformer", activation=activation, **dict(zip(("positions", "attention", "norm"), kinds, strict=True))
+        "-".join(("transformer", positions, attention, norm, activation)): small(
+            "transformer", positions=positions, attention=attention, norm=norm, activation=activation
         )
-        for kinds, activation in zip(
-            product(("rotary", "sinusoidal", "none"), ("qkv", "dot", "mean"), NORMS), cycle(ACTIVATIONS), strict=False
+        for (positions, attention), norm, activation in zip(
+            product(("rotary", "sinusoidal", "none"), ("qkv", "dot", "mean")),
+            cycle(NORMS),
+            cycle(ACTIVATIONS),
+            strict=False,
         )
     },
 }
@@ -67,10 +71,11 @@ def built(variant):
     kind = ARCHITECTURES[architecture]
     torch.manual_seed(1)
     model = kind(kind.Config(**options) if "members" in options else kind.Config().changed(options), V)
-    for counting in model.modules():
-        if isinstance(counting, CountingModel):
-            ids = TOKENIZER.encode(TEXT)
-            counting.fit(ids[:-100], ids[-100:])
+    ids = TOKENIZER.encode(TEXT)
+    with few_steps():  # in the processes that tests start, too
+        for counting in model.modules():
+            if isinstance(counting, CountingModel):
+                counting.fit(ids[:-100], ids[-100:])
     for weight in model.parameters():
         if not weight.any():  # a zero that stands where learned numbers will hides what they do
             nn.init.normal_(weight, std=0.3)

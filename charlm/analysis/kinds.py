@@ -9,7 +9,7 @@ from charlm.analysis.surprisal import Floats
 from charlm.tokenizers.base import code_points
 
 KINDS = ("letter at word start", "letter inside a word", "space", "punctuation", "digit", "newline")
-START, INSIDE, SPACE, PUNCTUATION, DIGIT, NEWLINE = range(len(KINDS))
+WORD_START, WORD_INSIDE, WHITE_SPACE, SYMBOL, NUMBER, LINE_END = range(len(KINDS))
 NEWLINES = "\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"
 APOSTROPHES = "'\u2019"
 
@@ -34,10 +34,10 @@ def bits_by_kind(text: str, character_bits: Floats) -> dict[str, Kind]:
     """
     codes, inverse = np.unique(code_points(text), return_inverse=True)
     kinds = np.array([_kind(chr(code)) for code in codes.tolist()], dtype=np.int64)[inverse]
-    word = np.concatenate([[False, False], (kinds == INSIDE) | (kinds == DIGIT)])  # [n + 2]: character n is in a word
+    word = np.concatenate([[False, False], (kinds == WORD_INSIDE) | (kinds == NUMBER)])  # [n + 2]: n is in a word
     apostrophe = np.isin(codes, [ord(sign) for sign in APOSTROPHES])[inverse]
     joined = word[1:-1] | np.concatenate([[False], apostrophe[:-1]]) & word[:-2]
-    kinds[(kinds == INSIDE) & ~joined] = START
+    kinds[(kinds == WORD_INSIDE) & ~joined] = WORD_START
     counts = np.bincount(kinds, minlength=len(KINDS))
     sums = np.bincount(kinds, character_bits, minlength=len(KINDS))
     return {name: Kind(int(n), float(bits)) for name, n, bits in zip(KINDS, counts, sums, strict=True)}
@@ -46,7 +46,7 @@ def bits_by_kind(text: str, character_bits: Floats) -> dict[str, Kind]:
 def _kind(character: str) -> int:
     """The kind of a character without its context: letters count as inside a word."""
     if character in NEWLINES:
-        return NEWLINE
+        return LINE_END
     if character.isspace():
-        return SPACE
-    return {"L": INSIDE, "M": INSIDE, "N": DIGIT}.get(unicodedata.category(character)[0], PUNCTUATION)
+        return WHITE_SPACE
+    return {"L": WORD_INSIDE, "M": WORD_INSIDE, "N": NUMBER}.get(unicodedata.category(character)[0], SYMBOL)

@@ -22,7 +22,7 @@ from charlm.models.ngram import NGram
 
 BACKEND = "integer"
 BITS = 30  # of a probability: those of two are multiplied in 64
-ONE = 1 << BITS
+FIXED_ONE = 1 << BITS
 
 Integers = npt.NDArray[np.int64]
 
@@ -30,7 +30,7 @@ Integers = npt.NDArray[np.int64]
 class IntegerNGram:
     """P(w | h) = mass(h w) + backoff(h) P(w | h'), in units of 2^-30, rounded down; every id has one unit at least."""
 
-    total, backend, threads, adapt, in_parallel = float(ONE), BACKEND, 1, "none", True
+    total, backend, threads, adapt, in_parallel = float(FIXED_ONE), BACKEND, 1, "none", True
 
     def __init__(self, model: LanguageModel) -> None:
         """Raises UsageError for what is no n-gram."""
@@ -66,5 +66,5 @@ class IntegerNGram:
 
 def _fixed(numbers: Tensor) -> Integers:
     """Probabilities in units of 2^-30, rounded to the nearest: exact in float64, so the same everywhere."""
-    fixed: Integers = np.rint(numbers.cpu().numpy().astype(np.float64) * ONE).astype(np.int64)
+    fixed: Integers = np.rint(numbers.cpu().numpy().astype(np.float64) * FIXED_ONE).astype(np.int64)
     return fixed

@@ -12,10 +12,10 @@ from charlm.corpus.encodings import AUTO, SAMPLE_BYTES, Decoding, find_encoding,
 from charlm.corpus.folders import CACHE_FILE, cache_folder
 from charlm.corpus.log import Entry, Listed, ReadingLog
 from charlm.errors import DataError
-from charlm.own_files import FIRST_BYTES, RUN, own_folder, written_by_charlm
+from charlm.own_files import FIRST_BYTES, RUN_FOLDER, own_folder, written_by_charlm
 
 BINARY, CACHE, DOWNLOAD = "binary", "a cache of charlm's", "of a download that charlm makes"
-WRITTEN_BY_CHARLM = frozenset({RUN, *FIRST_BYTES, CACHE, DOWNLOAD})  # why a file is left out that charlm wrote
+WRITTEN_BY_CHARLM = frozenset({RUN_FOLDER, *FIRST_BYTES, CACHE, DOWNLOAD})  # why a file is left out that charlm wrote
 
 STANDARD_INPUT = "-"
 """What stands for standard input among sources; a file of this name is `./-`, or a Path."""

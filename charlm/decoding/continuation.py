@@ -17,7 +17,7 @@ from charlm.tokenizers.base import FIRST_PIECE, StreamDecoder, Tokenizer
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-NEWLINE = "\n"
+LINE_FEED = "\n"
 MIN_SKIPPED, MAX_SKIPPED = 16, 500
 """Ids that are drawn and dropped before a text without a prompt: at least the longest n-gram, then up to a line end."""
 
@@ -27,9 +27,9 @@ def opening(tokenizer: Tokenizer) -> str:
 
     A line feed without an id of its own occurs at most at the end of the training text.
     """
-    line_feed = int(tokenizer.encode(NEWLINE)[0])
+    line_feed = int(tokenizer.encode(LINE_FEED)[0])
     learned = line_feed >= FIRST_PIECE or tokenizer.vocab_size == FIRST_PIECE
-    return NEWLINE if learned and ord(NEWLINE) in tokenizer.seen else ""
+    return LINE_FEED if learned and ord(LINE_FEED) in tokenizer.seen else ""
 
 
 def read(engine: Engine, tokenizer: Tokenizer, prompt: str | None) -> tuple[LogProbs, EngineState]:
@@ -110,10 +110,10 @@ class Continuation:
     def _after_lines(self, text: str) -> str:
         """The part of the text after the dropped lines."""
         self.skipped += 1
-        if self.skipped < MIN_SKIPPED or NEWLINE not in text:
+        if self.skipped < MIN_SKIPPED or LINE_FEED not in text:
             return ""
         self.skipping = False
-        return text.rpartition(NEWLINE)[2]
+        return text.rpartition(LINE_FEED)[2]
 
     def _undecided(self, text: str) -> int:
         """The length of the longest end of the text that is the beginning of a stop string."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from charlm.decoding.allowed import AllowedIds
-from charlm.decoding.continuation import NEWLINE, Floats, Indices, broken
+from charlm.decoding.continuation import LINE_FEED, Floats, Indices, broken
 from charlm.decoding.sampling import Sampling, draw
 from charlm.inference import Engine, LogProbs
 from charlm.tokenizers.base import Tokenizer
@@ -29,7 +29,7 @@ class Drawing:
         generator: torch.Generator | None,
     ) -> None:
         self.allowed, self.settings = AllowedIds(engine.model, tokenizer), settings
-        self.uniforms, self.newline = uniform_rows(streams, generator), int(tokenizer.encode(NEWLINE)[0])
+        self.uniforms, self.newline = uniform_rows(streams, generator), int(tokenizer.encode(LINE_FEED)[0])
         self.prefixes = np.zeros(streams, np.int64)  # (B,) see `AllowedIds`
         plain = (settings.top_k, settings.top_p, settings.min_p) == (0, 1, 0) and settings.temperature > 0
         self.kernel = _kernel() if plain and engine.backend == "compiled" else None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from charlm.config import BOUNDARY
-from charlm.decoding.continuation import NEWLINE, Continuation, opening, read
+from charlm.decoding.continuation import LINE_FEED, Continuation, opening, read
 from charlm.decoding.drawing import Drawing
 from charlm.decoding.sampling import Sampling, likeliest
 from charlm.errors import UsageError
@@ -59,7 +59,7 @@ def generate(
     """
     if streams < 1:
         raise UsageError(f"must be at least 1, not {streams}", "streams")
-    skips = prompt is None and settings.temperature > 0 and opening(tokenizer) == NEWLINE
+    skips = prompt is None and settings.temperature > 0 and opening(tokenizer) == LINE_FEED
     texts = [Continuation(StreamDecoder(tokenizer), length, stop, skips) for _ in range(streams)]
     drawing = Drawing(engine, tokenizer, settings, streams, generator)
     return _tokens(engine, tokenizer, prompt, texts, drawing, top)

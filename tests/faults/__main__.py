@@ -8,6 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conftest import few_steps
+
 from faults.containers import containers
 from faults.disk import full, operations
 from faults.inputs import corpora, texts
@@ -46,7 +48,7 @@ def main() -> int:
         count = most if given["all"] else -(-most // 10) if given["tenth"] else given[name.replace("-", "_")]
         if not count:
             continue
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, few_steps():
             write_corpus(Path(folder))
             warm_up(Path(folder))
             began = time.monotonic()

@@ -14,7 +14,7 @@ from faults.processes import SMALL, Tally
 LONGEST = 120  # bytes, but for the long lines
 LONG_LINE = 1 << 20
 LONG_EVERY = 250  # files
-HERE = Path(__file__).parents[2]
+OWN_FILES = sorted(path for path in Path(__file__).parents[1].rglob("*.py") if path.stat().st_size)
 
 Coders = dict[tuple[str, str], tuple[LanguageModel, Tokenizer]]
 
@@ -38,7 +38,7 @@ def coders() -> Coders:
 
 
 def _own_file(rng: random.Random) -> bytes:
-    content = rng.choice([path for path in sorted(HERE.rglob("*.py")) if path.stat().st_size]).read_bytes()
+    content = rng.choice(OWN_FILES).read_bytes()
     begin = rng.randrange(len(content))
     return content[begin : begin + rng.randrange(LONGEST)]
 

@@ -9,7 +9,16 @@ import numpy as np
 from charlm.config import BOUNDARY
 from charlm.errors import CheckpointError, UsageError
 from charlm.export.arpa.parsing import Arpa, Section, quoted
-from charlm.export.arpa.words import BEGIN, END, NEWLINE, SPACE, SPECIAL, meaning, spelled, words
+from charlm.export.arpa.words import (
+    NEWLINE_MARK,
+    SENTENCE_BEGIN,
+    SENTENCE_END,
+    SPACE_MARK,
+    SPECIAL,
+    meaning,
+    spelled,
+    words,
+)
 from charlm.models.ngram.windows import Integers
 from charlm.tokenizers import TOKENIZERS, Tokenizer
 from charlm.tokenizers.base import TOKENIZER_FILE
@@ -54,9 +63,9 @@ def vocabulary(arpa: Arpa, singles: Section, space: str | None, newline: str | N
         return _numbered(arpa, singles.line, tokenizer, names, ends_lines=False)
     if space is not None and space == newline:
         raise UsageError(f"and `newline` are both {space!r}: one word cannot stand for two characters", "space")
-    of_space, of_newline = (SPACE if space is None else space), (NEWLINE if newline is None else newline)
+    of_space, of_newline = (SPACE_MARK if space is None else space), (NEWLINE_MARK if newline is None else newline)
     meanings = {name: meaning(name, of_space, of_newline) for name in names if name not in SPECIAL}
-    ends_lines = newline == END or (END in names and not _any_holds(meanings, "\n"))
+    ends_lines = newline == SENTENCE_END or (SENTENCE_END in names and not _any_holds(meanings, "\n"))
     if any(isinstance(what, str) and len(what) > 1 for what in meanings.values()):
         tokenizer = _pieces(arpa, singles, meanings, space, ends_lines)
     else:
@@ -79,7 +88,7 @@ def _decoded(arpa: Arpa, line: int) -> list[str]:
 def _check_option(arpa: Arpa, option: str, word: str | None, names: Sequence[str]) -> None:
     if word is None or (option, word) == ("space", ""):
         return
-    if word in SPECIAL and (option, word) != ("newline", END):
+    if word in SPECIAL and (option, word) != ("newline", SENTENCE_END):
         raise UsageError(f"{word}: that is never a character of a text; name the word that stands for one", option)
     if word not in names:
         raise UsageError(f"{word!r}: {arpa.name} has no such word; name one of its 1-grams", option)
@@ -151,7 +160,7 @@ def _numbered(arpa: Arpa, line: int, tokenizer: Tokenizer, names: Sequence[str],
     """The symbols of words spelled as charlm spells them."""
     V = tokenizer.vocab_size
     known = {word: token for token, word in enumerate(words(tokenizer))}
-    known |= {name: V + (name != END) for name in SPECIAL if name != BEGIN}
+    known |= {name: V + (name != SENTENCE_END) for name in SPECIAL if name != SENTENCE_BEGIN}
     tokens = np.array([known.get(name, -1) for name in names])
     if (tokens < 0).any():
         number = int(np.argmin(tokens))

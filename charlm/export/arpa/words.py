@@ -9,13 +9,13 @@ import re
 
 from charlm.tokenizers import FIRST_PIECE, Tokenizer
 
-BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
-UNKNOWNS = frozenset({UNKNOWN, "<UNK>"})  # KenLM takes both
-SPECIAL = UNKNOWNS | {BEGIN, END}
-SPACE, NEWLINE = "▁", "⏎"
-LEGEND = f"{SPACE} is a space, {NEWLINE} a line feed, \\u{{H}} the code point H, \\xHH the byte HH"
+SENTENCE_BEGIN, SENTENCE_END, UNKNOWN_WORD = "<s>", "</s>", "<unk>"
+UNKNOWNS = frozenset({UNKNOWN_WORD, "<UNK>"})  # KenLM takes both
+SPECIAL = UNKNOWNS | {SENTENCE_BEGIN, SENTENCE_END}
+SPACE_MARK, NEWLINE_MARK = "▁", "⏎"
+LEGEND = f"{SPACE_MARK} is a space, {NEWLINE_MARK} a line feed, \\u{{H}} the code point H, \\xHH the byte HH"
 
-_PLAIN = {" ": SPACE, "\n": NEWLINE}
+_PLAIN = {" ": SPACE_MARK, "\n": NEWLINE_MARK}
 _BYTE = re.compile(r"\\x([0-9A-Fa-f]{2})|<0x([0-9A-Fa-f]{2})>")  # charlm's, and SentencePiece's
 _PART = re.compile(r"\\u\{([0-9A-Fa-f]{1,6})\}|.", re.DOTALL)
 
@@ -24,7 +24,7 @@ def words(tokenizer: Tokenizer) -> list[str]:
     """The word of each id, (V,), all different; that of the boundary is <s>."""
     pieces = tokenizer.pieces()
     learned = (piece.decode("utf-8", "surrogatepass") for piece in pieces[FIRST_PIECE:])
-    return [BEGIN, *(spelled(piece[0]) for piece in pieces[1:FIRST_PIECE]), *map(spelled, learned)]
+    return [SENTENCE_BEGIN, *(spelled(piece[0]) for piece in pieces[1:FIRST_PIECE]), *map(spelled, learned)]
 
 
 def spelled(what: str | int) -> str:
@@ -33,11 +33,11 @@ def spelled(what: str | int) -> str:
         return f"\\x{what:02X}"
     if what in SPECIAL:
         return _escaped(what[0]) + what[1:]
-    plain = (c.isprintable() and c not in (SPACE, NEWLINE, "\\", " ") for c in what)
+    plain = (c.isprintable() and c not in (SPACE_MARK, NEWLINE_MARK, "\\", " ") for c in what)
     return "".join(c if as_is else _PLAIN.get(c) or _escaped(c) for c, as_is in zip(what, plain, strict=True))
 
 
-def meaning(word: str, space: str = SPACE, newline: str = NEWLINE) -> str | int:
+def meaning(word: str, space: str = SPACE_MARK, newline: str = NEWLINE_MARK) -> str | int:
     """The text, or the value of the byte, that a word stands for.
 
     Inside a longer word, \\u{H} and a `space` or `newline` of one character mean what they mean alone.

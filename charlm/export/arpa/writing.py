@@ -10,7 +10,7 @@ from charlm import __version__
 from charlm.config import BOUNDARY
 from charlm.errors import UsageError
 from charlm.export.arpa.vocabulary import comment
-from charlm.export.arpa.words import END, LEGEND, UNKNOWN, words
+from charlm.export.arpa.words import LEGEND, SENTENCE_END, UNKNOWN_WORD, words
 from charlm.export.fit import Fit
 from charlm.models import LanguageModel
 from charlm.models.ngram import NGram
@@ -24,7 +24,7 @@ ROWS = 1 << 14  # lines made at a time
 DECIMALS = 8  # of log10, more than a float32 holds; as two groups of four
 LOG_OF_ZERO = -99.0  # the logarithm of 0, as others write it
 
-TAB, LINE_FEED = np.frombuffer(b"\t\n", np.uint8)
+TAB_BYTE, LINE_FEED_BYTE = np.frombuffer(b"\t\n", np.uint8)
 
 Characters = npt.NDArray[np.uint8]
 Names = npt.NDArray[np.bytes_]
@@ -37,7 +37,7 @@ def _fours(texts: Iterable[str]) -> npt.NDArray[np.uint32]:
 
 FOUR = _fours(f"{number:04}" for number in range(10**4))
 WHOLE = _fours(f"{sign}{number}." for sign in ("", "-") for number in range(100))
-ZERO = _fours(("0", "", ""))
+ZERO_TEXT = _fours(("0", "", ""))
 
 
 def fit(model: LanguageModel) -> Fit:
@@ -68,7 +68,7 @@ def write_arpa(model: LanguageModel, tokenizer: Tokenizer, file: IO[bytes], prog
     file.write(comment(tokenizer) + b"\\data\\\n")
     file.writelines(b"ngram %d=%d\n" % numbers for numbers in enumerate(sizes, 1))
     spelled = words(tokenizer)
-    names = np.array([f" {name}".encode() for name in (*(spelled[token] for token in ids), END, UNKNOWN)])
+    names = np.array([f" {name}".encode() for name in (*(spelled[token] for token in ids), SENTENCE_END, UNKNOWN_WORD)])
     grams: Integers = np.zeros((1, 0), np.min_scalar_type(len(names)))
     done = 0
     for length, level in enumerate(entries(model), 1):
@@ -113,11 +113,11 @@ def _with_specials(
 def _lines(names: Names, grams: Integers, *logs: Numbers) -> bytes:
     """M lines: the first logarithm, the words, the second logarithm if there is one."""
     spelled = names[grams].view(np.uint8)  # (M, ..), each name after a space
-    spelled[:, 0] = TAB
+    spelled[:, 0] = TAB_BYTE
     columns = [_decimals(logs[0]), spelled]
     for log in logs[1:]:
-        columns += [np.full((len(grams), 1), TAB), _decimals(log)]
-    table = np.concatenate([*columns, np.full((len(grams), 1), LINE_FEED)], axis=1)
+        columns += [np.full((len(grams), 1), TAB_BYTE), _decimals(log)]
+    table = np.concatenate([*columns, np.full((len(grams), 1), LINE_FEED_BYTE)], axis=1)
     return table.tobytes().translate(None, b"\0")
 
 
@@ -126,5 +126,5 @@ def _decimals(numbers: Numbers) -> Characters:
     rounded = np.rint(np.abs(numbers) * 10**DECIMALS).clip(max=100 * 10**DECIMALS - 1).astype(np.int64)
     whole, rest = rounded // 10**DECIMALS, (rounded % 10**DECIMALS).astype(np.uint32)
     written = np.stack((WHOLE[whole + 100 * (numbers < 0)], FOUR[rest // 10**4], FOUR[rest % 10**4]), axis=1)
-    written[rounded == 0] = ZERO
+    written[rounded == 0] = ZERO_TEXT
     return written.view(np.uint8)

@@ -15,7 +15,7 @@ from charlm.export.huggingface.tokenizer import BOUNDARY_TOKEN, BYTE_CHARACTERS,
 from charlm.tokenizers import FIRST_BYTE, FIRST_PIECE, Tokenizer
 
 NORMAL_TOKEN, CONTROL_TOKEN, UNUSED_TOKEN, BYTE_TOKEN = 1, 3, 5, 6  # kinds of tokens
-SPACE = "\u2581"
+SPACE_MARK = "\u2581"
 """What `llama` writes for a space."""
 
 MAX_SCORE = 900.0
@@ -109,7 +109,7 @@ def _unigrams(tokenizer: Tokenizer) -> dict[str, Value]:
 
 
 def _bpe_pieces(tokenizer: Tokenizer) -> dict[str, Value]:
-    return _pieces(tokenizer, "llama", [name.replace(" ", SPACE) for name in names_of(tokenizer)])
+    return _pieces(tokenizer, "llama", [name.replace(" ", SPACE_MARK) for name in names_of(tokenizer)])
 
 
 KINDS: Mapping[str, Kind] = {
@@ -123,6 +123,6 @@ KINDS: Mapping[str, Kind] = {
             "a byte order mark at the beginning of a text, which llama.cpp drops",
         ),
     ),
-    "sentencepiece bpe": Kind(_bpe_pieces, (f"the character {SPACE} (U+2581): llama.cpp reads a space",)),
+    "sentencepiece bpe": Kind(_bpe_pieces, (f"the character {SPACE_MARK} (U+2581): llama.cpp reads a space",)),
 }
 """By kind of tokenizer; of SentencePiece, by the type of its model."""

@@ -16,7 +16,7 @@ from charlm.models.ngram import NGram
 from charlm.models.ngram.model import CACHE_PREFIX
 
 CODE_FILE, MIXTURE_FILE = "modeling_charlm.py", "mixture_charlm.py"
-NETWORKS = ("rnn", "gru", "lstm", "feedforward", "transformer")
+NETWORK_NAMES = ("rnn", "gru", "lstm", "feedforward", "transformer")
 """The architectures that the first file computes."""
 
 _TABLE = ("ids", "codes", "symbol", "mass", "backoff", "unigram", "first")  # of an n-gram
@@ -24,7 +24,7 @@ _TABLE = ("ids", "codes", "symbol", "mass", "backoff", "unigram", "first")  # of
 
 def name_of(model: object) -> str | None:
     """The architecture of a model if `modeling_charlm.py` has it."""
-    return next((name for name in NETWORKS if type(model) is ARCHITECTURES[name]), None)
+    return next((name for name in NETWORK_NAMES if type(model) is ARCHITECTURES[name]), None)
 
 
 def without_code(model: LanguageModel) -> list[str]:

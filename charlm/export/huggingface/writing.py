@@ -45,7 +45,7 @@ def fit_with_code(model: LanguageModel) -> Fit:
         name += f" with {missing[0]}" * (missing != [name])
         raise UsageError(
             f"{name}: Hugging Face Transformers has no place for it, and charlm has code for "
-            f"{', '.join(with_code.NETWORKS)}, fitted n-grams, and mixtures of them"
+            f"{', '.join(with_code.NETWORK_NAMES)}, fitted n-grams, and mixtures of them"
         )
     return Fit(WITH_CODE, (), model)
 

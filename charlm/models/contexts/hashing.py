@@ -29,7 +29,7 @@ from charlm.models.contexts.carried import (
     WORD,
     WORD_BEFORE,
 )
-from charlm.models.contexts.spelling import KINDS, LOWER, NEWLINE, PUNCTUATION, SPACE, UPPER
+from charlm.models.contexts.spelling import CHARACTER_KINDS, LOWER, NEWLINE, PUNCTUATION, SPACE, UPPER
 from charlm.models.contexts.tables import CONTEXTS, MATCHES, REACH, Array, Model
 
 Number = Any
@@ -242,8 +242,8 @@ def selectors(h: Array, t: int, start: int, s: Array, kinds: Array, up: Number, 
     c2 = np.int64(h[t - 1]) if t > start else 0
     kind_above = np.int64(kinds[up - np.uint64(2)]) if up > 1 else 1
     chosen[1] = c1
-    chosen[4] = min(s[IN_WORD] + 15, 31) * KINDS + np.int64(kinds[c2])
-    chosen[5] = min(s[COLUMN], 31) * KINDS + kind_above
+    chosen[4] = min(s[IN_WORD] + 15, 31) * CHARACTER_KINDS + np.int64(kinds[c2])
+    chosen[5] = min(s[COLUMN], 31) * CHARACTER_KINDS + kind_above
     chosen[6] = c2
     chosen[7] = s[SHAPE] & 0x1FF
 

@@ -23,7 +23,7 @@ from charlm.models.contexts.tables import (
     LEVEL_OF,
     LEVELS,
     MIXERS,
-    RUNS,
+    RUN_LENGTHS,
     STEPS,
     Array,
     Model,
@@ -31,7 +31,7 @@ from charlm.models.contexts.tables import (
 )
 
 MIXED = 255  # in place of how often a symbol has followed
-NONE, RUN, SLOT = 0, 1, 2  # what there is of a context
+NONE, ONE_SYMBOL, SLOT = 0, 1, 2  # what there is of a context
 MAX_RUN_UPDATES = 30  # of a slot, for a run that becomes mixed
 MIN_PROBABILITY = np.float32(1e-5)  # of a turn
 MAX_STRETCHED = np.float32(12.0)
@@ -140,7 +140,7 @@ def enter(h: Array, t: int, start: int, s: Array, begin: int, links: Array, m: M
         if k < 8:
             place.order[0] = k
         often = np.int64(run >> np.uint32(8)) & 255
-        place.kind[k] = SLOT if often == MIXED else RUN
+        place.kind[k] = SLOT if often == MIXED else ONE_SYMBOL
         place.often[k] = often
         expect(m, place, k, np.int64(run >> np.uint32(16)), 1)
     place.order[1] = match_level(s)
@@ -189,7 +189,7 @@ def gather(node: int, m: Model, place: Place) -> None:
                 x[2 * k], x[2 * k + 1] = stretch(m.slot_map[cell]), p
         elif place.turn[node, k]:
             level = 0 if depth == 0 else 1 if depth < 3 else 2 if depth < 5 else 3
-            cell = place.cell[k] = (k * RUNS + min(place.often[k], RUNS - 1)) * DEPTHS + level
+            cell = place.cell[k] = (k * RUN_LENGTHS + min(place.often[k], RUN_LENGTHS - 1)) * DEPTHS + level
             p = stretch(m.run_map[cell])
             x[2 * k] = p if place.turn[node, k] == 2 else -p
     k = CONTEXTS
@@ -300,9 +300,9 @@ def count_symbol(symbol: int, m: Model, place: Place, max_updates: int) -> None:
         often: Number = MIXED
         if place.kind[k] == NONE:
             often = 1
-        elif place.kind[k] == RUN and place.symbol[k] == symbol:
+        elif place.kind[k] == ONE_SYMBOL and place.symbol[k] == symbol:
             often = min(place.often[k] + 1, MIXED - 1)
-        elif place.kind[k] == RUN:
+        elif place.kind[k] == ONE_SYMBOL:
             count_path(x, place.symbol[k], min(place.often[k], MAX_RUN_UPDATES), m, max_updates)
             count_path(x, symbol, 1, m, max_updates)
         put_run(m.runs, place.entry[k], x, symbol, often)

@@ -20,7 +20,7 @@ from charlm.models.base import WEIGHTS_DO_NOT_FIT, CountingModel, State
 from charlm.models.contexts.carried import CARRIED
 from charlm.models.contexts.packing import check, packed, unpacked
 from charlm.models.contexts.reader import Outputs, Reader, Trainer, Vocabulary
-from charlm.models.contexts.spelling import KINDS, LOWER, spelling
+from charlm.models.contexts.spelling import CHARACTER_KINDS, LOWER, spelling
 from charlm.models.contexts.tables import Array, Counts, Trust, new_counts, new_trust
 from charlm.progress import Listener, silent
 from charlm.ranks import BY_ITSELF, Ranks
@@ -198,12 +198,12 @@ class Contexts(CountingModel):
         scores[codes == len(self.ids)] -= np.float32(self._log_unseen)
         return torch.from_numpy(scores).to(tokens.device), state
 
-    def _read(self, tokens: Tensor, state: State, wanted: Outputs) -> State:
+    def _read(self, tokens: Tensor, state: State, outputs: Outputs) -> State:
         last, carried, read = (tensor.cpu().numpy() for tensor in (*state, tokens))
         if self.adapts:
-            after = self.reader.adapt(last, carried, read, wanted, self.config.delay)
+            after = self.reader.adapt(last, carried, read, outputs, self.config.delay)
         else:
-            after = self.reader.read(last, carried, read, wanted)
+            after = self.reader.read(last, carried, read, outputs)
         return tuple(torch.from_numpy(leaf).to(state[0].device) for leaf in after)
 
     @property
@@ -225,7 +225,7 @@ class Contexts(CountingModel):
             and ids.dim() == counts.dim() == 1
             and len(counts) == len(ids) + 1 <= MAX_SYMBOLS + 1
             and bool((ids.diff() > 0).all() and ((ids > 0) & (ids < vocab_size)).all() and (counts >= 0).all())
-            and bool((tensors["kinds"] < KINDS).all())
+            and bool((tensors["kinds"] < CHARACTER_KINDS).all())
             and bool(((tensors["folded"] >= 0) & (tensors["folded"] < vocab_size)).all())
         )
         if not sound:

@@ -17,7 +17,7 @@ from charlm.models.contexts.tables import (
     LEVELS,
     MATCHES,
     MIXERS,
-    RUNS,
+    RUN_LENGTHS,
     STEPS,
     Array,
     Counts,
@@ -51,7 +51,7 @@ def check(tensors: Mapping[str, Tensor], leaves: int) -> None:
     symbols = leaves + 1
     shapes = {
         "slot_map": (CONTEXTS * LEVELS * 3 * STEPS,),
-        "run_map": (CONTEXTS * RUNS * DEPTHS,),
+        "run_map": (CONTEXTS * RUN_LENGTHS * DEPTHS,),
         "match_map": (MATCHES,),
         "weights": (int(set_offsets(symbols)[-1]), INPUTS),
         "final": (symbols, MIXERS),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 SPACE, NEWLINE, UPPER, LOWER, DIGIT, PUNCTUATION = range(6)
-KINDS = 6
+CHARACTER_KINDS = 6
 
 Integers = np.ndarray[Any, np.dtype[Any]]
 

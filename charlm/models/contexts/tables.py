@@ -16,7 +16,7 @@ INPUTS = 80  # two of each context, two of the match, a constant; the rest is 0:
 MIXERS = 8
 LEVELS = 16  # of how often a slot was updated
 STEPS = 33  # of a stretched probability, from -8 to 8
-RUNS = 16  # of how often a context was followed by one symbol only
+RUN_LENGTHS = 16  # of how often a context was followed by one symbol only
 DEPTHS = 4  # of a node, told apart in what runs are worth
 MATCHES = 40  # of how long the match is
 SETS = (0, 4, 2 * MATCHES, 72, 32 * 6, 32 * 6, 0, 512)
@@ -140,7 +140,7 @@ def new_trust(symbols: int, length: int) -> Trust:
     weights[:, : 2 * CONTEXTS + 2 : 2] = 0.15
     return Trust(
         slot_map=np.tile(grid, CONTEXTS * LEVELS * 3).astype(np.float32),
-        run_map=np.full(CONTEXTS * RUNS * DEPTHS, 0.85, np.float32),
+        run_map=np.full(CONTEXTS * RUN_LENGTHS * DEPTHS, 0.85, np.float32),
         match_map=np.full(MATCHES, 0.8, np.float32),
         weights=weights,
         final=np.full((symbols, MIXERS), 1 / MIXERS, np.float32),
@@ -153,7 +153,7 @@ class Place(NamedTuple):
     """What is known of a place before its symbol is: per context, and at the node that is looked at."""
 
     hashes: Array  # (C,) uint64
-    kind: Array  # (C,) what there is: NONE, RUN, SLOT
+    kind: Array  # (C,) what there is: NONE, ONE_SYMBOL, SLOT
     entry: Array  # (C,) where in the `runs` of this text, -1: not there
     symbol: Array  # (C + 1,) of a run; the last is the match's
     often: Array  # (C,) how often it has followed

@@ -7,6 +7,8 @@ fitting     from a text to the tensors of a model     descent     training the s
 trie        the tensors, and how they are walked      model       the model itself
 cache       matches in the text being read            table       conversion from and to ARPA probabilities
 summary     a table of what a model holds
+
+With several processes: shards, shard_gate and shard_fitting do what counting, gate and fitting do in one.
 """
 
 from charlm.models.ngram.fitting import NGramConfig

@@ -179,19 +179,20 @@ def train_gate(
     for k, statistic in enumerate(statistics):
         inputs = context_inputs(levels, statistics, k, np.maximum(contexts[:, k], 0))
         by_length.append((*inputs, *statistic.observed(contexts[:, k], ngrams[:, k])))
-    return gate, *fit_gate(gate, by_length, ngrams[:, 0], base, tell)
+    observed = [torch.stack(columns, 1) for columns in zip(*by_length, strict=True)]
+    return gate, *fit_gate(gate, observed, ngrams[:, 0], base, tell)
 
 
 def fit_gate(
-    gate: Gate, by_length: Sequence[Sequence[Tensor]], unigrams: Integers, base: Numbers, tell: Tell
+    gate: Gate, observed: Sequence[Tensor], unigrams: Integers, base: Numbers, tell: Tell
 ) -> tuple[Numbers, Numbers]:
     """Train the gate on P places; returns mass and back-off there, see `train_gate`.
 
-    `by_length` are for each level its inputs and `ContextStatistics.observed`; `unigrams` (P,) the rows of the symbols.
+    `observed` are the inputs and `ContextStatistics.observed` of all levels, (P, K, ..) each; `unigrams` (P,) the rows
+    of the symbols.
     """
     at = np.where(unigrams >= 0, unigrams, 0)
     lowest = torch.from_numpy(np.where(unigrams >= 0, base[at], 1 - base.sum() + 1e-9).astype(np.float32))
-    observed = [torch.stack(columns, 1) for columns in zip(*by_length, strict=True)]  # each (P, K, ..)
 
     def predicted(sample: Tensor) -> Tensor:
         return _interpolated(lowest[sample], *_interpolation(gate, [column[sample] for column in observed]))
@@ -221,17 +222,17 @@ def _initial_outputs(*kinds: Integers) -> list[float]:
 
 def statistics_of(levels: Sequence[Level], adjusted: Sequence[Integers], pool: Workers) -> list[ContextStatistics]:
     """The statistics of the contexts of each level, given the adjusted counts of their n-grams."""
-    statistics = [
-        ContextStatistics(level, level.count, preceding, contexts)
+    return [
+        statistics_of_level(level, preceding, contexts, pool)
         for (level, contexts), preceding in zip(with_contexts(levels), adjusted, strict=True)
     ]
-    chunks = [
-        (statistic, begin)
-        for statistic in statistics
-        for begin in range(0, len(statistic.features), CONTEXTS_PER_CHUNK)
-    ]
-    list(pool.map(lambda chunk: chunk[0].fill(chunk[1]), chunks))
-    return statistics
+
+
+def statistics_of_level(level: Level, adjusted: Integers, contexts: int, pool: Workers) -> ContextStatistics:
+    """The statistics of so many contexts of one level."""
+    statistic = ContextStatistics(level, level.count, adjusted, contexts)
+    list(pool.map(statistic.fill, range(0, contexts, CONTEXTS_PER_CHUNK)))
+    return statistic
 
 
 def context_inputs(

@@ -17,10 +17,9 @@ from charlm.models.ngram.gate import (
     CONTEXTS_PER_CHUNK,
     ContextStatistics,
     Gate,
-    context_inputs,
     empty_estimate,
     fit_gate,
-    statistics_of,
+    statistics_of_level,
 )
 from charlm.models.ngram.shards import WHOLE_LENGTHS, Shard
 from charlm.models.ngram.smoothing import Estimate, Numbers, counts_of_counts, with_contexts
@@ -29,6 +28,8 @@ from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
 from charlm.ranks import Array, Ranks
 from charlm.threads import Workers
+
+TOTAL = 5  # which of the tensors that `fit_gate` reads is the total count, which divides
 
 
 def train_shared_gate(
@@ -39,29 +40,44 @@ def train_shared_gate(
     Returns the gate and, on rank 0, rows of contexts that are -1 where these are not counted on any rank, and mass and
     back-off at the places, all (P, K).
     """
-    statistics = statistics_of(shard.levels, shard.adjusted, pool)
     gate = Gate(int(shard.levels[0].symbol[-1]) + 1, _counts_of_counts(shard, ranks))
-    by_length, known = [], np.full(contexts.shape, -1)
-    before = np.zeros((len(contexts), statistics[0].features.shape[1]), np.float32)
-    for k in range(len(statistics)):
-        places = _own_places(shard, k, contexts[:, k], ranks)
-        own, symbol = _own_inputs(shard, statistics, k, contexts[places, k])
-        observed = [tensor.numpy() for tensor in statistics[k].observed(contexts[places, k], ngrams[places, k])]
-        everywhere = np.concatenate(ranks.to_main(places))
-        own, symbol, *observed = (
-            _scattered(everywhere, array, len(contexts), ranks) for array in (own, symbol, *observed)
-        )
-        known[everywhere, k] = 0
-        suffix = np.where(known[:, k : k + 1] == 0, before, 0) if k else before
-        observed[3] = np.maximum(observed[3], 1)  # the total count, which divides
-        by_length.append([torch.from_numpy(a) for a in (np.concatenate((own, suffix), 1), symbol, *observed)])
-        before = own
-    del statistics
+    observed, known = _observed_on_main(shard, contexts, ngrams, ranks, pool)
     nothing = np.zeros(0)
-    interpolation = fit_gate(gate, by_length, ngrams[:, 0], base, tell) if ranks.is_main else (nothing, nothing)
+    interpolation = fit_gate(gate, observed, ngrams[:, 0], base, tell) if ranks.is_main else (nothing, nothing)
     for weight in gate.weights:
         weight.copy_(torch.from_numpy(ranks.from_main(weight.numpy())))
     return gate, known, *interpolation
+
+
+def _observed_on_main(
+    shard: Shard, contexts: Integers, ngrams: Integers, ranks: Ranks, pool: Workers
+) -> tuple[list[Tensor], Integers]:
+    """On rank 0, what `fit_gate` needs of P places, of which each rank knows the contexts that it owns; and which these
+    are: (P, K), -1 where they are not counted on any rank.
+    """
+    known = np.full(contexts.shape, -1)
+    whole: list[Array] = []  # (P, K, ..) each
+    for k, statistic in enumerate(_statistics(shard, pool)):
+        own = _own_places(shard, k, contexts[:, k], ranks)
+        arrays = [
+            *_own_inputs(shard, statistic, k, contexts[own, k]),
+            *(tensor.numpy() for tensor in statistic.observed(contexts[own, k], ngrams[own, k])),
+        ]
+        places, *arrays = (np.concatenate(ranks.to_main(array)) for array in (own, *arrays))
+        if not ranks.is_main:
+            continue
+        if not whole:
+            arrays[0] = np.concatenate((arrays[0], np.zeros_like(arrays[0])), 1)
+            whole = [np.zeros((*contexts.shape, *array.shape[1:]), array.dtype) for array in arrays]
+        else:
+            before = whole[0][places, k - 1, : arrays[0].shape[1]]  # the suffix is the context that is one shorter
+            arrays[0] = np.concatenate((arrays[0], before), 1)
+        known[places, k] = 0
+        for array, rows in zip(whole, arrays, strict=True):
+            array[places, k] = rows
+    for total in whole[TOTAL : TOTAL + 1]:
+        np.maximum(total, 1, out=total)
+    return [torch.from_numpy(array) for array in whole], known
 
 
 def _counts_of_counts(shard: Shard, ranks: Ranks) -> list[Array]:
@@ -80,34 +96,35 @@ def _own_places(shard: Shard, k: int, contexts: Integers, ranks: Ranks) -> Integ
     return np.flatnonzero((contexts >= own.start) & (contexts < own.stop))
 
 
-def _own_inputs(shard: Shard, statistics: Sequence[ContextStatistics], k: int, rows: Integers) -> tuple[Array, Array]:
+def _statistics(shard: Shard, pool: Workers) -> Iterator[ContextStatistics]:
+    """The statistics of the contexts of each level, one after the other, because they take much memory."""
+    for (level, contexts), adjusted in zip(with_contexts(shard.levels), shard.adjusted, strict=True):
+        yield statistics_of_level(level, adjusted, contexts, pool)
+
+
+def _own_inputs(shard: Shard, statistic: ContextStatistics, k: int, rows: Integers) -> tuple[Array, Array]:
     """The features of contexts of k symbols, and their last symbols."""
     symbol = shard.levels[k - 1].symbol[rows].astype(np.int64) if k else np.zeros_like(rows)
-    return statistics[k].features[rows], symbol
-
-
-def _scattered(places: Integers, array: Array, count: int, ranks: Ranks) -> Array:
-    """On rank 0, the rows of the arrays of all ranks at their places among `count`, 0 elsewhere."""
-    whole = np.zeros((count, *array.shape[1:]), array.dtype)
-    whole[places] = np.concatenate(ranks.to_main(array))
-    return whole
+    return statistic.features[rows], symbol
 
 
 def shared_estimates(shard: Shard, gate: Gate, ranks: Ranks, pool: Workers) -> list[Estimate]:
     """The estimates of a rank's levels with the discounts of a trained gate."""
-    statistics = statistics_of(shard.levels, shard.adjusted, pool)
-    estimates = [empty_estimate(statistic) for statistic in statistics]
-    for k, statistic in enumerate(statistics):
+    estimates: list[Estimate] = []
+    shorter = np.zeros((0, 0), np.float32)  # features of the contexts that are one symbol shorter
+    for k, statistic in enumerate(_statistics(shard, pool)):
+        estimates.append(empty_estimate(statistic))
         own = shard.contexts(k) if k >= WHOLE_LENGTHS else slice(0, len(estimates[k].backoff))
         first = shard.starts[k - 1] if k >= WHOLE_LENGTHS else 0  # the number of the first of them among all ranks'
         size = shard.sizes[k - 1] if k else 1
         for begin in _chunks(first, first + own.stop - own.start, ranks):
             low, high = (min(max(at - first, 0) + own.start, own.stop) for at in (begin, begin + CONTEXTS_PER_CHUNK))
-            inputs = _inputs(shard, statistics, k, np.arange(low, high), ranks)
+            inputs = _inputs(shard, statistic, shorter, k, np.arange(low, high), ranks)
             at = slice(low - own.start + first - begin, high - own.start + first - begin)
             features, symbol = _padded(inputs, at, max(0, min(CONTEXTS_PER_CHUNK, size - begin)))
             outputs = gate(features, symbol, torch.tensor([k]))
             statistic.estimate(low, high, estimates[k], *(output.numpy()[at] for output in outputs))
+        shorter = statistic.features
     return estimates
 
 
@@ -120,14 +137,17 @@ def _chunks(first: int, end: int, ranks: Ranks) -> range:
 
 
 def _inputs(
-    shard: Shard, statistics: Sequence[ContextStatistics], k: int, rows: Integers, ranks: Ranks
+    shard: Shard, statistic: ContextStatistics, shorter: Numbers, k: int, rows: Integers, ranks: Ranks
 ) -> tuple[Tensor, Tensor]:
-    """`gate.context_inputs`; the features of suffixes are asked of the ranks that own these."""
-    if k <= WHOLE_LENGTHS:
-        return context_inputs(shard.levels, statistics, k, rows)
-    own, symbol = _own_inputs(shard, statistics, k, rows)
-    suffixes = shard.levels[k - 1].suffix[rows]
-    suffix = ranks.ask(shard.owners[k - 1][rows], suffixes, lambda asked: statistics[k - 1].features[asked])
+    """The same as `gate.context_inputs`; the features of suffixes are asked of the ranks that own these."""
+    own, symbol = _own_inputs(shard, statistic, k, rows)
+    suffixes = shard.levels[k - 1].suffix[rows] if k > 1 else np.zeros_like(rows)
+    if k == 0:
+        suffix = np.zeros_like(own)
+    elif k <= WHOLE_LENGTHS:
+        suffix = shorter[suffixes]
+    else:
+        suffix = ranks.ask(shard.owners[k - 1][rows], suffixes, lambda asked: shorter[asked])
     return torch.from_numpy(np.concatenate((own, suffix), 1)), torch.from_numpy(symbol)
 
 

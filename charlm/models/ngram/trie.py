@@ -17,6 +17,8 @@ from charlm.models.ngram.counting import Level
 from charlm.models.ngram.smoothing import Estimate, Numbers, with_contexts
 from charlm.models.ngram.windows import Integers
 
+CONTEXTS_PER_CHUNK = 1 << 16  # whose keys are computed at a time
+
 
 class Part(NamedTuple):
     """What the n-grams of one length, whose contexts are one symbol shorter, add to the tensors."""
@@ -93,8 +95,13 @@ def check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
 
 def keys_of(first: Integers, symbol: Integers, alphabet: int) -> Integers:
     """(M + 1,) int64, ascending: parent * (A + 1) + symbol of the nodes from 1 on; then a number above all of them."""
-    keys = np.repeat(np.arange(0, len(first) * (alphabet + 1), alphabet + 1), np.diff(first, append=first[-1] + 1))
-    keys[:-1] += symbol
+    keys, contexts = np.empty(len(symbol) + 1, np.int64), len(first) - 1
+    for begin in range(0, contexts, CONTEXTS_PER_CHUNK):
+        end = min(begin + CONTEXTS_PER_CHUNK, contexts)
+        ngrams = slice(first[begin] - 1, first[end] - 1)
+        parents = np.repeat(np.arange(begin, end, dtype=np.int64), np.diff(first[begin : end + 1]))
+        keys[ngrams] = parents * (alphabet + 1) + symbol[ngrams]
+    keys[-1] = contexts * (alphabet + 1)
     return keys
 
 

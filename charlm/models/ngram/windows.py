@@ -23,6 +23,7 @@ from charlm.threads import Workers
 Integers = npt.NDArray[np.integer[Any]]
 WINDOWS_PER_CHUNK = 1 << 15  # packed at a time, small enough for the processor's cache
 MIN_WINDOWS_PER_THREAD = 1 << 17
+SAMPLED_SYMBOLS = 8  # of a window, to find out how many different ones there are
 SHARES_PER_THREAD = 2
 """More than one, because shares are not quite equal and other programs may slow down one of the threads."""
 CONTINUATION_BITS = np.uint64(0x8888_8888_8888_8888)  # the top bit of each digit: set if the symbol has another digit
@@ -94,13 +95,15 @@ def distinct_windows(
     """
     if pool.threads > 1:
         max_windows = max_windows * 4 // 5  # threads copy their shares of the range
-    size = -(-len(symbols) // ranks.size)
-    passes = -(-size // max_windows)
+    pairs = _sampled_pairs(symbols, codebook)
+    low, high = _own_range(symbols, codebook, ranks)
+    own = pairs[(pairs >= low) & (pairs < high)]
+    size = len(symbols) * len(own) // max(1, len(pairs)) if ranks.size > 1 else len(symbols)  # of the range, about
+    passes = max(1, -(-size // max_windows))
     shares = min(pool.threads, 1 + size // passes // MIN_WINDOWS_PER_THREAD)
     shares *= 1 if shares == 1 else SHARES_PER_THREAD
-    bounds = _bounds(symbols, codebook, ranks.size * passes * shares)
-    own = ranks.rows(len(bounds) - 1)
-    bounds = bounds[[own.start, *range(own.start + 1, own.stop), own.stop]]  # both ends also of no range at all
+    inner = own[np.arange(1, passes * shares) * len(own) // (passes * shares)]
+    bounds = np.concatenate(([low], np.unique(inner[inner > low]), [high]))
     parts: list[Windows] = []
     for first in range(0, len(bounds) - 1, shares):
         for done, windows in enumerate(
@@ -134,13 +137,31 @@ def _of_range(
     return pool.map(partial(_distinct, symbols, order, codebook, pieces), pairwise(bounds))
 
 
-def _bounds(symbols: Integers, codebook: Code, ranges: int) -> Integers:
-    """Words that divide the windows into about `ranges` ranges of equal size, each word that of a pair of symbols."""
+def _sampled_pairs(symbols: Integers, codebook: Code) -> Integers:
+    """The words of pairs of neighbouring symbols at places all over the text, sorted."""
     sample = np.arange(0, len(symbols) - 1, max(1, len(symbols) >> 16))
     first, second = symbols[sample], symbols[sample + 1]
-    pairs = np.sort(codebook.words[first] | codebook.words[second] >> codebook.bits[first])
-    inner = pairs[np.arange(1, ranges) * len(pairs) // ranges]
-    return np.unique(np.concatenate((np.zeros(1, np.uint64), inner, np.full(1, ALL_BITS))))
+    return np.sort(codebook.words[first] | codebook.words[second] >> codebook.bits[first])
+
+
+def _own_range(symbols: Integers, codebook: Code, ranks: Ranks) -> tuple[Any, Any]:
+    """The words [low, high) of the windows of one rank, both words of pairs of symbols.
+
+    All ranks have about as many different windows, which take more time and memory than their repetitions.
+    """
+    if ranks.size == 1:
+        return np.uint64(0), ALL_BITS
+    sample = np.arange(0, len(symbols), max(1, len(symbols) >> 20))
+    words, used = np.zeros(len(sample), np.uint64), np.zeros(len(sample), np.uint64)
+    for k in range(SAMPLED_SYMBOLS):
+        symbol = symbols.take(sample + k, mode="clip")
+        words |= codebook.words[symbol] >> used
+        used += codebook.bits[symbol]
+        if k == 1:
+            pairs = words.copy()
+    distinct = pairs[np.unique(words, return_index=True)[1]]
+    bounds = [np.uint64(0), *(distinct[len(distinct) * rank // ranks.size] for rank in range(1, ranks.size)), ALL_BITS]
+    return bounds[ranks.rank], bounds[ranks.rank + 1]
 
 
 class _Packed(NamedTuple):
