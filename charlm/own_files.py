@@ -10,6 +10,7 @@ corpus read from the same folder would hold its numbers. Each kind of file says 
     a folder for      config.json, whose first key is "charlm", and a comment in the second line of README.md
     Transformers
     compressed text   `COMPRESSED_MARK`
+    compare --json    {"environment": {"charlm": …, wherever the shell has put it
 
 A folder is an export if it has that config.json. A folder is a run if it has a card, or files with the names that
 saves give them: those of a run that was killed before it had a card are known by these. A new kind of output says who
@@ -45,6 +46,7 @@ FIRST_BYTES = {  # what a file is: how it begins
     "the metrics of a run of charlm": re.compile(rb'\{"step": \d+, "steps": (\d+|null), "seconds": '),
     "a report of charlm": re.compile(rb"<!DOCTYPE html>\s*" + re.escape(REPORT_MARK.encode())),
     EXPORT: re.compile(rb'# charlm \S+: \d+-grams of |\{\s*"charlm":\s*"|---\n# charlm \S+: a model card'),
+    "the figures of a comparison by charlm": re.compile(rb'\{"environment": \{"charlm": "'),
     "a text compressed by charlm": re.compile(re.escape(COMPRESSED_MARK)),
 }
 

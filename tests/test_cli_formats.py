@@ -76,6 +76,8 @@ def test_json_says_how_every_run_was_made(charlm: Charlm, runs: tuple[str, ...])
         (weights,) = Path(made["run"]).glob("weights-*")
         assert made["weights_sha256"] == sha256_of(weights)
         assert made["config"] == run.model.config.to_json()
+        assert {name for name, value in made["config"].items() if value is None} <= made["chosen"].keys()
+        assert made["chosen"] == (run.model.frozen() if row["frozen"] else run.model).chosen
         assert made["corpus"]["sha256"]["held_out"] == told["text_sha256"]
         assert made["environment"] == here
         if row["architecture"] != "ngram":

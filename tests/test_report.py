@@ -411,6 +411,7 @@ class TestCitation:
             rows = {content(row[0]): content(row[1]) for row in block.iter("tr")}
             config = one.card.config
             assert {key.replace("_", " ").capitalize() for key in config} <= {*rows}
+            assert not any(re.search(r"(^|\w )chosen automatically", value) for value in rows.values()), rows
             assert rows["Weights, SHA-256"] == one.card.files["weights"].sha256
             if one.name not in COUNTING:
                 assert (rows["Seed"], rows["Budget"], rows["Steps"]) == ("0", "8steps", "8")

@@ -139,7 +139,7 @@ def _row(contender: Contender, evaluation: Evaluation, proof: Proof | None, seed
         frozen=contender.frozen,
         tokenizer=contender.tokenizer.kind,
         conditions=Conditions.from_card(card, contender.tokenizer),
-        provenance=(provenance(contender.path, card),),
+        provenance=(provenance(contender.path, card, contender.model.chosen),),
         parameters=contender.model.parameters_count,
         training_seconds=contender.training_seconds,
         finished=contender.finished,

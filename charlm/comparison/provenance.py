@@ -13,14 +13,18 @@ COPIED = (
 """What a card says that is taken over as it stands; of an older run some of it is missing."""
 
 
-def provenance(path: Path, card: Card) -> dict[str, Any]:
-    """A JSON object: every setting of the run, its text, versions, machine, hashes; null for what it does not say."""
+def provenance(path: Path, card: Card, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON object: every setting of the run, its text, versions, machine, hashes; null for what it does not say.
+
+    `chosen` are the values that training chose for settings that are unset in `config`, see `LanguageModel.chosen`.
+    """
     digests = {kind: entry.sha256 for kind, entry in card.files.items()}
     tokenizer = {kind.removeprefix("tokenizer/"): digest for kind, digest in digests.items() if "/" in kind}
     content = card.to_json()
     return {
         "run": str(path),
         **{name: content.get(name) for name in COPIED},
+        "chosen": dict(chosen),
         "tokenizer": {"kind": card.tokenizer, "vocab_size": card.vocab_size, "sha256": tokenizer},
         "weights_sha256": digests["weights"],
     }

@@ -1,6 +1,7 @@
 """Everything that is needed to cite the figures or to reproduce them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from charlm import __version__
 from charlm.checkpoint import Card
@@ -56,10 +57,12 @@ def settings(finding: Finding) -> Iterator[tuple[str, str]]:
     card, row = finding.card, finding.row
     yield "Architecture", row.architecture
     yield "Parameters", f"{row.parameters:,}"
-    yield from ((_name(key), _value(value)) for key, value in card.config.items() if key != "members")
-    for number, member in enumerate(card.config.get("members") or ()):
-        listed = ", ".join(f"{key.replace('_', ' ')} {_value(value)}" for key, value in member["config"].items())
-        yield f"Member {number + 1}", f"{member['architecture']}: {listed}"
+    chosen = row.provenance[0]["chosen"]
+    yield from ((_name(key), value) for key, value in _config(card.config, chosen) if key != "members")
+    members = zip(card.config.get("members") or (), chosen.get("members") or (), strict=True)
+    for number, (member, of_member) in enumerate(members, 1):
+        listed = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in _config(member["config"], of_member))
+        yield f"Member {number}", f"{member['architecture']}: {listed}"
     training = card.history.training or {}
     for key in [*FIRST_SETTINGS, *(key for key in training if key not in (*FIRST_SETTINGS, "seed"))]:
         if key in training:
@@ -73,6 +76,15 @@ def settings(finding: Finding) -> Iterator[tuple[str, str]]:
     yield "Tokenizer", f"{row.tokenizer}, {_value(card.vocab_size)} ids"
     yield "Trained with", ", ".join(_trained_with(card))
     yield "Weights, SHA-256", _value(card.files["weights"].sha256)
+
+
+def _config(config: Mapping[str, Any], chosen: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The settings of an architecture, and for those that were left open the values that training chose."""
+    for key, value in config.items():
+        if value is None and key in chosen:
+            yield key, f"{_value(chosen[key])} (chosen automatically)"
+        else:
+            yield key, _value(value)
 
 
 def _trained_with(card: Card) -> Iterator[str]:

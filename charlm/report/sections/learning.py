@@ -19,8 +19,8 @@ def learning(findings: Findings) -> Html | None:
                 "validation slice. The figure against characters read shows which model learns most from the same "
                 "amount of text, the figure against time which learns most on this machine.",
                 "If the points rise while the line falls, the model overfits. The points end half-way, where the "
-                "validation slice is added to the training text. All axes are logarithmic. An n-gram has no curve: it "
-                "is fitted by counting, in one pass.",
+                "validation slice is added to the training text. All axes are logarithmic. Models that count, in one "
+                "pass, have no curve.",
             ),
             note(f"The curve of {listed(mixtures)} is that of the network in it.") if mixtures else None,
             side_by_side(
@@ -60,14 +60,14 @@ def context(findings: Findings) -> Html:
     """Bits per character against the number of characters of context."""
     contenders = list(enumerate(findings.contenders))
     adapting = [finding.name for finding in findings.contenders if finding.row.adapts]
-    cache = f" Models with a cache ({listed(adapting)}) also find repetitions further back: their curves go on falling."
+    further = f" Models that adapt ({listed(adapting)}) also learn from repetitions: their curves go on falling."
     return parts.beside(
         [
             parts.paragraph(
                 "The same models, but each may see only the last 1, 2, 4, … characters. An n-gram and a feed-forward "
                 "network have a fixed window; text beyond it changes nothing. A recurrent network keeps what it has "
                 "read in its state. A Transformer looks back as far as its window and its layers reach."
-                + (cache if adapting else "")
+                + (further if adapting else "")
             ),
             parts.paragraph(
                 "With very short contexts a network does worse than it could: it rarely met the beginning of a text "
