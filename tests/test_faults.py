@@ -21,13 +21,11 @@ PARTS = {  # how many of each
     "strings": 1000,
     "signals": 8,
 }
-SLOW = ("round-trips", "containers", "kills", "kills-in-one-run", "disk-full", "folders", "bits", "signals")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the harness reads /proc")
-@pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=pytest.mark.slow) if part in SLOW else part for part in PARTS]
-)
+@pytest.mark.parametrize("part", PARTS)
 def test_a_part(part: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", f"--{part}", str(PARTS[part])],
