@@ -126,12 +126,12 @@ def test_worths_add_up_and_are_nothing_beyond_what_a_model_sees(server: Client, 
     assert server.ask("POST", "/api/why", {"models": NAMES, "text": ""}).error["param"] == "text"
 
 
-def test_worths_are_the_differences_of_shorter_and_longer_contexts(server: Client, runs: Path) -> None:
+def test_worths_are_the_differences_of_shorter_and_longer_contexts(server: Client, served: Path) -> None:
     text, reach = "HAMLET:\nWhat \u6f22 old ghost \u6f22", 20
     for place in (5, 14, len(text) - 3, len(text) - 1):
         body = {"models": NAMES, "text": text, "place": place, "reach": reach}
         for answer in server.ask("POST", "/api/why", body).json["models"]:
-            run = checkpoint.load(runs / answer["model"])
+            run = checkpoint.load(served / answer["model"])
             ids = run.tokenizer.encode(text[: place + 1]).astype(np.uint32)
             tokens = np.flatnonzero(places(run.tokenizer, ids)[1] >= place)
             left = answer["without_context"]
@@ -141,14 +141,14 @@ def test_worths_are_the_differences_of_shorter_and_longer_contexts(server: Clien
                 assert left == pytest.approx(sum(float(part.sum()) for part in parts), abs=1e-3)
 
 
-def test_each_kind_of_model_says_what_its_own_parts_say(server: Client, runs: Path) -> None:
+def test_each_kind_of_model_says_what_its_own_parts_say(server: Client, served: Path) -> None:
     text, reach = "HAMLET:\nWhat pale ghost is this", 12
     for place in (0, 1, 9, len(text) - 1):
         body = {"models": NAMES, "text": text, "place": place, "reach": reach}
         answers = {answer["model"]: answer for answer in server.ask("POST", "/api/why", body).json["models"]}
         for name in ("lstm", "transformer", "pieces", "bytes"):
             assert len(answers[name]["gradients"]) == min(place, reach)
-        network: Any = checkpoint.load(runs / "transformer").model
+        network: Any = checkpoint.load(served / "transformer").model
         attention = np.array(answers["transformer"]["attention"])
         assert attention.shape == (network.config.layers, network.config.heads, min(place, reach))
         if place == 9:  # all characters are within reach, and only the boundary is left out
@@ -218,7 +218,7 @@ def test_quotes_name_the_line_and_a_text_that_is_gone_is_an_error(server: Client
 HELD_OUT = (TEXT * 2 + "Caf\xe9, na\xefve \u6f22\n" + TEXT)[-len(TEXT) * 3 // 10 - 3 :]  # or a little more
 
 
-def test_passages_are_of_the_held_out_text_and_only_that(server: Client, runs: Path) -> None:
+def test_passages_are_of_the_held_out_text_and_only_that(server: Client, served: Path) -> None:
     seen = set()
     for seed in range(20):
         asked = {"model": "lstm", "seed": seed, "before": 50, "length": 30}
@@ -238,24 +238,24 @@ def test_passages_are_of_the_held_out_text_and_only_that(server: Client, runs: P
     assert models["mixture"]["held_out"] == models["lstm"]["held_out"] is not None
 
 
-def test_a_held_out_text_that_is_gone_is_an_error_without_its_path(runs: Path) -> None:
-    corpus = runs.parent / "corpus.txt"
-    corpus.rename(runs.parent / "moved.txt")
+def test_a_held_out_text_that_is_gone_is_an_error_without_its_path(served: Path) -> None:
+    corpus = served.parent / "corpus.txt"
+    corpus.rename(served.parent / "moved.txt")
     try:
-        with serving([runs / "ngram"]) as other:
+        with serving([served / "ngram"]) as other:
             error = other.ask("POST", "/api/passage", {"model": "ngram"})
             assert (error.status, error.error["code"]) == (404, "no_held_out_text")
-            assert str(runs.parent) not in error.error["message"]
+            assert str(served.parent) not in error.error["message"]
     finally:
-        (runs.parent / "moved.txt").rename(corpus)
+        (served.parent / "moved.txt").rename(corpus)
 
 
-def test_models_guess_in_the_order_of_their_probabilities(server: Client, runs: Path) -> None:
+def test_models_guess_in_the_order_of_their_probabilities(server: Client, served: Path) -> None:
     text = "HAMLET:\nWhat old ghost \u6f22 is"
     begin = text.index("ghost")
     answers = server.ask("POST", "/api/guesses", {"models": NAMES, "text": text, "begin": begin}).json["models"]
     for answer in answers:
-        run = checkpoint.load(runs / answer["model"])
+        run = checkpoint.load(served / answer["model"])
         whole = Text.from_string(text, "typed")
         right = read(run.model, run.tokenizer, whole).character_bits[begin:]
         if answer["model"] == "pieces":  # whose tokens are longer than a character

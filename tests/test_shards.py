@@ -90,7 +90,7 @@ def test_any_number_of_processes_fits_the_same_model(size, config) -> None:
 
     def fitted(ranks: Ranks) -> tuple[dict[str, torch.Tensor], Any, dict[str, torch.Tensor]]:
         model, before = NGram(NGram.Config(**config), A + 4), {}
-        model.fit(ids[:2700], ids[2700:], before=lambda early: before.update(early.state_dict()), ranks=ranks)
+        model.fit_together(ranks, ids[:2700], ids[2700:], before=lambda early: before.update(early.state_dict()))
         return model.state_dict(), (model.validation_nats, model.fit_results), before
 
     tensors, results, before = fitted(Ranks())

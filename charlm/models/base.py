@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from charlm.config import BOUNDARY, Settings
 from charlm.progress import Listener, silent
-from charlm.ranks import BY_ITSELF, Ranks
+from charlm.ranks import Ranks
 
 torch.ones(64).exp().log()  # the first exp or log of a process can be off by 1e-4, so it is done here
 
@@ -152,7 +152,7 @@ class CountingModel(LanguageModel):
 
     `fit_results`: what `fit` reports for the run's history, JSON values by name.
     `validation_nats`: nats per token of `validation` before it was counted; None if `fit` did not score it.
-    `shares_counting`: whether several processes share the work of `fit`; else rank 0 does it alone.
+    `shares_counting`: whether several processes share the work in `fit_together`.
     """
 
     by_gradient = False
@@ -173,14 +173,24 @@ class CountingModel(LanguageModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[["CountingModel"], None] | None = None,
-        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """Count `tokens` (N,), tune parameters on `validation` (M,), then count `validation` too.
 
         Neither stream contains the boundary id. `progress` is called with (activity, fraction done). `before` is called
-        with the model before `validation` is counted, so that it can be evaluated on `validation`. Several `ranks` all
-        call this with the same arguments; only that of rank 0 is fitted, and is what one process would fit.
+        with the model before `validation` is counted, so that it can be evaluated on `validation`.
         """
+
+    def fit_together(
+        self,
+        ranks: Ranks,
+        tokens: np.ndarray[Any, Any],
+        validation: np.ndarray[Any, Any],
+        progress: Listener = silent,
+        before: Callable[["CountingModel"], None] | None = None,
+    ) -> None:
+        """`fit` by several processes, all of which call this; only the model of rank 0 is fitted, here by it alone."""
+        if ranks.is_main:
+            self.fit(tokens, validation, progress, before)
 
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:  # noqa: ARG002
         """The estimated time of `fit` on this machine under its present load; 0 if it is not known."""

@@ -73,7 +73,7 @@ class MixtureTuning:
                     stage(what, done)
 
             try:
-                members[number].fit(ids, validation, report, partial(self._score, number), self.world)
+                members[number].fit_together(self.world, ids, validation, report, partial(self._score, number))
             finally:
                 unfinished.remove(number)
 

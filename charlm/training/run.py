@@ -262,7 +262,7 @@ def _count(
     ids, validation = _encoded(split, tokenizer, stage, world)
     if world.is_main:
         _warn_of_counting([model], ids, training, observer)
-    model.fit(ids, validation, stage, ranks=world)
+    model.fit_together(world, ids, validation, stage)
     seconds = time.monotonic() - begin
     if not world.is_main:
         return Trained(path, model, True, seconds)

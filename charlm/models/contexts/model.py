@@ -23,7 +23,6 @@ from charlm.models.contexts.reader import Outputs, Reader, Trainer, Vocabulary
 from charlm.models.contexts.spelling import CHARACTER_KINDS, LOWER, spelling
 from charlm.models.contexts.tables import Array, Counts, Trust, new_counts, new_trust
 from charlm.progress import Listener, silent
-from charlm.ranks import BY_ITSELF, Ranks
 
 STATIC = "static_"  # what the names of the tensors of `Trust` begin with that a model uses which does not adapt
 MAX_SYMBOLS = (1 << 16) - 2
@@ -122,11 +121,8 @@ class Contexts(CountingModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[[CountingModel], None] | None = None,
-        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """In one pass, in which everything is predicted before it is learned."""
-        if not ranks.is_main:
-            return
         counts = np.bincount(tokens, minlength=self.vocab_size) + np.bincount(validation, minlength=self.vocab_size)
         ids = counts.nonzero()[0]
         if len(ids) > MAX_SYMBOLS:

@@ -23,6 +23,7 @@ from charlm.models.ngram.descent import descend
 from charlm.models.ngram.smoothing import Numbers
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Tell
+from charlm.ranks import BY_ITSELF, Ranks
 from charlm.threads import ALONE, Workers
 
 DEFAULT_WINDOW = 4096  # tokens
@@ -304,9 +305,16 @@ def _concatenated(parts: list[Numbers], like: Tensor) -> Tensor:
 
 
 def observe_matches(
-    symbols: Integers, window: int, places: Iterable[tuple[int, int]], pool: Workers = ALONE
+    symbols: Integers,
+    window: int,
+    places: Iterable[tuple[int, int]],
+    pool: Workers = ALONE,
+    ranks: Ranks = BY_ITSELF,
 ) -> Iterator[ObservedMatches]:
-    """The matches at symbols[begin:end] for each of `places`, in a text (N,) that begins with the boundary."""
+    """The matches at symbols[begin:end] for each of `places`, in a text (N,) that begins with the boundary.
+
+    Several `ranks` share the work, and rank 0 gets what all have found.
+    """
     padded = np.concatenate((np.full(MAX_MATCH + window, -1), symbols), dtype=np.int32)
     stride = max(1, MAX_COMPARISONS // window)
 
@@ -318,4 +326,15 @@ def observe_matches(
         return counts, _count_by_length(place, rank, hit, end - begin)[:, 1:, 1]
 
     pieces = [(at, min(at + stride, last)) for first, last in places for at in range(first, last, stride)]
-    return pool.map(observed, pieces)
+    matches = pool.map(observed, pieces[ranks.rows(len(pieces))])
+    return matches if ranks.size == 1 else _matches_on_main(list(matches), pieces, ranks)
+
+
+def _matches_on_main(
+    own: list[ObservedMatches], pieces: list[tuple[int, int]], ranks: Ranks
+) -> Iterator[ObservedMatches]:
+    """On rank 0 the matches of all pieces, of which each rank has some; empty ones elsewhere."""
+    nothing = np.zeros((0, L + 1, 2), np.int64), np.zeros((0, L), np.int64)
+    columns = [np.concatenate(ranks.to_main(np.concatenate(column))) for column in zip(nothing, *own, strict=True)]
+    ends = np.cumsum([end - begin for begin, end in pieces])[:-1]
+    return zip(*(np.split(column, ends) for column in columns), strict=True)

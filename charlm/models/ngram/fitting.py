@@ -4,7 +4,7 @@ Shapes: K = order - 1 contexts.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from charlm.config import Settings, setting
 from charlm.errors import UsageError
-from charlm.models.ngram.cache import DEFAULT_WINDOW, MAX_WINDOW, Cache, observe_matches
+from charlm.models.ngram.cache import DEFAULT_WINDOW, MAX_WINDOW, Cache, ObservedMatches, observe_matches
 from charlm.models.ngram.counting import Level, count_ngrams
 from charlm.models.ngram.estimation import (
     FIXED_SMOOTHERS,
@@ -29,6 +29,7 @@ from charlm.models.ngram.smoothing import Discounts, Estimate, Numbers
 from charlm.models.ngram.trie import tensors_of
 from charlm.models.ngram.windows import Integers, alphabet_of
 from charlm.progress import Listener
+from charlm.ranks import BY_ITSELF, Ranks
 from charlm.threads import Workers, workers
 
 MAX_AUTO_ORDER = 12  # the highest order tried where the order is chosen on the validation slice
@@ -200,8 +201,17 @@ def tune(
     order = order or MAX_AUTO_ORDER
     held_out = held_out.shortened(order)
     interpolation = interpolation or held_out.looked_up(estimator(held_out.levels, held_out.base))
+    observed = matches_in_slice(config, symbols, split, pool)
+    return estimator, order, *with_cache(config, vocab_size, held_out, interpolation, observed, progress)
+
+
+def matches_in_slice(
+    config: NGramConfig, symbols: Integers, split: int, pool: Workers, ranks: Ranks = BY_ITSELF
+) -> Iterable[ObservedMatches]:
+    """The cache's matches in the validation slice symbols[split:]; none without a cache."""
     text = np.append(symbols[:1], symbols[split:])
-    return estimator, order, *with_cache(config, vocab_size, held_out, interpolation, text, pool, progress)
+    window = config.cache_window
+    return observe_matches(text, window, sampled(1, len(text)), pool, ranks) if window else ()
 
 
 def with_cache(
@@ -209,17 +219,15 @@ def with_cache(
     vocab_size: int,
     held_out: ValidationSlice,
     interpolation: tuple[Numbers, Numbers],
-    text: Integers,
-    pool: Workers,
+    observed: Iterable[ObservedMatches],
     progress: Listener,
 ) -> tuple[Cache | None, float | None]:
-    """The cache, if there is one, tuned on the slice, which `text` is after its first symbol; the slice's nats.
+    """The cache, if there is one, tuned on the matches observed in the slice; the slice's nats.
 
     `interpolation`: mass and back-off of the table there, both (P, K).
     """
     cache, nats = None, nats_per_place(held_out.probability(*interpolation))
     if window := config.cache_window:
-        observed = observe_matches(text, window, sampled(1, len(text)), pool)
         cache, nats = tune_cache(
             window, observed, held_out, *interpolation, lambda fraction: progress("tuning the cache", fraction)
         )

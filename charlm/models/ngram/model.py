@@ -32,7 +32,7 @@ from charlm.models.ngram.shard_fitting import SharedFit
 from charlm.models.ngram.trie import check, children, keys_of, walk
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
-from charlm.ranks import BY_ITSELF, Ranks
+from charlm.ranks import Ranks
 from charlm.threads import workers
 
 CACHE_PREFIX = "cache_"  # of the names of the cache's tensors
@@ -121,7 +121,6 @@ class NGram(CountingModel):
         validation: np.ndarray[Any, Any],
         progress: Listener = silent,
         before: Callable[[CountingModel], None] | None = None,
-        ranks: Ranks = BY_ITSELF,
     ) -> None:
         """The text counted is the boundary, `tokens`, then `validation`.
 
@@ -131,11 +130,6 @@ class NGram(CountingModel):
         parts = [boundary, tokens, validation, boundary[: self.config.smoothing == "kenlm"]]
         progress("counting", 0.0)
         ids, symbols = to_symbols(parts, self.vocab_size)
-        if ranks.size > 1 and SharedFit.suits(self.config, symbols):
-            self._fit_shared(ids, symbols, 1 + len(tokens), progress, before, ranks)
-            return
-        if not ranks.is_main:
-            return
         with workers() as pool:
             tuned = tune(self.config, self.vocab_size, symbols, len(ids), 1 + len(tokens), pool, progress)
         estimator, order, cache, self.validation_nats = tuned
@@ -146,16 +140,21 @@ class NGram(CountingModel):
             before(self)
         self._estimate(ids, symbols, estimator, order, progress)
 
-    def _fit_shared(
+    @override
+    def fit_together(
         self,
-        ids: Integers,
-        symbols: Integers,
-        split: int,
-        progress: Listener,
-        before: Callable[[CountingModel], None] | None,
         ranks: Ranks,
+        tokens: np.ndarray[Any, Any],
+        validation: np.ndarray[Any, Any],
+        progress: Listener = silent,
+        before: Callable[[CountingModel], None] | None = None,
     ) -> None:
-        """`fit` by several processes, all of which call this; rank 0 then has the model."""
+        """Gated n-grams are shared among the processes; those of another smoothing rank 0 counts alone."""
+        length, split = 1 + len(tokens) + len(validation), 1 + len(tokens)
+        if ranks.size == 1 or not SharedFit.suits(self.config, length):
+            super().fit_together(ranks, tokens, validation, progress, before)
+            return
+        ids, symbols = to_symbols([np.array([BOUNDARY], tokens.dtype), tokens, validation], self.vocab_size)
         with workers() as pool:
             shared = SharedFit(self.config, self.vocab_size, len(ids), ranks, pool, progress)
             gate, order, cache, self.validation_nats = shared.tune(symbols, split)

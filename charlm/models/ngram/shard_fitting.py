@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
+from charlm.memory import return_freed_memory
 from charlm.models.ngram.cache import Cache
 from charlm.models.ngram.estimation import ValidationSlice
 from charlm.models.ngram.fitting import (
@@ -15,6 +15,7 @@ from charlm.models.ngram.fitting import (
     TUNING_BYTES_PER_NGRAM,
     NGramConfig,
     check_order,
+    matches_in_slice,
     uniform_base,
     unigram_probabilities,
     with_cache,
@@ -41,15 +42,16 @@ class SharedFit(NamedTuple):
     progress: Listener
 
     @staticmethod
-    def suits(config: NGramConfig, symbols: Integers) -> bool:
-        """Whether there is anything to share: long n-grams, and an estimator that needs not see all of them."""
-        return config.smoothing == "gated" and min(config.order or MAX_AUTO_ORDER, len(symbols)) > WHOLE_LENGTHS
+    def suits(config: NGramConfig, length: int) -> bool:
+        """Whether a text of this length gives anything to share: long n-grams, estimated without seeing all others."""
+        return config.smoothing == "gated" and min(config.order or MAX_AUTO_ORDER, length) > WHOLE_LENGTHS
 
     def tune(self, symbols: Integers, split: int) -> tuple[Gate, int, Cache | None, float | None]:
         """The gate and the order and, on rank 0, the cache and the nats of the slice symbols[split:]; see `tune`."""
         shard = self._count(symbols[:split], self.config.order or MAX_AUTO_ORDER, TUNING_BYTES_PER_NGRAM)
         contexts, ngrams = look_up(shard.levels, self.alphabet, symbols, split)
         base = uniform_base(len(shard.levels[0]), self.vocab_size)
+        observed = matches_in_slice(self.config, symbols, split, self.pool, self.ranks)
         gate, contexts, *interpolation = train_shared_gate(
             shard, contexts, ngrams, base, self.ranks, self.pool, lambda done: self.progress("tuning gated", done)
         )
@@ -58,9 +60,11 @@ class SharedFit(NamedTuple):
             return gate, order, None, None
         held_out = ValidationSlice(shard.levels, base, contexts, ngrams).shortened(order)
         mass, backoff = interpolation
-        text = np.append(symbols[:1], symbols[split:])
-        cache = with_cache(self.config, self.vocab_size, held_out, (mass, backoff), text, self.pool, self.progress)
-        return gate, order, *cache
+        return (
+            gate,
+            order,
+            *with_cache(self.config, self.vocab_size, held_out, (mass, backoff), observed, self.progress),
+        )
 
     def table(self, ids: Integers, symbols: Integers, gate: Gate, order: int) -> tuple[dict[str, Tensor], int]:
         """On rank 0, the tensors of the table that is estimated from the symbols; the order on every rank."""
@@ -80,7 +84,7 @@ class SharedFit(NamedTuple):
     def _count(self, symbols: Integers, order: int, bytes_per_ngram: int) -> Shard:
         memory = int(self.config.memory * 1e9)
         self.progress("counting", 0.0)
-        return count_shard(
+        shard = count_shard(
             symbols,
             self.alphabet,
             order,
@@ -91,3 +95,5 @@ class SharedFit(NamedTuple):
             memory // BYTES_PER_SHARED_NGRAM,
             memory // BYTES_PER_WINDOW,
         )
+        return_freed_memory()
+        return shard

@@ -151,7 +151,7 @@ def _own_range(symbols: Integers, codebook: Code, ranks: Ranks) -> tuple[Any, An
     """
     if ranks.size == 1:
         return np.uint64(0), ALL_BITS
-    sample = np.arange(0, len(symbols), max(1, len(symbols) >> 20))
+    sample = np.arange(0, len(symbols), max(1, len(symbols) >> 18))
     words, used = np.zeros(len(sample), np.uint64), np.zeros(len(sample), np.uint64)
     for k in range(SAMPLED_SYMBOLS):
         symbol = symbols.take(sample + k, mode="clip")
