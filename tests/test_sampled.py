@@ -190,6 +190,21 @@ def test_an_ngram_begins_lines_as_lines_begin(order):
     assert len(set(begun)) >= 8
 
 
+@pytest.mark.parametrize("smoothing", ["gated", "kneser-ney"])
+def test_an_ngram_of_a_sorted_list_begins_lines_as_it_goes_on(smoothing):
+    """Its validation slice has initials that the text before it has not, so a gate learns that others may follow."""
+    text = "".join(f"{one}\n" for one in sorted(name(random.Random(number)) for number in range(1000)))
+    tokenizer = characters(text)
+    ids, config = tokenizer.encode(text), ARCHITECTURES["ngram"].Config(order=6, smoothing=smoothing)
+    model = ARCHITECTURES["ngram"](config, tokenizer.vocab_size)
+    model.fit(ids[:-900], ids[-900:])
+    begun = sample(model, tokenizer, None, length=1, streams=1000, generator=seeded())
+    long = sample(model, tokenizer, None, length=400, streams=50, generator=seeded())
+    later = [line for text in long for line in text.split("\n")[3:-1]]
+    first, within = (sum(not line[:1].isupper() for line in lines) / len(lines) for lines in (begun, later))
+    assert first <= within + 0.03, (first, within)
+
+
 def test_a_line_that_does_not_end_is_ended():
     tokenizer = characters("ab\n")
     newline, a, b = (int(tokenizer.encode(c)[0]) for c in "\nab")
