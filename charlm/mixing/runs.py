@@ -11,7 +11,7 @@ from torch import Tensor
 
 from charlm import checkpoint
 from charlm.checkpoint import History, Run
-from charlm.corpus import ReadingLog, Stream, Text, encode, relocated, reopen
+from charlm.corpus import ReadingLog, Stream, Text, TrainingPart, encode, relocated, reopen
 from charlm.errors import UsageError
 from charlm.mixing.tuning_text import TuningText
 from charlm.models import CountingModel, LanguageModel, Member, Mixture, MixtureConfig
@@ -57,13 +57,7 @@ def mix(
         split = reopen(described, "train the runs again to mix them", given=bool(moved), log=log).learned
     for run in runs[1:]:
         tokenizer = tokenizer.also_seeing(run.tokenizer.seen)
-    if text is None:
-        for run in runs:
-            _check_apart(run)
-    elif split is not None and text.sha256 == _hashes(shared)["held_out"]:
-        raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another `text`")
-    tuned_on = text or (None if split is None else split.validation)
-    assert tuned_on is not None
+    tuned_on = _tuned_on(runs, shared, split, text)
     ids = encode(tuned_on, tokenizer, progress=progress)
     tuning_text = TuningText(ids, tokenizer.vocab_size)
     learned = encode(split.train, tokenizer) if split is not None and text is None else None
@@ -83,6 +77,18 @@ def mix(
         result=None if text else checkpoint.Result(figures["mixture"], checkpoint.VALIDATION),
     )
     return Mixed(model.eval(), tokenizer, history, figures)
+
+
+def _tuned_on(runs: Sequence[Run], shared: Run, split: TrainingPart | None, text: Text | None) -> Text:
+    """The text to weigh the runs on. Raises UsageError for one that a run has learned from, or is evaluated on."""
+    if text is None:
+        assert split is not None
+        for run in runs:
+            _check_apart(run)
+        return split.validation
+    if split is not None and text.sha256 == _hashes(shared)["held_out"]:
+        raise UsageError(f"{text.name} is what these runs hold out to be evaluated on; name another `text`")
+    return text
 
 
 def _log_probs(

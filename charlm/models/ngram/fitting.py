@@ -4,10 +4,12 @@ Shapes: K = order - 1 contexts.
 """
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from charlm.config import Settings, setting
@@ -38,6 +40,12 @@ BYTES_PER_WINDOW = 16  # memory for each window of the text that is sorted at th
 BYTES_PER_NGRAM = 64  # memory for each n-gram while the model is built
 BYTES_PER_SHARED_NGRAM = 40  # memory of rank 0 for each n-gram of all ranks, as their estimates become a model
 TUNING_BYTES_PER_NGRAM = 256  # memory for each n-gram while the gate is trained
+
+PROBE_TOKENS = 100_000  # the beginning of the text, which is counted to estimate the time of a whole `fit`
+COUNTING_PASSES, TUNING_TOKENS = 4.7, 2_000_000
+"""The cost of `fit`, as a number of tokens counted: per token of the text, and for tuning gate and cache. Two idle
+cores took 5.8 and 11.4 s for plays of 300 KB and 1 MB; each of the first 100,000 tokens took 1.7 us to count."""
+PARALLEL_SHARE = 0.7  # of the processor time of `fit` on 30 million characters: what its threads share
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,17 @@ class NGramConfig(Settings):
     def cache_window(self) -> int:
         """The tokens of the cache; 0 without one."""
         return self.cache if self.cache is not None else DEFAULT_WINDOW * (self.smoothing == "gated")
+
+
+def fitting_seconds(config: NGramConfig, vocab_size: int, tokens: Integers) -> float:
+    """About how long it takes to fit a model to the tokens, from counting the first of them."""
+    piece = tokens[:PROBE_TOKENS]
+    ids, symbols = to_symbols([piece], vocab_size)
+    begun = time.perf_counter()
+    count_ngrams(symbols, len(ids), config.order or MAX_AUTO_ORDER)
+    per_token = (time.perf_counter() - begun) / max(1, len(piece))
+    passes = COUNTING_PASSES * len(tokens) + TUNING_TOKENS * (config.smoothing == "gated")
+    return per_token * passes * (1 - PARALLEL_SHARE + PARALLEL_SHARE / torch.get_num_threads())
 
 
 def to_symbols(parts: Sequence[Integers], vocab_size: int) -> tuple[Integers, Integers]:

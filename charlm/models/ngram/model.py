@@ -3,7 +3,6 @@
 Shapes: B streams, T time steps, V vocabulary, K = order - 1 contexts.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -18,30 +17,23 @@ from charlm.config import BOUNDARY, Settings
 from charlm.memory import return_freed_memory
 from charlm.models.base import CountingModel, State
 from charlm.models.ngram.cache import Cache, TableFeatures
-from charlm.models.ngram.counting import count_ngrams
 from charlm.models.ngram.estimation import Estimator
 from charlm.models.ngram.fitting import (
-    MAX_AUTO_ORDER,
     NGramConfig,
     estimate_table,
+    fitting_seconds,
     to_symbols,
     tune,
     with_whole_alphabet,
 )
 from charlm.models.ngram.shard_fitting import SharedFit
-from charlm.models.ngram.trie import check, children, keys_of, walk
+from charlm.models.ngram.trie import check, children, keys_of, nothing_counted, walk
 from charlm.models.ngram.windows import Integers
 from charlm.progress import Listener, silent
 from charlm.ranks import Ranks
 from charlm.threads import workers
 
 CACHE_PREFIX = "cache_"  # of the names of the cache's tensors
-
-PROBE_TOKENS = 100_000  # the beginning of the text, which is counted to estimate the time of a whole `fit`
-COUNTING_PASSES, TUNING_TOKENS = 4.7, 2_000_000
-"""The cost of `fit`, as a number of tokens counted: per token of the text, and for tuning gate and cache. Two idle
-cores took 5.8 and 11.4 s for plays of 300 KB and 1 MB; each of the first 100,000 tokens took 1.7 us to count."""
-PARALLEL_SHARE = 0.7  # of the processor time of `fit` on 30 million characters: what its threads share
 
 
 class NGram(CountingModel):
@@ -69,21 +61,9 @@ class NGram(CountingModel):
 
     def __init__(self, config: NGramConfig, vocab_size: int) -> None:
         super().__init__()
-        self.config = config
-        self.vocab_size = vocab_size
+        self.config, self.vocab_size = config, vocab_size
         self.cache: Cache | None = None
-        empty = torch.zeros(0)
-        self._install(
-            {
-                "ids": empty.long(),
-                "levels": torch.ones(1, dtype=torch.int64),
-                "first": torch.ones(2, dtype=torch.int32),
-                "symbol": empty.byte(),
-                "mass": empty,
-                "backoff": torch.ones(1),
-                "unigram": torch.full((vocab_size,), 1 / vocab_size),
-            }
-        )
+        self._install(nothing_counted(vocab_size))
 
     @property
     def order(self) -> int:
@@ -159,27 +139,19 @@ class NGram(CountingModel):
             shared = SharedFit(self.config, self.vocab_size, len(ids), ranks, pool, progress)
             gate, order, cache, self.validation_nats = shared.tune(symbols, split)
             self._install_cache(cache)
-            texts = [with_whole_alphabet(symbols[:split], len(ids))] if before else []
-            for text in (*texts, symbols):
-                return_freed_memory()
+            early = [with_whole_alphabet(symbols[:split], len(ids))] if before else []
+            for text in (*early, symbols):
                 tensors, length = shared.table(ids, text, gate, order)
-                if not ranks.is_main:
-                    continue
-                self.fit_results = {"discounts": [None] * length}
-                self._install(tensors)
-                if before and text is not symbols:
-                    before(self)
+                if ranks.is_main:
+                    self._install(tensors)
+                    self.fit_results = {"discounts": [None] * length}
+                    if before and text is not symbols:
+                        before(self)
 
     @override
     def estimated_seconds(self, tokens: np.ndarray[Any, Any]) -> float:
         """Measured on the beginning of the text; right within a factor of two."""
-        piece = tokens[:PROBE_TOKENS]
-        ids, symbols = to_symbols([piece], self.vocab_size)
-        begun = time.perf_counter()
-        count_ngrams(symbols, len(ids), self.config.order or MAX_AUTO_ORDER)
-        per_token = (time.perf_counter() - begun) / max(1, len(piece))
-        passes = COUNTING_PASSES * len(tokens) + TUNING_TOKENS * (self.config.smoothing == "gated")
-        return per_token * passes * (1 - PARALLEL_SHARE + PARALLEL_SHARE / torch.get_num_threads())
+        return fitting_seconds(self.config, self.vocab_size, tokens)
 
     def _estimate(self, ids: Integers, symbols: Integers, estimator: Estimator, order: int, progress: Listener) -> None:
         """Count these symbols, of which s stands for ids[s], and take over the table estimated from them."""
@@ -193,17 +165,11 @@ class NGram(CountingModel):
     def from_tensors(cls, config: Settings, vocab_size: int, tensors: Mapping[str, Tensor]) -> "NGram":
         assert isinstance(config, NGramConfig)
         model = cls(config, vocab_size)
-        expected = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-        of_cache = {name: tensor for name, tensor in tensors.items() if name.startswith(CACHE_PREFIX)}
-        tensors = {name: tensor for name, tensor in tensors.items() if name not in of_cache}
+        own, of_cache = _divided(tensors)
         if of_cache:
-            of_cache = {name.removeprefix(CACHE_PREFIX): tensor for name, tensor in of_cache.items()}
             model._install_cache(Cache.from_tensors(of_cache))
-        types = {name: tensor.dtype for name, tensor in tensors.items()}
-        if types not in (expected, expected | {"symbol": torch.int32}):
-            raise ValueError("the weights are not those of an n-gram model")
-        check(tensors, vocab_size)
-        model._install(dict(tensors))
+        check(own, vocab_size)
+        model._install(own)
         return model
 
     def _install(self, tensors: dict[str, Tensor]) -> None:
@@ -213,9 +179,9 @@ class NGram(CountingModel):
         alphabet = len(self.ids)
         codes = torch.full((self.vocab_size,), alphabet)
         codes[self.ids] = torch.arange(alphabet)
-        keys = torch.from_numpy(keys_of(self.first.numpy(), self.symbol.numpy(), alphabet))
         self.register_buffer("codes", codes, persistent=False)
-        self.register_buffer("keys", keys, persistent=False)
+        keys = keys_of(self.first.numpy(), self.symbol.numpy(), alphabet)
+        self.register_buffer("keys", torch.from_numpy(keys), persistent=False)
 
     def _install_cache(self, cache: Cache | None) -> None:
         """Take over a cache; its weights are saved with the table."""
@@ -244,25 +210,24 @@ class NGram(CountingModel):
 
     @override
     def score(self, tokens: Tensor, targets: Tensor, state: State) -> tuple[Tensor, State]:
-        """Without the distributions. If the targets are the next tokens, one walk finds contexts and n-grams."""
-        K = self.order - 1
-        if torch.equal(tokens[:, 1:], targets[:, :-1]):
-            nodes = self._walk(torch.cat((tokens, targets[:, -1:]), 1), state[0], self.order)
-            contexts, ngrams = nodes[:, :-1, :K], nodes[:, 1:, 1:]  # both (B, T, K)
-        else:
-            contexts = self._walk(tokens, state[0], K)
-            ngrams = children(self.keys, len(self.ids), contexts, self.codes[targets].unsqueeze(-1))
-        probability = self.unigram[targets]
-        for context, ngram in zip(contexts.unbind(2), ngrams.unbind(2), strict=True):
-            weight = torch.where(context >= 0, self.backoff.take(context.clamp(min=0)), 1.0)
-            mass = torch.where(ngram >= 0, self.mass.take((ngram - 1).clamp(min=0)), 0.0)
-            probability = mass + weight * probability
+        """Without the distributions."""
+        contexts, ngrams = self._nodes(tokens, targets, state[0])
+        probability = _probability(self, targets, contexts, ngrams)
         if not self.cache:
             return probability.log(), (contexts[:, -1],)
         probability, history = self.cache.mix_targets(
             probability, targets, TableFeatures.of(contexts, self.backoff), tokens, state[1]
         )
         return probability.log(), (contexts[:, -1], history)
+
+    def _nodes(self, tokens: Tensor, targets: Tensor, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        """The contexts after each token, and these extended by its target, both (B, T, K)."""
+        K = self.order - 1
+        if torch.equal(tokens[:, 1:], targets[:, :-1]):  # one walk finds both
+            nodes = self._walk(torch.cat((tokens, targets[:, -1:]), 1), contexts, self.order)
+            return nodes[:, :-1, :K], nodes[:, 1:, 1:]
+        contexts = self._walk(tokens, contexts, K)
+        return contexts, children(self.keys, len(self.ids), contexts, self.codes[targets].unsqueeze(-1))
 
     def matched(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """(B, T) -> (B, T): the length of the longest counted n-gram that ends with each token; 0 if there is none."""
@@ -271,6 +236,23 @@ class NGram(CountingModel):
 
     def _walk(self, tokens: Tensor, contexts: Tensor, longest: int) -> Tensor:
         return walk(self.keys, len(self.ids), self.codes[tokens], contexts, longest)
+
+
+def _divided(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of the table, and those of the cache by the names that it gives them."""
+    of_table = {name: tensor for name, tensor in tensors.items() if not name.startswith(CACHE_PREFIX)}
+    of_cache = {name.removeprefix(CACHE_PREFIX): tensors[name] for name in tensors if name not in of_table}
+    return of_table, of_cache
+
+
+def _probability(model: NGram, targets: Tensor, contexts: Tensor, ngrams: Tensor) -> Tensor:
+    """(B, T): P of the targets after the nodes of contexts (B, T, K), which they extend to the nodes `ngrams`."""
+    probability = model.unigram[targets]
+    for context, ngram in zip(contexts.unbind(2), ngrams.unbind(2), strict=True):
+        weight = torch.where(context >= 0, model.backoff.take(context.clamp(min=0)), 1.0)
+        mass = torch.where(ngram >= 0, model.mass.take((ngram - 1).clamp(min=0)), 0.0)
+        probability = mass + weight * probability
+    return probability
 
 
 def _distributions(model: NGram, contexts: Tensor) -> Tensor:

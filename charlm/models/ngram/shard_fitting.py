@@ -68,6 +68,7 @@ class SharedFit(NamedTuple):
 
     def table(self, ids: Integers, symbols: Integers, gate: Gate, order: int) -> tuple[dict[str, Tensor], int]:
         """On rank 0, the tensors of the table that is estimated from the symbols; the order on every rank."""
+        return_freed_memory()
         shard = self._count(symbols, order, BYTES_PER_NGRAM)
         check_order(self.config, order, len(shard.levels), len(symbols))
         self.progress("estimating", 0.0)

@@ -38,6 +38,20 @@ def tensors_of(ids: Any, levels: Sequence[Level], estimates: Sequence[Estimate],
     return assembled(ids, [len(level) for level in levels], parts, unigram)
 
 
+def nothing_counted(vocab_size: int) -> dict[str, Tensor]:
+    """The tensors of a model before anything is counted: all ids are equally likely."""
+    empty = torch.zeros(0)
+    return {
+        "ids": empty.long(),
+        "levels": torch.ones(1, dtype=torch.int64),
+        "first": torch.ones(2, dtype=torch.int32),
+        "symbol": empty.byte(),
+        "mass": empty,
+        "backoff": torch.ones(1),
+        "unigram": torch.full((vocab_size,), 1 / vocab_size),
+    }
+
+
 def children_counts(level: Level, contexts: int) -> Integers:
     """(C,): how many n-grams of the level begin with each of the contexts."""
     return np.bincount(level.parent, minlength=contexts)
@@ -69,6 +83,10 @@ def assembled(ids: Any, sizes: Sequence[int], parts: Iterable[Part], unigram: An
 @np.errstate(over="ignore", invalid="ignore")  # a sum that is infinite is refused below
 def check(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
     """Raises ValueError unless the tensors describe a trie in which the probabilities after each context sum to 1."""
+    types = {name: tensor.dtype for name, tensor in tensors.items()}
+    expected = {name: tensor.dtype for name, tensor in nothing_counted(vocab_size).items()}
+    if types not in (expected, expected | {"symbol": torch.int32}):
+        raise ValueError("the weights are not those of an n-gram model")
     ids, levels, first, symbol, mass, backoff, unigram = (
         tensors[name].numpy() for name in ("ids", "levels", "first", "symbol", "mass", "backoff", "unigram")
     )
