@@ -10,7 +10,7 @@ corpus read from the same folder would hold its numbers. Each kind of file says 
     a folder for      config.json, whose first key is "charlm", and a comment in the second line of README.md
     Transformers
     compressed text   `COMPRESSED_MARK`
-    compare --json    {"environment": {"charlm": …, wherever the shell has put it
+    JSON of compare   {"environment": {"charlm": …, wherever the shell has put it
 
 A folder is an export if it has that config.json. A folder is a run if it has a card, or files with the names that
 saves give them: those of a run that was killed before it had a card are known by these. A new kind of output says who
