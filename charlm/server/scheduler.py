@@ -24,6 +24,8 @@ from charlm.server.streams import Stream, Streams
 
 PROMPT_SECONDS_PER_ROUND = 0.01
 """How long prompts are read between two steps of the streams."""
+DELIVERY_SECONDS = 0.02
+"""Between two deliveries to one client: an event takes longer to send and to read than a character to write."""
 MAX_RETRY_SECONDS = 60  # that a refused client is asked to wait
 DURATION_DECAY = 0.8  # of the running mean of the requests' durations, from one request to the next
 
@@ -62,10 +64,11 @@ class Job:
     unfinished: int = 0  # tasks and streams
     slots: int = 0  # in use now
     started_at: float = 0.0  # when its first prompt was read; 0 while it waits
+    delivered_at: float = 0.0  # when events were last delivered
     closed: bool = False  # finished, or its client has gone
 
     def send(self, event: Any) -> None:
-        """Deliver this to the client after the round."""
+        """Deliver this to the client soon."""
         self.events.append(event)
 
 
@@ -95,7 +98,7 @@ Deliver = Callable[[list[tuple[Job, list[Any]]]], None]
 
 
 class Scheduler:
-    """The queue and the thread. `deliver` is called in the thread, once a round, with the new events of each job."""
+    """The queue and the thread. `deliver` is called in the thread, after a round, with new events of some jobs."""
 
     def __init__(self, limits: Limits, deliver: Deliver) -> None:
         self.limits, self._deliver = limits, deliver
@@ -271,11 +274,13 @@ class Scheduler:
         self._ended.append(job)
 
     def _flush(self) -> None:
-        """Deliver the events of the round."""
-        deliveries = [(job, job.events) for job in dict.fromkeys([*self._started, *self._ended]) if job.events]
+        """Deliver what is due: the first events of a job and its last, and the others DELIVERY_SECONDS apart."""
+        now = time.monotonic()
+        due = [job for job in self._started if job.events and now - job.delivered_at >= DELIVERY_SECONDS]
+        deliveries = [(job, job.events) for job in dict.fromkeys([*due, *self._ended])]
         self._ended = []
         for job, _ in deliveries:
-            job.events = []
+            job.events, job.delivered_at = [], now
         if deliveries:
             self._deliver(deliveries)
 
