@@ -25,7 +25,8 @@ def folder(served: Path) -> Path:
 
 @pytest.fixture
 def process(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-P", "-m", "charlm", "serve", "--port", "0", "--threads", "1"]
+    safe_path = ["-P"] * (sys.version_info >= (3, 11))
+    command = [sys.executable, *safe_path, "-m", "charlm", "serve", "--port", "0", "--threads", "1"]
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
         yield started
         started.kill()
