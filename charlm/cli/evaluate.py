@@ -80,7 +80,7 @@ class Measured(NamedTuple):
     "--adapt-rate",
     type=click.FloatRange(min=0.0, min_open=True),
     default=None,
-    help="Learning rate of the weights with --adapt all.  [default: 0.0004]",
+    help=f"Learning rate of the weights with --adapt all.  [default: {Dynamic.rate}]",
 )
 @option("--prove", "proving", is_flag=True, help="Store the text in the bits that are claimed, and decode it again.")
 @device_option()
